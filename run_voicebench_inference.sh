@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Answer subsets of VoiceBench with a DIFFA checkpoint, then score each.
+# Answer subsets of VoiceBench with a DIFFA checkpoint, then score each; with DATA=all, also the overall score.
 #
 #   MODEL_PATH=exp/stage2 DATA="openbookqa sd-qa" bash run_voicebench_inference.sh [flags]
+#   MODEL_PATH=exp/stage2 JUDGE_URL=http://localhost:8000/v1 JUDGE_MODEL=NAME bash run_voicebench_inference.sh
 #
 # Flags go to the Python script (see its --help). Run it again to answer what is still missing. Every setting below is
 # an environment variable; relative paths count from this folder. NPROC processes share the items: by default one a GPU.
@@ -15,13 +16,24 @@ DATA=${DATA:-all}                     # subsets, separated by spaces; all: the n
 OUTPUT=${OUTPUT:-results/voicebench}  # folder for the answers; scores and settings are written beside
 STEPS=${STEPS:-16}                    # forward passes an answer
 BLOCK_LENGTH=${BLOCK_LENGTH:-16}      # tokens that are unmasked together
-MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}  # 128, with 128 steps, for the open questions (alpacaeval, commoneval, wildvoice)
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}  # 128, with 128 steps, for long answers (alpacaeval, commoneval, wildvoice, ifeval)
+JUDGE_URL=${JUDGE_URL:-}              # OpenAI-compatible endpoint that rates open answers and sd-qa; empty: not rated
+JUDGE_MODEL=${JUDGE_MODEL:-gpt-4o-mini}  # the judge's name there; its key is read from OPENAI_API_KEY
 
 read -r -a SUBSETS <<< "$DATA"
 answer inference_stage2_voicebench.py --data_path "$INPUT" --data "${SUBSETS[@]}" --output_json "$OUTPUT" "$@"
+MODEL_NAME=$(basename "$MODEL_PATH")
 for subset in "${SUBSETS[@]}"; do
   [ "$subset" != all ] || subset="*"
-  for result in "$OUTPUT/$(basename "$MODEL_PATH")-"$subset-*-audio.jsonl; do
+  for result in "$OUTPUT/$MODEL_NAME"-$subset-*-audio.jsonl; do
+    case "$result" in *-alpacaeval*-* | *-commoneval-* | *-wildvoice-* | *-sd-qa-*)
+      if [ -n "$JUDGE_URL" ]; then  # a verdict that cannot be had does not keep the rest from being scored
+        python voicebench/judge.py "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true
+      fi
+    esac
     python voicebench/evaluate.py "$result"
   done
 done
+if [[ " $DATA " == *" all "* ]]; then
+  python voicebench/evaluate.py --overall "$OUTPUT/$MODEL_NAME"-*-audio.jsonl.scores.json || true  # or what is missing
+fi

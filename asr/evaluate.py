@@ -1,42 +1,36 @@
 """Word and character error rate of transcripts, after Whisper's English text normalisation.
 
     python asr/evaluate.py results/asr.jsonl
+    python asr/evaluate.py results/asr.jsonl --reference data/test-clean.json --compare baseline/asr.jsonl
 
 Each line holds `transcription` (the truth) and `response` (what the model heard).
 """
 
-import argparse
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import jiwer
-import numpy as np
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.records import BenchmarkFileError, check_unique, read_records
-from src.scoring import format_interval, format_table, percent, report
+from src.intervals import mean_interval
+from src.records import BenchmarkFileError, Result, answer_of, check_same_items, read_result
+from src.scoring import format_interval, format_table, parse_args, percent, report
 
+ANSWER_FIELDS = ("response",)
 WORST = 10  # utterances named
-RESAMPLES, SEED = 2000, 0  # of the bootstrap over utterances
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """Errors of one utterance; counts of words and of characters."""
+class Edits:
+    """What turns one text into another, counted in words or in characters."""
 
-    key: str
-    reference: str
-    hypothesis: str
-    words: int
+    length: int  # of the reference
     substitutions: int
     deletions: int
     insertions: int
-    characters: int
-    character_errors: int
-    error: bool
 
     @property
     def errors(self) -> int:
@@ -44,103 +38,135 @@ class Utterance:
 
     @property
     def rate(self) -> float:
-        return self.errors / max(1, self.words)
+        return self.errors / max(1, self.length)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said and heard, normalised, and how far apart they are."""
+
+    key: str
+    reference: str
+    hypothesis: str
+    words: Edits
+    characters: Edits
+    error: bool  # no answer was made
 
 
 def align(key: str, reference: str, hypothesis: str, error: bool) -> Utterance:
     """Align two normalised texts by words and by characters."""
-    by_word = jiwer.process_words(reference, hypothesis)
-    by_character = jiwer.process_characters(reference, hypothesis)
-    return Utterance(
-        key=key,
-        reference=reference,
-        hypothesis=hypothesis,
-        words=by_word.hits + by_word.substitutions + by_word.deletions,
-        substitutions=by_word.substitutions,
-        deletions=by_word.deletions,
-        insertions=by_word.insertions,
-        characters=by_character.hits + by_character.substitutions + by_character.deletions,
-        character_errors=by_character.substitutions + by_character.deletions + by_character.insertions,
-        error=error,
+    words, characters = (
+        Edits(
+            found.hits + found.substitutions + found.deletions, found.substitutions, found.deletions, found.insertions
+        )
+        for found in (jiwer.process_words(reference, hypothesis), jiwer.process_characters(reference, hypothesis))
     )
+    return Utterance(key, reference, hypothesis, words, characters, error)
 
 
-def bootstrap(errors: list[int], lengths: list[int]) -> tuple[float, float]:
-    """95 % interval of sum(errors) / sum(lengths) over resampled utterances (percentiles, seeded)."""
-    rng = np.random.default_rng(SEED)
-    errors, lengths = np.array(errors), np.array(lengths)
-    rates = []
-    for _ in range(RESAMPLES):
-        chosen = rng.integers(len(errors), size=len(errors))
-        rates.append(errors[chosen].sum() / max(1, lengths[chosen].sum()))
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return float(low), float(high)
+def total(edits: list[Edits]) -> Edits:
+    return Edits(*(sum(getattr(one, field.name) for one in edits) for field in fields(Edits)))
+
+
+def interval(edits: list[Edits]) -> tuple[float, float]:
+    """95 % bootstrap interval of the error rate over utterances."""
+    return mean_interval([one.errors for one in edits], [one.length for one in edits])
 
 
 def summarise(utterances: list[Utterance]) -> dict:
-    """Totals: rates as fractions, counts of errors, intervals."""
-    words, characters = sum(u.words for u in utterances), sum(u.characters for u in utterances)
+    """Totals: rates as fractions with their intervals, counts of errors of both kinds."""
+    words, characters = [u.words for u in utterances], [u.characters for u in utterances]
+    by_word, by_character = total(words), total(characters)
     return {
         "utterances": len(utterances),
-        "words": words,
-        "wer": sum(u.errors for u in utterances) / max(1, words),
-        "wer_interval": bootstrap([u.errors for u in utterances], [u.words for u in utterances]),
-        "cer": sum(u.character_errors for u in utterances) / max(1, characters),
-        "cer_interval": bootstrap([u.character_errors for u in utterances], [u.characters for u in utterances]),
-        "substitutions": sum(u.substitutions for u in utterances),
-        "deletions": sum(u.deletions for u in utterances),
-        "insertions": sum(u.insertions for u in utterances),
         "errors": sum(u.error for u in utterances),
+        "wer": by_word.rate,
+        "wer_interval": interval(words),
+        "words": by_word.length,
+        "substitutions": by_word.substitutions,
+        "deletions": by_word.deletions,
+        "insertions": by_word.insertions,
+        "cer": by_character.rate,
+        "cer_interval": interval(characters),
+        "characters": by_character.length,
+        "character_substitutions": by_character.substitutions,
+        "character_deletions": by_character.deletions,
+        "character_insertions": by_character.insertions,
     }
 
 
-def read_utterances(path: Path) -> tuple[list[Utterance], list[str]]:
-    """Normalise and align every line; an item with an error counts as if nothing had been heard."""
-    records, broken = read_records(path)
-    if not records:
-        raise BenchmarkFileError(f"{path}: no items to score")
-    check_unique(path, [str(record["audio_id"]) for record in records if "audio_id" in record])
+def format_rates(summary: dict) -> str:
+    """The table of `summarise`."""
+    rows = [
+        [rate.upper(), percent(summary[rate]), format_interval(summary[f"{rate}_interval"]),
+         *(summary[prefix + kind] for kind in ("substitutions", "deletions", "insertions")), f"{summary[unit]} {unit}"]
+        for rate, prefix, unit in (("wer", "", "words"), ("cer", "character_", "characters"))
+    ]  # fmt: skip
+    return format_table(["", "rate", "95 %", "sub", "del", "ins", "of"], rows)
+
+
+def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict:
+    """Difference of two runs' word error rates on the same utterances, with its paired bootstrap interval."""
+    lengths = [u.words.length for u in ours]
+    differences = [a.words.errors - b.words.errors for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "wer": total([u.words for u in theirs]).rate,
+        "wer_difference": sum(differences) / max(1, sum(lengths)),  # below zero: ours makes fewer errors
+        "wer_difference_interval": mean_interval(differences, lengths),
+    }
+
+
+def key(record: dict) -> str:
+    return str(record["audio_id"] if "audio_id" in record else record["audio_filepath"])
+
+
+def align_items(result: Result) -> list[Utterance]:
+    """Normalise and align every item; one without an answer counts as if nothing had been heard."""
     normalise = EnglishTextNormalizer({})  # Whisper's own table of British spellings comes with no package
     utterances = []
-    for number, record in enumerate(records, start=1):
-        for field in ("transcription", "response"):
-            if field not in record:
-                raise BenchmarkFileError(f"{path} item {number}: no field {field!r}; is this a transcription result?")
-        error = bool(record.get("error"))
-        heard = "" if error else normalise(str(record["response"] or ""))
-        utterances.append(align(str(record.get("audio_id", number)), normalise(record["transcription"]), heard, error))
-    return utterances, broken
+    for name, record in result.items.items():
+        if "transcription" not in record:
+            raise BenchmarkFileError(f"{result.path} item {name}: no field 'transcription' to hold the answer against")
+        heard = answer_of(record, ANSWER_FIELDS)
+        utterances.append(align(name, normalise(record["transcription"]), normalise(heard or ""), error=heard is None))
+    return utterances
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("result", type=Path, help="result file: JSON Lines or a JSON list")
-    args = parser.parse_args(argv)
+    args = parse_args(__doc__.split("\n")[0], argv)
     try:
-        utterances, broken = read_utterances(args.result)
+        result = read_result(args.result, key, ANSWER_FIELDS, args.reference)
+        utterances = align_items(result)
+        scores = {
+            "benchmark": "asr",
+            "result": args.result.name,
+            "broken": result.broken,
+            "missing": result.missing,
+            **summarise(utterances),
+        }
+        if args.compare:
+            other = read_result(args.compare, key, ANSWER_FIELDS, args.reference)
+            check_same_items(result, other)
+            theirs = {u.key: u for u in align_items(other)}
+            scores["broken"] += other.broken
+            comparison = compare(utterances, [theirs[u.key] for u in utterances])
+            scores["comparison"] = {"with": str(args.compare), **comparison}
     except BenchmarkFileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    total = summarise(utterances)
-    print(f"asr: {args.result}")
-    print(
-        format_table(
-            ["", "rate", "95 %", "sub", "del", "ins", "of"],
-            [
-                ["WER", percent(total["wer"]), format_interval(total["wer_interval"]), total["substitutions"],
-                 total["deletions"], total["insertions"], f"{total['words']} words"],
-                ["CER", percent(total["cer"]), format_interval(total["cer_interval"]), "", "", "",
-                 f"{sum(u.characters for u in utterances)} characters"],
-            ],
+    print(f"asr: {args.result}\n{format_rates(scores)}")
+    if args.compare:
+        print(
+            f"compared with {args.compare}: WER {percent(comparison['wer'])} there, "
+            f"{100 * comparison['wer_difference']:+.1f} points here, 95 % "
+            f"{format_interval(comparison['wer_difference_interval'])}"
         )
-    )  # fmt: skip
-    if total["errors"]:
-        print(f"{total['errors']} item(s) have no answer and count as all deleted")
-    worst = sorted((u for u in utterances if u.errors), key=lambda u: (-u.rate, u.key))[:WORST]
+    if scores["errors"]:
+        print(f"{scores['errors']} item(s) have no answer and count as all deleted")
+    worst = sorted((u for u in utterances if u.words.errors), key=lambda u: (-u.words.rate, u.key))[:WORST]
     for u in worst:
-        print(f"{u.key}: {percent(u.rate)}\n  said:  {u.reference}\n  heard: {u.hypothesis}")
-    scores = {"benchmark": "asr", "result": args.result.name, "broken": broken, "missing": [], **total}
-    return report(args.result, scores | {"worst": [asdict(utterance) for utterance in worst]})
+        print(f"{u.key}: {percent(u.words.rate)}\n  said:  {u.reference}\n  heard: {u.hypothesis}")
+    return report(args.result, scores | {"worst": [asdict(u) for u in worst]})
 
 
 if __name__ == "__main__":

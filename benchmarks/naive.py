@@ -4,10 +4,19 @@ One sample at a time; every step one forward pass over everything, logits of eve
 all of them. Written for reading, and for being obviously right.
 """
 
+import numpy as np
 import torch
 
 from src.llm_generate import GenerationOptions
+from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
+
+
+def answer(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions) -> torch.Tensor:
+    """Answer token ids, int64 [max_new_tokens], to one instruction about one clip, from the waveform on."""
+    prompt = model.build_inputs([waveform], [instruction], options)
+    unconditional = None if prompt.unconditional_embeds is None else prompt.unconditional_embeds[0]
+    return generate(model.llm_model, prompt.inputs_embeds[0], options, unconditional)
 
 
 @torch.inference_mode()
@@ -18,37 +27,45 @@ def generate(
     unconditional_embeds: torch.Tensor | None = None,  # [P, d]
 ) -> torch.Tensor:
     """Answer token ids, int64 [max_new_tokens], of one unpadded prompt."""
-    mask_id = llm.config.mask_token_id
-    generator = torch.Generator().manual_seed(options.seed or 0)
-    answer = torch.full((options.max_new_tokens,), mask_id)
-    steps = options.steps // options.num_blocks
+    mask_id, device = llm.config.mask_token_id, prompt_embeds.device
+    generator = torch.Generator(device).manual_seed(options.seed or 0)
+    prompt_length, steps = len(prompt_embeds), options.steps // options.num_blocks
+    answer = torch.full((options.max_new_tokens,), mask_id, device=device)
     for start in range(0, options.max_new_tokens, options.block_length):
         end = start + options.block_length
         share, extra = divmod(int((answer[start:end] == mask_id).sum()), steps)
         for step in range(steps):
-            logits = answer_logits(llm, prompt_embeds, answer)
+            quota = share + (step < extra)
+            if quota == 0:
+                break  # the published code goes on to compute steps that fix nothing
+            logits = all_logits(llm, prompt_embeds, answer)  # [P + A, V]
             if options.cfg_scale > 0:
-                unconditional = answer_logits(llm, unconditional_embeds, answer)
+                unconditional = all_logits(llm, unconditional_embeds, answer)
                 logits = unconditional + (options.cfg_scale + 1) * (logits - unconditional)
+            open_ = torch.zeros(len(logits), dtype=torch.bool, device=device)  # masked, and not beyond the block
+            open_[prompt_length : prompt_length + end] = answer[:end] == mask_id
             noisy = logits
             if options.temperature > 0:
                 noisy = logits.double()
-                uniform = torch.rand(options.block_length, logits.shape[-1], dtype=torch.float64, generator=generator)
-                noisy[start:end] = noisy[start:end].exp() / (-uniform.log()) ** options.temperature
-            candidate = noisy.argmax(dim=-1)
+                uniform = rand(generator, int(open_.sum()), logits.shape[-1])
+                noisy[open_] = noisy[open_].exp() / (-uniform.log()) ** options.temperature
+            candidate = noisy.argmax(dim=-1)  # [P + A]
             if options.remasking == "low_confidence":
                 confidence = logits.double().softmax(dim=-1).gather(-1, candidate[:, None])[:, 0]
             else:
-                confidence = torch.zeros(len(answer), dtype=torch.float64)
-                confidence[start:end] = torch.rand(options.block_length, dtype=torch.float64, generator=generator)
-            confidence[answer != mask_id] = -torch.inf
-            confidence[end:] = -torch.inf
-            chosen = confidence.topk(share + (step < extra)).indices
-            answer[chosen] = candidate[chosen]
+                confidence = torch.zeros(len(logits), dtype=torch.float64, device=device)
+                confidence[open_] = rand(generator, int(open_.sum()))
+            confidence[~open_] = -torch.inf
+            # a stable sort, since the published topk leaves open which of two equals it takes
+            chosen = confidence.sort(descending=True, stable=True).indices[:quota]
+            answer[chosen - prompt_length] = candidate[chosen]
     return answer
 
 
-def answer_logits(llm: LLaDAModel, prompt_embeds: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
-    """Logits [A, V] of the answer's positions, by projecting every position of the sequence."""
-    everything = torch.cat((prompt_embeds, llm.embed(answer)))[None]  # [1, P + A, d]
-    return llm.project(llm(everything))[0, -len(answer) :]
+def all_logits(llm: LLaDAModel, prompt_embeds: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
+    """Logits [P + A, V] of every position."""
+    return llm.project(llm(torch.cat((prompt_embeds, llm.embed(answer)))[None]))[0]
+
+
+def rand(generator: torch.Generator, *size: int) -> torch.Tensor:
+    return torch.rand(size, dtype=torch.float64, device=generator.device, generator=generator)

@@ -1,7 +1,7 @@
-"""Score an MMAU result file by the official rule and by a strict one, in total and per task.
+"""Score an MMAU result file by the official rule and by a strict one, in total, per task, difficulty and sub-category.
 
     python mmau/evaluate.py results/mmau.json
-    python mmau/evaluate.py results/mmau.json --reference data/mmau/mmau-test-mini.json
+    python mmau/evaluate.py results/mmau.json --reference data/mmau/mmau-test-mini.json --compare baseline/mmau.json
 
 Each item of the result holds the benchmark's own fields and the model's answer as `model_prediction` (or, as in some
 published result files, `model_output`).
@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.answers import parse_choice
+from src.records import answer_of
 from src.scoring import Verdict, groups_of, run_scorer
 
 LEVELS = ("task", "difficulty", "sub-category")
@@ -40,10 +41,8 @@ def judge(record: dict) -> Verdict:
 
     Raises KeyError for a missing field.
     """
-    choices, answer, error = record["choices"], record["answer"], bool(record.get("error"))
-    response = "" if error else str(next((record[field] for field in ANSWER_FIELDS if field in record), None) or "")
-    if not error and not any(field in record for field in ANSWER_FIELDS):
-        raise KeyError(ANSWER_FIELDS[0])
+    choices, answer, answered = record["choices"], record["answer"], answer_of(record, ANSWER_FIELDS)
+    response = answered or ""
     index = parse_choice(response, choices)
     return Verdict(
         key=key(record),
@@ -53,7 +52,7 @@ def judge(record: dict) -> Verdict:
         parsed=None if index is None else string.ascii_uppercase[index],
         chance=choices.count(answer) / max(1, len(choices)),
         first=choices[:1] == [answer],
-        error=error,
+        error=answered is None,
     )
 
 
@@ -63,4 +62,4 @@ def key(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_scorer("mmau", __doc__.split("\n")[0], key, judge))
+    sys.exit(run_scorer("mmau", __doc__.split("\n")[0], key, judge, ANSWER_FIELDS))

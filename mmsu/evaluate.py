@@ -1,7 +1,7 @@
 """Score an MMSU result file by the official rule and by a strict one, in total and per category.
 
     python mmsu/evaluate.py results/mmsu.jsonl
-    python mmsu/evaluate.py results/mmsu.jsonl --reference data/mmsu/mmsu.jsonl
+    python mmsu/evaluate.py results/mmsu.jsonl --reference data/mmsu/mmsu.jsonl --compare baseline/mmsu.jsonl
 
 Each line of the result holds the benchmark's own fields and the model's answer as `response`.
 """
@@ -12,9 +12,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.answers import parse_choice
+from src.records import answer_of
 from src.scoring import Verdict, groups_of, run_scorer
 
 LETTERS = "ABCD"
+ANSWER_FIELDS = ("response",)
 LEVELS = ("category", "sub-category", "sub-sub-category", "linguistics_sub_discipline", "task_name")
 
 
@@ -30,8 +32,8 @@ def judge(record: dict) -> Verdict:
     """Verdict on one result line; an item whose answer is none of its choices cannot be right. Raises KeyError."""
     choices = [record.get(f"choice_{letter.lower()}") for letter in LETTERS]
     offered = [choice for choice in choices if choice is not None]
-    answer, error = record["answer_gt"], bool(record.get("error"))
-    response = "" if error else str(record["response"] or "")
+    answer, answered = record["answer_gt"], answer_of(record, ANSWER_FIELDS)
+    response = answered or ""
     letter, index = official_letter(response), parse_choice(response, choices)
     return Verdict(
         key=key(record),
@@ -41,7 +43,7 @@ def judge(record: dict) -> Verdict:
         parsed=None if index is None else LETTERS[index],
         chance=offered.count(answer) / max(1, len(offered)),
         first=choices[0] == answer,
-        error=error,
+        error=answered is None,
     )
 
 
@@ -50,4 +52,4 @@ def key(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_scorer("mmsu", __doc__.split("\n")[0], key, judge))
+    sys.exit(run_scorer("mmsu", __doc__.split("\n")[0], key, judge, ANSWER_FIELDS))

@@ -29,7 +29,7 @@ from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
 from src.inference_flags import DTYPES, OptionError, device_of, options_of
 from src.journal import Answer, Journal, ResumeError, remove_answers
-from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
+from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.provenance import fingerprint, versions
 from src.records import BenchmarkFileError
 
@@ -75,6 +75,13 @@ class Ranks:
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes, each of which must call this."""
+        sums = torch.tensor(numbers, dtype=torch.float64)
+        if self.world > 1:
+            dist.all_reduce(sums)
+        return sums.tolist()
 
     def leave(self) -> None:
         if self.world > 1:
@@ -211,9 +218,9 @@ class Runner:
             audio = [audio[other] for other in swap(len(audio), self.args.seed)]
         items = [Item(item.record, item.instruction, audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
         missing = [index for index in range(len(items)) if journal.is_missing(index)]
-        self.answer_items(items, journal)
+        work = self.answer_items(items, journal)
         seconds = time.perf_counter() - clock
-        self.ranks.wait()
+        speed = work.speed(self.ranks)  # which also waits for the other ranks
         if self.ranks.rank > 0:
             return False
         if self.ranks.world > 1:
@@ -233,6 +240,7 @@ class Runner:
                 "errors": len(errors),
                 "answered_in_this_run": len(missing),
                 "items_per_second": round(len(missing) / seconds, 3),  # loading the model included
+                **speed,
             },
         )
         print(f"{len(items) - len(errors)} of {len(items)} items answered: {task.output}")
@@ -240,13 +248,14 @@ class Runner:
             print(f"no answer: {error}", file=sys.stderr)
         return len(errors) > self.args.max_error_rate * len(items)
 
-    def answer_items(self, items: Sequence[Item], journal: Journal) -> None:
+    def answer_items(self, items: Sequence[Item], journal: Journal) -> "Work":
         """Answer this rank's share of what is missing, batch by batch, each on disk as soon as it is made."""
+        work = Work()
         # Longest first, so that a batch too large for the memory fails at once; batches hold items of similar length.
         order = sorted(range(len(items)), key=lambda index: (-size_of(items[index].audio), index))
         mine = [index for index in order[self.ranks.rank :: self.ranks.world] if journal.is_missing(index)]
         if not mine:
-            return
+            return work
         batches = [mine[start : start + self.args.batch_size] for start in range(0, len(mine), self.args.batch_size)]
         window = window_seconds(self.model.feature_extractor)
 
@@ -261,10 +270,37 @@ class Runner:
                 heard = {i: s for i, s in zip(batch, sounds, strict=True) if i not in answers}
                 if heard:
                     instructions = [items[index].instruction for index in heard]
-                    texts = self.model.generate(list(heard.values()), instructions, self.options)
-                    answers |= {index: Answer(text) for index, text in zip(heard, texts, strict=True)}
+                    clock = time.perf_counter()
+                    answered = self.model.answer(list(heard.values()), instructions, self.options)
+                    work.add(answered, time.perf_counter() - clock)
+                    answers |= {index: Answer(text) for index, text in zip(heard, answered.texts, strict=True)}
                 journal.append(answers)
                 bar.update(len(batch))
+        return work
+
+
+@dataclass
+class Work:
+    """What answering took in this run, on this rank."""
+
+    items: int = 0
+    forward_passes: int = 0
+    tokens: int = 0  # of the answers' texts; end tokens do not count
+    seconds: float = 0.0  # in the model alone
+
+    def add(self, answers: Answers, seconds: float) -> None:
+        self.items += len(answers.texts)
+        self.forward_passes += sum(answers.forward_passes)
+        self.tokens += sum(answers.num_tokens)
+        self.seconds += seconds
+
+    def speed(self, ranks: Ranks) -> dict[str, float | None]:
+        """Figures over all ranks, which work side by side; None where nothing was answered."""
+        items, passes, tokens, seconds = ranks.total([self.items, self.forward_passes, self.tokens, self.seconds])
+        return {
+            "forward_passes_per_item": round(passes / items, 3) if items else None,
+            "tokens_per_second": round(tokens * ranks.world / seconds, 3) if items else None,
+        }
 
 
 def read_ahead(

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import torch
 
-from src.llm_generate import REMASKING_RULES, GenerationOptions
+from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
 
+# The flags that say how to decode. What is not given, the preset decides.
+DECODING_FLAGS = (
+    "steps", "block_length", "max_new_tokens", "temperature", "cfg_scale", "remasking", "seed", "cache",
+    "refresh_interval", "threshold", "factor", "stop_at_eos",
+)  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -27,12 +32,31 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     model.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
     decoding = parser.add_argument_group("decoding")
+    decoding.add_argument(
+        "--preset", choices=PRESETS, default="exact",
+        help="exact gives the published tokens; fast and fastest take fewer and cheaper forward passes and may differ "
+        "a little (docs/performance.md); the flags below win over it (default: %(default)s)",
+    )  # fmt: skip
     decoding.add_argument("--steps", type=int, default=steps, help="forward passes per answer (default: %(default)s)")
     decoding.add_argument("--block_length", type=int, default=block_length, help="tokens (default: %(default)s)")
     decoding.add_argument("--max_new_tokens", type=int, default=max_new_tokens, help="tokens (default: %(default)s)")
     decoding.add_argument("--temperature", type=float, default=0.0, help="0 decodes greedily (default: %(default)s)")
     decoding.add_argument("--cfg_scale", type=float, default=0.0, help="guidance (default: %(default)s, none)")
     decoding.add_argument("--remasking", choices=REMASKING_RULES, default="low_confidence")
+    decoding.add_argument(
+        "--cache", choices=CACHE_MODES,
+        help="keep keys and values between the steps of a block: of what is before it (prefix), or all others (dual)",
+    )  # fmt: skip
+    decoding.add_argument("--refresh_interval", type=int, help="with a cache: renew it every so many steps of a block")
+    decoding.add_argument("--threshold", type=float, help="parallel decoding: fix all tokens at least this probable")
+    decoding.add_argument(
+        "--factor",
+        type=float,
+        help="parallel decoding: fix n tokens while (n + 1)(1 - the least probable) <= factor",
+    )
+    decoding.add_argument(
+        "--stop_at_eos", action=argparse.BooleanOptionalAction, help="compute no block after one with an end token"
+    )
     decoding.add_argument("--seed", type=int, default=0, help="of sampling and --swap_audio (default: %(default)s)")
     work = parser.add_argument_group("running")
     work.add_argument("--audio_root", type=Path, help="folder of relative audio paths; default: the input file's own")
@@ -55,9 +79,9 @@ def options_of(args: argparse.Namespace) -> GenerationOptions:
     for name in ("batch_size", "limit"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise OptionError(f"{name} is {getattr(args, name)}; it must be at least 1")
-    names = ("steps", "block_length", "max_new_tokens", "temperature", "cfg_scale", "remasking", "seed")
+    given = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     try:
-        return GenerationOptions(**{name: getattr(args, name) for name in names})
+        return GenerationOptions.of_preset(args.preset, **given)
     except ValueError as error:
         raise OptionError(error) from None
 

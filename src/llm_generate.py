@@ -1,90 +1,19 @@
 """The sampler: an answer starts as mask tokens and is unmasked block by block, the most confident positions first.
 
-This is LLaDA's semi-autoregressive decoding (arXiv 2502.09992, section 2.4) as DIFFA publishes it, in exact mode:
-one full forward pass of the LLM for every step.
+This is LLaDA's semi-autoregressive decoding (arXiv 2502.09992, section 2.4) as DIFFA publishes it, and what
+Fast-dLLM (arXiv 2505.22618) adds: keys and values kept between steps, and several tokens fixed in one.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from src.modeling_llada import LLaDAModel
+from src.generation_options import GenerationOptions
+from src.modeling_llada import KeyValueCache, LLaDAModel
 
-REMASKING_RULES = ("low_confidence", "random")
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How to decode. Checked when made: raises ValueError with what was found and what would do.
-
-    Attributes:
-        steps: forward passes in all, shared out evenly over the blocks.
-        block_length: positions unmasked together; blocks go from left to right.
-        max_new_tokens: answer length in tokens, end tokens included.
-        temperature: 0 takes the likeliest token; above 0, Gumbel noise in float64 makes it a sample.
-        cfg_scale: classifier-free guidance; 0 turns it off, above 0 costs a second branch.
-        remasking: which candidates are kept: `low_confidence` keeps the most probable, `random` any.
-        cache: `none` is the only mode so far.
-        threshold, factor: parallel decoding; not available so far.
-        stop_at_eos: skip blocks after an end token; not available so far.
-        seed: for temperature and random remasking. Every sample of a batch draws from its own generator with this
-            seed, so that an answer does not depend on the batch it is in. None draws a new seed for each call.
-    """
-
-    steps: int = 16
-    block_length: int = 16
-    max_new_tokens: int = 16
-    temperature: float = 0.0
-    cfg_scale: float = 0.0
-    remasking: str = "low_confidence"
-    cache: str = "none"
-    threshold: float | None = None
-    factor: float | None = None
-    stop_at_eos: bool = False
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "block_length", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_new_tokens % self.block_length:
-            divisors = [n for n in range(1, self.max_new_tokens + 1) if self.max_new_tokens % n == 0]
-            raise ValueError(
-                f"block_length {self.block_length} does not divide max_new_tokens {self.max_new_tokens}; "
-                f"nearest that do: {nearest(self.block_length, divisors)}"
-            )
-        if self.steps % self.num_blocks:
-            multiples = [self.num_blocks * n for n in range(1, self.steps // self.num_blocks + 2)]
-            raise ValueError(
-                f"steps {self.steps} cannot be shared evenly over {self.num_blocks} blocks "
-                f"(max_new_tokens {self.max_new_tokens} / block_length {self.block_length}); "
-                f"nearest that can: {nearest(self.steps, multiples)}"
-            )
-        if self.remasking not in REMASKING_RULES:
-            raise ValueError(f"remasking is {self.remasking!r}; expected one of {', '.join(REMASKING_RULES)}")
-        for name in ("temperature", "cfg_scale"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name, plain in (("cache", "none"), ("threshold", None), ("factor", None), ("stop_at_eos", False)):
-            if getattr(self, name) != plain:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not available yet; only {name}={plain!r} is")
-
-    @property
-    def num_blocks(self) -> int:
-        return self.max_new_tokens // self.block_length
-
-    def quotas(self) -> list[int]:
-        """Tokens to fix at each step of a block; the first `block_length % steps` steps fix one more."""
-        steps = self.steps // self.num_blocks
-        share, extra = divmod(self.block_length, steps)
-        return [share + (step < extra) for step in range(steps)]
-
-
-def nearest(value: int, allowed: list[int]) -> str:
-    """The allowed numbers closest to `value`: one below, one above, as far as there are such."""
-    below = [n for n in allowed if n < value][-1:]
-    above = [n for n in allowed if n > value][:1]
-    return " and ".join(str(n) for n in below + above)
+ROWS_AT_ONCE = 16  # of logits in float64: 16 MB with LLaDA's vocabulary
 
 
 @dataclass(frozen=True)
@@ -96,54 +25,141 @@ class Prompt:
     unconditional_embeds: torch.Tensor | None = None  # [B, P, d], its text masked; needed for guidance alone
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far the answers of a batch are."""
+
+    answer_ids: torch.Tensor  # int64 [B, max_new_tokens]; the mask token where nothing is fixed
+    confidence: torch.Tensor  # float64 [B, max_new_tokens], in each token when it was fixed; 0 where none was computed
+    forward_passes: torch.Tensor  # int64 [B], that each answer took so far: as many as it takes alone
+
+    def clone(self) -> "Progress":
+        return Progress(self.answer_ids.clone(), self.confidence.clone(), self.forward_passes.clone())
+
+
+def generate(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Progress:
+    """Answer a batch: where `decode` ends."""
+    return deque(decode(llm, prompt, options), maxlen=1).pop()
+
+
 @torch.inference_mode()
-def generate(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> torch.Tensor:
-    """Answer token ids [B, max_new_tokens], int64. A position where the mask token itself won stays masked."""
-    batch_size, device = prompt.inputs_embeds.shape[0], prompt.inputs_embeds.device
-    answer_ids = torch.full(
-        (batch_size, options.max_new_tokens), llm.config.mask_token_id, dtype=torch.int64, device=device
+def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Iterator[Progress]:
+    """Answer a batch step by step; yields after every forward pass, and when answers stop early.
+
+    A position that the mask token itself wins stays masked, as published: it uses up a place in the step's quota, and
+    may be filled later. Parallel decoding passes it over, and leaves the block if there is nothing else.
+    """
+    shape, device = (len(prompt.inputs_embeds), options.max_new_tokens), prompt.inputs_embeds.device
+    progress = Progress(
+        torch.full(shape, llm.config.mask_token_id, dtype=torch.int64, device=device),
+        torch.zeros(shape, dtype=torch.float64, device=device),
+        torch.zeros(shape[0], dtype=torch.int64, device=device),
     )
-    noise = Noise(options, batch_size, device)
-    context = Context.of(prompt, options)
+    batch = Batch.of(llm, prompt, options)
     for start in range(0, options.max_new_tokens, options.block_length):
         block = slice(start, start + options.block_length)
-        for quota in options.quotas():
-            hidden_states = context.forward(llm, answer_ids)[:, block]  # [(2) B, block, d]
-            block_ids = answer_ids[:, block]  # a view: filling it fills the answer
-            masked = block_ids == llm.config.mask_token_id  # [B, block]
-            logits = masked_logits(llm, hidden_states, masked, options.cfg_scale)  # [M, V], M masked positions in all
-            candidates, probabilities = pick(logits, options, noise, masked)
-            confidence = torch.full(masked.shape, -torch.inf, dtype=torch.float64, device=device)
-            confidence[masked] = probabilities
-            keep = top_positions(confidence, quota) & masked
-            block_ids[keep] = candidates[keep[masked]]
-    return answer_ids
+        busy = torch.ones_like(batch.rows, dtype=torch.bool)  # [R], the answers with work left in this block
+        for step, quota in enumerate(options.quotas()):
+            everything = options.computes_everything(step)
+            # Masks that earlier blocks left compete for the quota, as published, whenever they are computed at all.
+            window = slice(0, block.stop) if everything else block
+            ids = progress.answer_ids[batch.rows]  # [R, max_new_tokens]
+            masked = (ids[:, window] == llm.config.mask_token_id) & busy[:, None]  # [R, W]
+            row, column = masked.nonzero(as_tuple=True)  # of M positions: a step's one wait for the GPU
+            if len(row) == 0:
+                break
+            hidden_states = batch.forward(llm, ids, block, everything)  # [R or 2 R, W, d]
+            logits = logits_at(llm, hidden_states, row, column, options.cfg_scale)  # [M, V]
+            candidates, scores = pick(logits, masked, batch.generators, options)  # [M], [M]
+            if options.parallel:
+                scores = scores.masked_fill(candidates == llm.config.mask_token_id, -torch.inf)
+            confidence = torch.full_like(masked, -torch.inf, dtype=torch.float64)
+            confidence[row, column] = scores
+            chosen = select(confidence, quota, options)  # [R, W]
+            ids[:, window][row, column] = torch.where(chosen[row, column], candidates, llm.config.mask_token_id)
+            progress.answer_ids[batch.rows] = ids
+            fixed = masked & (ids[:, window] != llm.config.mask_token_id)  # [R, W]
+            progress.confidence[batch.rows, window] += confidence.where(fixed, 0)
+            progress.forward_passes[batch.rows] += masked.any(dim=1)
+            if options.parallel:
+                busy = fixed.any(dim=1)
+            yield progress.clone()
+        if options.stop_at_eos and block.stop < options.max_new_tokens:
+            ended = (progress.answer_ids[batch.rows, block] == llm.config.eos_token_id).any(dim=1)  # [R]
+            if ended.any():
+                progress.answer_ids[batch.rows[ended], block.stop :] = llm.config.eos_token_id
+                yield progress.clone()
+                if ended.all():
+                    return
+                batch = batch.select(~ended)
 
 
 @dataclass(frozen=True)
-class Context:
-    """The part of every forward pass that does not change: the prompt, its mask, and all positions."""
+class Batch:
+    """The answers that are not finished yet, and what the forward passes over them need, allocated once.
 
-    prompt_embeds: torch.Tensor  # [B, P, d]; with guidance [2 B, P, d], the unconditional branch last
-    attention_mask: torch.Tensor | None  # [B or 2 B, P + max_new_tokens]; None when nothing is padded
+    With guidance there are two sequences an answer, the unconditional ones last.
+    """
+
+    rows: torch.Tensor  # int64 [R], which answers
+    inputs_embeds: torch.Tensor  # [R or 2 R, T, d], T = P + max_new_tokens; full passes fill in the answers' part
+    attention_mask: torch.Tensor | None  # [R or 2 R, T]; None when nothing is padded
     position_ids: torch.Tensor  # same shape
+    generators: Sequence[torch.Generator]  # one an answer
+    caches: Sequence[KeyValueCache] | None  # one a layer
+    keeps_suffix: bool  # whether the caches serve what comes after the block, too
 
     @classmethod
-    def of(cls, prompt: Prompt, options: GenerationOptions) -> "Context":
+    def of(cls, llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> "Batch":
+        embeds, device = prompt.inputs_embeds, prompt.inputs_embeds.device
+        num_rows = len(embeds)
         mask = torch.nn.functional.pad(prompt.attention_mask, (0, options.max_new_tokens), value=1)
-        embeds = prompt.inputs_embeds
         if options.cfg_scale > 0:
             if prompt.unconditional_embeds is None:
                 raise ValueError("cfg_scale > 0 needs the prompt's unconditional_embeds")
-            embeds = torch.cat((embeds, prompt.unconditional_embeds))
-            mask = mask.repeat(2, 1)
-        return cls(embeds, None if bool(mask.all()) else mask, position_ids_of(mask))
+            embeds, mask = torch.cat((embeds, prompt.unconditional_embeds)), mask.repeat(2, 1)
+        embeds = torch.nn.functional.pad(embeds, (0, 0, 0, options.max_new_tokens))
+        seed = options.seed if options.seed is not None else int(torch.randint(2**62, ()))
+        return cls(
+            rows=torch.arange(num_rows, device=device),
+            inputs_embeds=embeds,
+            attention_mask=None if bool(mask.all()) else mask,
+            position_ids=position_ids_of(mask),
+            generators=[torch.Generator(device).manual_seed(seed) for _ in range(num_rows)],
+            caches=None if options.cache == "none" else llm.new_caches(embeds),
+            keeps_suffix=options.cache == "dual",
+        )
 
-    def forward(self, llm: LLaDAModel, answer_ids: torch.Tensor) -> torch.Tensor:
-        """Hidden states [B or 2 B, max_new_tokens, d] of the answer's positions, by one full forward pass."""
-        answer_embeds = llm.embed(answer_ids).repeat(len(self.prompt_embeds) // len(answer_ids), 1, 1)
-        inputs_embeds = torch.cat((self.prompt_embeds, answer_embeds), dim=1)
-        return llm(inputs_embeds, self.attention_mask, self.position_ids)[:, -answer_ids.shape[1] :]
+    def select(self, wanted: torch.Tensor) -> "Batch":
+        """The batch without the answers where `wanted` [R] is False. The caches' content is lost, not their memory."""
+        sequences = wanted.repeat(len(self.inputs_embeds) // len(self.rows))
+        inputs_embeds = self.inputs_embeds[sequences]
+        return replace(
+            self,
+            rows=self.rows[wanted],
+            inputs_embeds=inputs_embeds,
+            attention_mask=None if self.attention_mask is None else self.attention_mask[sequences],
+            position_ids=self.position_ids[sequences],
+            generators=[self.generators[row] for row in wanted.nonzero()[:, 0].tolist()],
+            caches=None if self.caches is None else [cache.rows(len(inputs_embeds)) for cache in self.caches],
+        )
+
+    def forward(self, llm: LLaDAModel, ids: torch.Tensor, block: slice, everything: bool) -> torch.Tensor:
+        """Hidden states [R or 2 R, W, d] of the answers `ids` [R, max_new_tokens].
+
+        With `everything`, one pass over the whole sequences, for the answers' columns up to the block's end; else, with
+        caches that such a pass filled, over the block (and what follows it, if that is not kept), for the block alone.
+        """
+        branches, prompt_length = len(self.inputs_embeds) // len(ids), self.inputs_embeds.shape[1] - ids.shape[1]
+        if everything:
+            self.inputs_embeds[:, prompt_length:] = llm.embed(ids).repeat(branches, 1, 1)
+            wanted = slice(prompt_length, prompt_length + block.stop)
+            return llm(self.inputs_embeds, self.attention_mask, self.position_ids, wanted, self.caches)
+        columns = block if self.keeps_suffix else slice(block.start, ids.shape[1])
+        start = prompt_length + columns.start
+        embeds = llm.embed(ids[:, columns]).repeat(branches, 1, 1)
+        positions = self.position_ids[:, start : prompt_length + columns.stop]
+        return llm(embeds, self.attention_mask, positions, slice(0, block.stop - block.start), self.caches, start)
 
 
 def position_ids_of(attention_mask: torch.Tensor) -> torch.Tensor:
@@ -151,51 +167,74 @@ def position_ids_of(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
 
 
-def masked_logits(llm: LLaDAModel, hidden_states: torch.Tensor, masked: torch.Tensor, cfg_scale: float) -> torch.Tensor:
-    """Logits [M, V] of the masked positions [B, block], guided where `hidden_states` brings a second branch."""
+def logits_at(
+    llm: LLaDAModel, hidden_states: torch.Tensor, row: torch.Tensor, column: torch.Tensor, cfg_scale: float
+) -> torch.Tensor:
+    """Logits [M, V] at M positions of `hidden_states`, guided where they bring a second branch."""
     if cfg_scale == 0:
-        return llm.project(hidden_states[masked])
-    conditional, unconditional = hidden_states.chunk(2)
-    conditional, unconditional = llm.project(conditional[masked]), llm.project(unconditional[masked])
+        return llm.project(hidden_states[row, column])
+    branches = [branch[row, column] for branch in hidden_states.chunk(2)]
+    conditional, unconditional = llm.project(torch.cat(branches)).chunk(2)
     return unconditional + (cfg_scale + 1) * (conditional - unconditional)
 
 
 def pick(
-    logits: torch.Tensor, options: GenerationOptions, noise: "Noise", masked: torch.Tensor
+    logits: torch.Tensor, masked: torch.Tensor, generators: Sequence[torch.Generator], options: GenerationOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A candidate token for each masked position, and the confidence in it (float64), both [M].
 
-    With a temperature T the candidate is the argmax of exp(logits) / (-log u)^T, u uniform: a Gumbel-max sample,
-    in float64 because lower precision changes which tokens win (arXiv 2409.02908).
+    Random numbers are drawn for the positions that are masked, True in `masked` [R, W], and for no others.
     """
+    per_row = None
+    if options.temperature > 0 or options.remasking == "random":
+        per_row = list(zip(masked.sum(dim=1).tolist(), generators, strict=True))
     if options.temperature > 0:
-        uniform = noise.uniform(masked, logits.shape[-1])  # [M, V]
-        candidates = (logits.double().exp() / (-uniform.log()) ** options.temperature).argmax(dim=-1)
+        rows = logits.split([count for count, _ in per_row])
+        samples = [gumbel_max(x, options.temperature, g) for x, (_, g) in zip(rows, per_row, strict=True)]
+        candidates = torch.cat(samples)
     else:
-        candidates = logits.argmax(dim=-1)
+        candidates = logits.max(dim=-1).indices  # the first of equals, as argmax, and on CPUs much faster
     if options.remasking == "random":
-        return candidates, noise.uniform(masked)
-    probabilities = logits.double().softmax(dim=-1)
-    return candidates, probabilities.gather(-1, candidates[:, None])[:, 0]
+        return candidates, torch.cat([uniform(g, (count,)) for count, g in per_row])
+    return candidates, probabilities(logits, candidates)
 
 
-def top_positions(confidence: torch.Tensor, quota: int) -> torch.Tensor:
-    """Boolean [B, block]: the `quota` most confident positions of every row of `confidence`."""
-    chosen = confidence.topk(quota, dim=-1).indices
-    return torch.zeros_like(confidence, dtype=torch.bool).scatter(-1, chosen, True)
+def gumbel_max(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
+    """A sample from each row of logits [M, V]: the argmax of exp(logits) / (-log u)^T, u uniform.
+
+    In float64, because lower precision changes which tokens win (arXiv 2409.02908).
+    """
+    noise = -uniform(generator, logits.shape).log()
+    return (logits.double().exp() / noise**temperature).argmax(dim=-1)
 
 
-class Noise:
-    """Uniform random numbers, from one generator per sample so that answers do not depend on the batch."""
+def uniform(generator: torch.Generator, size: Sequence[int]) -> torch.Tensor:
+    """float64 in [0, 1)."""
+    return torch.rand(size, dtype=torch.float64, device=generator.device, generator=generator)
 
-    def __init__(self, options: GenerationOptions, batch_size: int, device: torch.device) -> None:
-        seed = options.seed if options.seed is not None else int(torch.randint(2**62, ()))
-        self.generators = [torch.Generator(device).manual_seed(seed) for _ in range(batch_size)]
 
-    def uniform(self, masked: torch.Tensor, *size: int) -> torch.Tensor:
-        """float64 in [0, 1), [M, *size], for the True positions of `masked` [B, block]."""
-        draws = [
-            torch.rand(masked.shape[1], *size, dtype=torch.float64, device=masked.device, generator=generator)
-            for generator in self.generators
-        ]
-        return torch.stack(draws)[masked]
+def probabilities(logits: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+    """The float64 softmax of logits [M, V] at one candidate a row: [M]. Only its denominator takes a whole row."""
+    highest = logits.amax(dim=-1, keepdim=True).double()  # [M, 1]
+    sums = [
+        rows.to(torch.float64, copy=True).sub_(top).exp_().sum(dim=-1, keepdim=True)
+        for rows, top in zip(logits.split(ROWS_AT_ONCE), highest.split(ROWS_AT_ONCE), strict=True)
+    ]
+    return ((logits.gather(-1, candidates[:, None]) - highest).exp() / torch.cat(sums))[:, 0]
+
+
+def select(confidence: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:
+    """Boolean [R, W]: the positions to fix, by `confidence` [R, W] (float64, -inf where there is no candidate).
+
+    They are the `quota` most confident of each row, and in parallel decoding all that its rule allows besides. Of
+    equals the first is taken, so that the choice depends neither on the batch nor on the sorting algorithm.
+    """
+    ranked, order = confidence.sort(dim=-1, descending=True, stable=True)  # c_1 >= c_2 >= ...
+    rank = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+    chosen = rank <= quota
+    if options.threshold is not None:
+        chosen = chosen | (ranked >= options.threshold)
+    elif options.factor is not None:
+        chosen = chosen | ((rank + 1) * (1 - ranked) <= options.factor)  # true up to some rank: the left side grows
+    chosen = chosen & (ranked > -torch.inf)
+    return torch.zeros_like(chosen).scatter(-1, order, chosen)

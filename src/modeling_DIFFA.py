@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
@@ -19,7 +19,8 @@ from src.audio import log_mel
 from src.chat import build_prompt, tokenize_prompt
 from src.checkpoint import CheckpointError, check_names, read_json, read_tensors, resolve, write_file
 from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, DIFFAConfig
-from src.llm_generate import GenerationOptions, Prompt, generate, position_ids_of
+from src.cross_entropy import projected_cross_entropy
+from src.llm_generate import GenerationOptions, Progress, Prompt, decode, position_ids_of
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
 from src.qformer import QformerConnector, target_layers
@@ -35,9 +36,20 @@ ADAPTER_MODULES = ("trainable_prompts", "semantic_connector", "acoustic_connecto
 
 @dataclass
 class DIFFAOutput(ModelOutput):
-    """What a training step returns: the loss, a float32 scalar."""
+    """What a training step returns."""
 
-    loss: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # float32 scalar
+    cross_entropy: torch.Tensor | None = None  # float32 [B], summed over each sample's masked tokens; no gradient
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `DIFFAModel.answer` returns."""
+
+    texts: list[str]  # without special tokens
+    ids: torch.Tensor  # int64 [B, max_new_tokens], on the CPU
+    num_tokens: list[int]  # in each text: end tokens and other special tokens do not count
+    forward_passes: list[int]  # of the LLM, as many as each answer takes alone; a guided pass counts once
 
 
 @dataclass(frozen=True)
@@ -262,6 +274,10 @@ class DIFFAModel(nn.Module):
                 linear.weight.mul_(scale / (linear.weight.float().square().sum(dim=1).mean().sqrt()))
                 linear.bias.zero_()
 
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
+        """What Trainer calls for `--gradient_checkpointing`; its `gradient_checkpointing_kwargs` are not needed."""
+        self.llm_model.gradient_checkpointing = True
+
     def train(self, mode: bool = True) -> "DIFFAModel":
         """Training mode for the adapters alone: frozen parts never drop anything out."""
         super().train(mode)
@@ -300,12 +316,15 @@ class DIFFAModel(nn.Module):
         hidden_states = self.llm_model(  # [B, L + N, d]
             spliced.inputs_embeds, None if bool(mask.all()) else mask, position_ids_of(mask)
         )
-        # 3. logits at the masked positions alone: the vocabulary projection is the largest cost of a naive step
+        # 3. cross entropy at the masked positions alone: the vocabulary projection is the largest cost of a naive step
         row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]
-        logits = self.llm_model.project(hidden_states[row, spliced.text_columns[row, column]])  # [M, V]
-        # 4. cross entropy, weighted by 1 / t'
-        cross_entropy = F.cross_entropy(logits.float(), labels[row, column], reduction="none")  # [M]
-        return DIFFAOutput(loss=(cross_entropy / t[row]).sum() / num_answer_tokens)
+        masked = hidden_states[row, spliced.text_columns[row, column]]  # [M, d]
+        cross_entropy = projected_cross_entropy(masked, self.llm_model.output_weight, labels[row, column])  # [M]
+        # 4. weighted by 1 / t'
+        return DIFFAOutput(
+            loss=(cross_entropy / t[row]).sum() / num_answer_tokens,
+            cross_entropy=cross_entropy.new_zeros(len(t)).index_add(0, row, cross_entropy.detach()),
+        )
 
     # -- hearing and answering --------------------------------------------------------------------------------------
 
@@ -353,11 +372,29 @@ class DIFFAModel(nn.Module):
             options: how to decode; the defaults give 16 tokens in 16 steps.
             return_ids: token ids, int64 [B, max_new_tokens], instead of texts without special tokens.
         """
+        answers = self.answer(waveforms, instructions, options)
+        return answers.ids if return_ids else answers.texts
+
+    def answer(
+        self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
+    ) -> Answers:
+        """What `generate` returns, texts and ids, and what it took."""
+        progress = deque(self.decode(waveforms, instructions, options), maxlen=1).pop()
+        ids = progress.answer_ids.cpu()
+        # not `all_special_ids`, which lacks <|eot_id|>: those that `skip_special_tokens` skips
+        special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
+        num_tokens = torch.isin(ids, torch.tensor(special), invert=True).sum(dim=1).tolist()
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return Answers(texts, ids, num_tokens, progress.forward_passes.tolist())
+
+    def decode(
+        self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
+    ) -> Iterator[Progress]:
+        """Answer step by step, for those who want to watch: `generate` is where it ends."""
         if len(waveforms) != len(instructions):
             raise ValueError(f"{len(waveforms)} waveforms but {len(instructions)} instructions; one each is needed")
         options = options or GenerationOptions()
-        ids = generate(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
-        return ids.cpu() if return_ids else self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return decode(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
 
     @torch.inference_mode()
     def build_inputs(

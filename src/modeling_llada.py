@@ -4,11 +4,14 @@ A Llama-like transformer without a causal mask: every position sees every other,
 predict the token at i itself. Parameters carry the public checkpoint's names.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from src.checkpoint import assign, check_names, read_json, read_tensors
 from src.configuration_DIFFA import LLaDAConfig
@@ -42,6 +45,24 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return (x.float() * cos + torch.cat((-x2, x1), dim=-1) * sin).to(x.dtype)
 
 
+@dataclass(frozen=True)
+class KeyValueCache:
+    """One layer's keys and values of a whole sequence; each pass overwrites those of the columns it computes."""
+
+    keys: torch.Tensor  # [B, H_kv, T, head_dim], rotated
+    values: torch.Tensor  # same shape
+
+    def update(self, start: int, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put in k and v [B, H_kv, n, head_dim] from column `start` on; returns those of the whole sequence."""
+        columns = slice(start, start + k.shape[2])
+        self.keys[:, :, columns], self.values[:, :, columns] = k, v
+        return self.keys, self.values
+
+    def rows(self, count: int) -> "KeyValueCache":
+        """The part that belongs to the first rows, in the same memory."""
+        return KeyValueCache(self.keys[:count], self.values[:count])
+
+
 class LLaDABlock(nn.Module):
     """One pre-norm transformer block: bidirectional attention, then a gated SiLU feed-forward."""
 
@@ -65,13 +86,22 @@ class LLaDABlock(nn.Module):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,  # [B, T, d]
-        rotary: tuple[torch.Tensor, torch.Tensor],  # cos, sin: [B, 1, T, head_dim]
+        hidden_states: torch.Tensor,  # [B, n, d]
+        rotary: tuple[torch.Tensor, torch.Tensor],  # cos, sin: [B, 1, n, head_dim]
         key_mask: torch.Tensor | None,  # bool [B, 1, 1, T], True where a key may be attended to
+        wanted: slice | None = None,  # of n, the columns to compute; all give keys and values
+        cache: KeyValueCache | None = None,  # of all T columns; None when n is T
+        start: int = 0,  # of T, where the n columns begin
     ) -> torch.Tensor:
+        """Hidden states [B, n or the number of wanted columns, d]."""
         h = self.attn_norm(hidden_states)
-        q, k, v = self.heads(self.q_proj(h)), self.heads(self.k_proj(h)), self.heads(self.v_proj(h))
-        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        k, v = rotate(self.heads(self.k_proj(h)), *rotary), self.heads(self.v_proj(h))
+        if cache is not None:
+            k, v = cache.update(start, k, v)
+        if wanted is not None:
+            hidden_states, h = hidden_states[:, wanted], h[:, wanted]
+            rotary = tuple(table[:, :, wanted] for table in rotary)
+        q = rotate(self.heads(self.q_proj(h)), *rotary)
         grouped = q.shape[1] != k.shape[1]  # fewer key/value heads than query heads
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, enable_gqa=grouped)
         hidden_states = hidden_states + self.attn_out(attended.transpose(1, 2).flatten(2))
@@ -80,11 +110,16 @@ class LLaDABlock(nn.Module):
 
 
 class LLaDAModel(nn.Module):
-    """The whole language model. `state_dict()` has the public names, `model.transformer.wte.weight` and so on."""
+    """The whole language model. `state_dict()` has the public names, `model.transformer.wte.weight` and so on.
+
+    Attributes:
+        gradient_checkpointing: keep a block's input alone for the backward pass, which computes the block again.
+    """
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = False
         transformer = {
             "wte": nn.Embedding(config.embedding_size, config.d_model),
             "blocks": nn.ModuleList(LLaDABlock(config) for _ in range(config.n_layers)),
@@ -125,25 +160,48 @@ class LLaDAModel(nn.Module):
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        wanted: slice | None = None,
+        caches: Sequence[KeyValueCache] | None = None,
+        start: int = 0,
     ) -> torch.Tensor:
-        """Hidden states [B, T, d] after the final norm; `project` turns the wanted ones into logits.
+        """Hidden states [B, n, d] after the final norm; `project` turns those of interest into logits.
 
         Args:
-            inputs_embeds: [B, T, d].
+            inputs_embeds: [B, n, d]; n is the whole length T, or a part of it when an earlier pass filled the caches.
             attention_mask: [B, T], nonzero where a position is real; None when nothing is padded (no mask is faster).
-            position_ids: [B, T] int64; None for 0 ... T - 1 in every row.
+            position_ids: [B, n] int64; None for 0 ... n - 1 in every row.
+            wanted: the columns of n to return; the last layer computes no others. None for all.
+            caches: `new_caches`; this pass's keys and values are put in, and all of them are attended to.
+            start: the column of T at which `inputs_embeds` begins.
         """
         if position_ids is None:
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]  # [1, T]
         rotary = rotary_tables(position_ids, self.config.head_dim, self.config.rope_theta)
         key_mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         hidden_states = inputs_embeds
-        for block in self.model.transformer.blocks:
-            hidden_states = block(hidden_states, rotary, key_mask)
+        last = self.config.n_layers - 1
+        for index, block in enumerate(self.model.transformer.blocks):
+            if self.gradient_checkpointing and torch.is_grad_enabled():  # training: no caches, every column wanted
+                hidden_states = checkpoint(
+                    block, hidden_states, rotary, key_mask, use_reentrant=False, preserve_rng_state=False
+                )
+                continue
+            cache = None if caches is None else caches[index]
+            hidden_states = block(hidden_states, rotary, key_mask, wanted if index == last else None, cache, start)
         return self.model.transformer.ln_f(hidden_states)
+
+    def new_caches(self, like: torch.Tensor) -> list[KeyValueCache]:
+        """Room for the keys and values of sequences `like` [B, T, d], layer by layer, on its device, in its dtype."""
+        batch_size, length, _ = like.shape
+        shape = (batch_size, self.config.n_kv_heads, length, self.config.head_dim)
+        return [KeyValueCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.model.transformer.blocks]
 
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits [..., embedding_size] of hidden states [..., d]."""
+        return F.linear(hidden_states, self.output_weight)
+
+    @property
+    def output_weight(self) -> torch.Tensor:
+        """The vocabulary projection, [embedding_size, d]."""
         transformer = self.model.transformer
-        output = transformer.wte if self.config.weight_tying else transformer.ff_out
-        return F.linear(hidden_states, output.weight)
+        return (transformer.wte if self.config.weight_tying else transformer.ff_out).weight

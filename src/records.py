@@ -1,8 +1,12 @@
 """Benchmark and result files: JSON lists or JSON Lines of objects, read and checked."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+# Fields that say what was asked and what is right: the same item has the same ones in every file.
+TRUTH = ("question", "choices", "answer", "answer_gt", "transcription", "reference")
 
 
 class BenchmarkFileError(ValueError):
@@ -84,3 +88,100 @@ def check_unique(path: Path, keys: Sequence[str]) -> None:
             f"{path}: {len(repeated)} item(s) occur more than once: {', '.join(repeated[:10])}"
             f"{', ...' if len(repeated) > 10 else ''}. Every item may be answered once; remove the others"
         )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result file, read."""
+
+    path: Path
+    items: dict[str, dict]  # by their keys, in order
+    missing: list[str]  # keys of the reference's items that it lacks
+    broken: list[str]  # lines that could not be read
+
+
+def read_result(
+    path: Path, key: Callable[[dict], str], answer_fields: Sequence[str], reference: Path | None = None
+) -> Result:
+    """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
+
+    `key` names an item and raises KeyError where it cannot; without a reference, its place in the file does instead.
+    Raises BenchmarkFileError for duplicates, a file without items or answers, and a reference with broken lines.
+    """
+    records, broken = read_records(path)
+    if records and not any(field in record for record in records for field in answer_fields):
+        raise BenchmarkFileError(
+            f"{path}: no item has a field {answer_fields[0]!r}. Is this a result of this benchmark?"
+        )
+    keys, missing = keys_of(path, records, key, numbered=reference is None), []
+    if reference:
+        wanted, broken_reference = read_records(reference)
+        if broken_reference:
+            raise BenchmarkFileError("\n".join([*broken_reference[:20], f"{reference}: mend it, or pass another one"]))
+        keys = keys_of(reference, wanted, key, numbered=False)
+        unanswered = [{k: v for k, v in record.items() if k not in (*answer_fields, "error")} for record in wanted]
+        records, missing = complete(path, records, unanswered, key)
+    if not records:
+        raise BenchmarkFileError(f"{path}: no items to score")
+    return Result(path, dict(zip(keys, records, strict=True)), missing, broken)
+
+
+def keys_of(path: Path, records: Sequence[dict], key: Callable[[dict], str], numbered: bool) -> list[str]:
+    """The records' keys, or where one has none and `numbered` allows it, its number. Raises BenchmarkFileError."""
+    keys = []
+    for number, record in enumerate(records, start=1):
+        try:
+            keys.append(key(record))
+        except KeyError as error:
+            if not numbered:
+                raise BenchmarkFileError(f"{path} item {number}: no field {error} to tell it by") from None
+            keys.append(str(number))
+    check_unique(path, keys)
+    return keys
+
+
+def check_same_items(ours: Result, theirs: Result) -> None:
+    """Raise BenchmarkFileError unless both results hold the same items, asked in the same way."""
+    for result, other in ((ours, theirs), (theirs, ours)):
+        alone = [name for name in result.items if name not in other.items]
+        if alone:
+            raise BenchmarkFileError(
+                f"{other.path} lacks {len(alone)} item(s) of {result.path}: {', '.join(alone[:10])}. Finish that run, "
+                "or pass --reference with the benchmark's own file: missing items then count as wrong"
+            )
+    for name, record in ours.items.items():
+        other = theirs.items[name]
+        unlike = [field for field in TRUTH if field in record and field in other and record[field] != other[field]]
+        if unlike:
+            raise BenchmarkFileError(
+                f"item {name} has another {unlike[0]} in {theirs.path} than in {ours.path}: "
+                "these are answers to different versions of the benchmark"
+            )
+
+
+def complete(
+    path: Path, records: Sequence[dict], reference: Sequence[dict], key: Callable[[dict], str]
+) -> tuple[list[dict], list[str]]:
+    """The reference's items with the result's answers laid over them, and the keys that the result lacks.
+
+    An item that the result lacks gets an `error`, so it counts as wrong. Raises BenchmarkFileError when the result
+    holds items that the reference does not know.
+    """
+    answered = {key(record): record for record in records}
+    wanted = {key(record): record for record in reference}
+    strangers = sorted(answered.keys() - wanted.keys())
+    if strangers:
+        raise BenchmarkFileError(
+            f"{path}: {len(strangers)} item(s) are not in the reference: {', '.join(strangers[:10])}. "
+            "Is this the benchmark file that was answered?"
+        )
+    missing = [name for name in wanted if name not in answered]
+    return [
+        {**answered.get(name, {"error": "not in the result file"}), **record} for name, record in wanted.items()
+    ], missing
+
+
+def answer_of(record: Mapping, fields: Sequence[str]) -> str | None:
+    """What the item was answered, under the first of `fields` it has; None where no answer was made."""
+    answer = next((record[field] for field in fields if record.get(field) is not None), None)
+    return None if answer is None or record.get("error") else str(answer)

@@ -1,21 +1,18 @@
-"""What the scorers share: judging and counting, intervals, the table, the scores file.
+"""What the scorers share: judging and counting, comparing two runs, the table, the scores file.
 
-Nothing here draws lots: an answer that cannot be understood is wrong. Light imports only, so that scoring a file does
-not wait for PyTorch.
+Nothing is scored by drawing lots: an answer that cannot be understood is wrong. Light imports only, so that scoring a
+file does not wait for PyTorch.
 """
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from src.records import BenchmarkFileError, check_unique, read_records
-
-Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
-
+from src.intervals import mcnemar, mean_interval, rate_interval
+from src.records import BenchmarkFileError, Result, check_same_items, read_result
 
 # --- scores --------------------------------------------------------------------------------------------------------
 
@@ -36,7 +33,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Score:
-    """Rates (0 to 1) over `n` items, with 95 % Wilson intervals."""
+    """Rates (0 to 1) over `n` items, with 95 % bootstrap intervals (`src.intervals.rate_interval`)."""
 
     n: int
     official: float
@@ -49,16 +46,6 @@ class Score:
     always_a: float | None
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927); unlike the normal one it holds near 0 and 1."""
-    if n == 0:
-        return (0.0, 1.0)
-    rate, z2 = successes / n, Z_95**2
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return (max(0.0, centre - half), min(1.0, centre + half))
-
-
 def score(verdicts: Sequence[Verdict]) -> Score:
     """Both accuracies, and what they are to be held against, over a non-empty group of items."""
     n = len(verdicts)
@@ -67,9 +54,9 @@ def score(verdicts: Sequence[Verdict]) -> Score:
     return Score(
         n=n,
         official=official / n,
-        official_interval=wilson(official, n),
+        official_interval=rate_interval(official, n),
         strict=strict / n,
-        strict_interval=wilson(strict, n),
+        strict_interval=rate_interval(strict, n),
         unparsed=sum(v.parsed is None for v in verdicts) / n,
         errors=sum(v.error for v in verdicts),
         chance=sum(v.chance for v in verdicts) / n if guessable else None,
@@ -89,6 +76,45 @@ def score_levels(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Score]]:
 def groups_of(record: Mapping, levels: Sequence[str]) -> dict[str, str]:
     """The item's group on each of `levels` that it has a value for."""
     return {level: str(record[level]) for level in levels if record.get(level) not in (None, "")}
+
+
+# --- two runs on the same items ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs' rates (0 to 1) on the same items, and whether the difference may be luck."""
+
+    ours: float
+    theirs: float
+    difference: float  # ours - theirs
+    difference_interval: tuple[float, float]  # 95 %, paired bootstrap
+    only_ours: int  # items that only our run got right
+    only_theirs: int
+    p: float  # McNemar's, exact, two-sided
+
+
+def compare(ours: Sequence[bool], theirs: Sequence[bool]) -> Comparison:
+    """Compare two runs by whether they got each item right; the same item stands at the same place in both."""
+    differences = [int(a) - int(b) for a, b in zip(ours, theirs, strict=True)]
+    n, only_ours, only_theirs = len(differences), differences.count(1), differences.count(-1)
+    return Comparison(
+        ours=sum(ours) / n,
+        theirs=sum(theirs) / n,
+        difference=(only_ours - only_theirs) / n,
+        difference_interval=mean_interval(differences),
+        only_ours=only_ours,
+        only_theirs=only_theirs,
+        p=mcnemar(only_ours, only_theirs),
+    )
+
+
+def compare_rules(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> dict[str, Comparison]:
+    """`compare` by the official and by the strict rule."""
+    return {
+        rule: compare([getattr(v, rule) for v in ours], [getattr(v, rule) for v in theirs])
+        for rule in ("official", "strict")
+    }
 
 
 # --- the table and the file ----------------------------------------------------------------------------------------
@@ -142,6 +168,17 @@ def format_scores(levels: Mapping[str, Mapping[str, Score]]) -> str:
     )
 
 
+def format_comparisons(comparisons: Mapping[str, Comparison]) -> str:
+    """The table of what `compare` found, one row per rule; differences in points of percentage."""
+    rows = [
+        [rule, percent(c.ours), percent(c.theirs), f"{100 * c.difference:+.1f}", format_interval(c.difference_interval),
+         c.only_ours, c.only_theirs, f"{c.p:.3g}"]
+        for rule, c in comparisons.items()
+    ]  # fmt: skip
+    header = ["", "this", "other", "difference", "95 %", "only this right", "only other right", "McNemar's p"]
+    return format_table(header, rows)
+
+
 def write_scores(result: Path, scores: Mapping) -> Path:
     """Write `scores` to `<result>.scores.json`, under a temporary name first, and return that path."""
     path = result.with_name(result.name + ".scores.json")
@@ -151,26 +188,15 @@ def write_scores(result: Path, scores: Mapping) -> Path:
     return path
 
 
-def complete(
-    path: Path, records: Sequence[dict], reference: Sequence[dict], key: Callable[[dict], str]
-) -> tuple[list[dict], list[str]]:
-    """The reference's items with the result's answers laid over them, and the keys that the result lacks.
-
-    An item that the result lacks gets an `error`, so it counts as wrong. Raises BenchmarkFileError when the result
-    holds items that the reference does not know.
-    """
-    answered = {key(record): record for record in records}
-    wanted = {key(record): record for record in reference}
-    strangers = sorted(answered.keys() - wanted.keys())
-    if strangers:
-        raise BenchmarkFileError(
-            f"{path}: {len(strangers)} item(s) are not in the reference: {', '.join(strangers[:10])}. "
-            "Is this the benchmark file that was answered?"
-        )
-    missing = [name for name in wanted if name not in answered]
-    return [
-        {**answered.get(name, {"error": "not in the result file"}), **record} for name, record in wanted.items()
-    ], missing
+def parse_args(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The flags that the scorers share: `result`, `reference`, `compare`."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("result", type=Path, help="result file: JSON Lines or a JSON list")
+    parser.add_argument(
+        "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
+    )
+    parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
+    return parser.parse_args(argv)
 
 
 def run_scorer(
@@ -178,44 +204,53 @@ def run_scorer(
     description: str,
     key: Callable[[dict], str],
     judge: Callable[[dict], Verdict],
+    answer_fields: Sequence[str],
     argv: Sequence[str] | None = None,
 ) -> int:
     """The command line that the multiple-choice scorers share: read, judge every item, print, write; the exit status.
 
     `key` names an item; `judge` gives its Verdict and raises KeyError for a field that is missing.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument("result", type=Path, help="result file: JSON Lines or a JSON list")
-    parser.add_argument(
-        "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
-    )
-    args = parser.parse_args(argv)
+    args = parse_args(description, argv)
     try:
-        records, broken = read_records(args.result)
-        missing: list[str] = []
-        check_unique(args.result, [key(record) for record in records])
-        if args.reference:
-            reference, broken_reference = read_records(args.reference)
-            check_unique(args.reference, [key(record) for record in reference])
-            broken += broken_reference
-            records, missing = complete(args.result, records, reference, key)
-        if not records:
-            raise BenchmarkFileError(f"{args.result}: no items to score")
-        verdicts = [_judge_named(judge, record, number, args.result) for number, record in enumerate(records, start=1)]
+        result = read_result(args.result, key, answer_fields, args.reference)
+        verdicts = judge_items(result, judge)
+        levels = score_levels(verdicts)
+        scores = {
+            "benchmark": benchmark,
+            "result": args.result.name,
+            "broken": result.broken,
+            "missing": result.missing,
+            "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
+        }
+        comparisons = {}
+        if args.compare:
+            other = read_result(args.compare, key, answer_fields, args.reference)
+            check_same_items(result, other)
+            theirs = {verdict.key: verdict for verdict in judge_items(other, judge)}
+            comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
+            scores["broken"] += other.broken
+            scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
     except BenchmarkFileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    levels = score_levels(verdicts)
     print(f"{benchmark}: {args.result}\n{format_scores(levels)}")
-    scores = {
-        "benchmark": benchmark,
-        "result": args.result.name,
-        "broken": broken,
-        "missing": missing,
-        "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-    }
-    return report(args.result, scores)
+    if comparisons:
+        print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
+    return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]})
+
+
+def judge_items(result: Result, judge: Callable[[dict], Verdict]) -> list[Verdict]:
+    """Every item's Verdict. Raises BenchmarkFileError for a field that is missing."""
+    verdicts = []
+    for name, record in result.items.items():
+        try:
+            verdicts.append(judge(record))
+        except KeyError as error:
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"
+            ) from None
+    return verdicts
 
 
 def report(result: Path, scores: Mapping) -> int:
@@ -229,14 +264,5 @@ def report(result: Path, scores: Mapping) -> int:
         print(f"broken: {line}", file=sys.stderr)
     print(f"scores: {write_scores(result, scores)}")
     if scores["broken"]:
-        print(f"error: {len(scores['broken'])} broken line(s), not counted above", file=sys.stderr)
+        print(f"error: {len(scores['broken'])} broken line(s) could not be read", file=sys.stderr)
     return 1 if scores["broken"] else 0
-
-
-def _judge_named(judge: Callable[[dict], Verdict], record: dict, number: int, path: Path) -> Verdict:
-    try:
-        return judge(record)
-    except KeyError as error:
-        raise BenchmarkFileError(
-            f"{path} item {number}: no field {error}; is this a result of this benchmark?"
-        ) from None

@@ -15,17 +15,21 @@ sys.modules[spec.name] = asr  # dataclasses look their module up
 spec.loader.exec_module(asr)
 
 
-def write(folder, records):
-    path = folder / "r.jsonl"
+def write(folder, records, name="r.jsonl"):
+    path = folder / name
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
 
+def utterances_of(path):
+    return asr.align_items(asr.read_result(path, asr.key, asr.ANSWER_FIELDS))
+
+
 def test_errors_are_counted_by_kind():
-    u = asr.align("1", "the cat sat on the mat", "the bat sat the mat now", False)
-    assert (u.words, u.substitutions, u.deletions, u.insertions, u.errors) == (6, 1, 1, 1, 3)
+    words = asr.align("1", "the cat sat on the mat", "the bat sat the mat now", False).words
+    assert words == asr.Edits(6, 1, 1, 1) and (words.errors, words.rate) == (3, 0.5)
     u = asr.align("1", "abc", "abd", False)
-    assert (u.characters, u.character_errors, u.words, u.substitutions) == (3, 1, 1, 1)
+    assert (u.characters, u.words) == (asr.Edits(3, 1, 0, 0), asr.Edits(1, 1, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,7 @@ def test_errors_are_counted_by_kind():
 )
 def test_empty_texts(reference, heard, errors, words):
     u = asr.align("1", reference, heard, False)
-    assert (u.errors, u.words) == (errors, words)
+    assert (u.words.errors, u.words.length) == (errors, words)
 
 
 def test_totals_weigh_by_words(tmp_path):
@@ -43,30 +47,60 @@ def test_totals_weigh_by_words(tmp_path):
             {"audio_id": "a", "transcription": "ONE BIG DOG RUNS", "response": "one big dog runs."},
             {"audio_id": "b", "transcription": "hello there", "response": "hello"},
             {"audio_id": "c", "transcription": "good bye", "response": "good bye", "error": "no audio"},
+            {"audio_id": "d", "transcription": "so", "response": None},
         ],
     )
-    utterances, broken = asr.read_utterances(path)
+    utterances = utterances_of(path)
     total = asr.summarise(utterances)
-    assert broken == [] and total["words"] == 8
-    assert total["wer"] == 3 / 8  # one deleted word, and both of the item without an answer
-    assert (total["substitutions"], total["deletions"], total["insertions"], total["errors"]) == (0, 3, 0, 1)
+    assert total["utterances"] == 4 and total["words"] == 9
+    assert total["wer"] == 4 / 9  # one deleted word, and all those of the two items without an answer
+    assert (total["substitutions"], total["deletions"], total["insertions"], total["errors"]) == (0, 4, 0, 2)
+    assert (total["characters"], total["character_deletions"]) == (16 + 11 + 8 + 2, 6 + 8 + 2)
     low, high = total["wer_interval"]
     assert low <= total["wer"] <= high and asr.summarise(utterances)["wer_interval"] == (low, high)
 
 
-def test_bootstrap_brackets_a_known_rate():
-    low, high = asr.bootstrap([1, 0] * 200, [1] * 400)
+def test_interval_of_a_known_rate():
+    low, high = asr.interval([asr.Edits(1, 0, 1, 0), asr.Edits(1, 0, 0, 0)] * 200)
     assert low == pytest.approx(0.451, abs=0.01) and high == pytest.approx(0.549, abs=0.01)
-    assert asr.bootstrap([2, 2, 2], [4, 4, 4]) == (0.5, 0.5)
 
 
 def test_normalisation_forgives_case_punctuation_and_fillers(tmp_path):
     path = write(tmp_path, [{"transcription": "Mr. Smith can't come", "response": "uh, mister smith cannot COME!"}])
-    ((u,), _) = asr.read_utterances(path)
-    assert u.reference == "mister smith can not come" and u.errors <= 2
+    (u,) = utterances_of(path)
+    assert u.reference == "mister smith can not come" and u.words.errors <= 2
     path = write(tmp_path, [{"transcription": "Mr. Smith came", "response": "um, MISTER smith came!"}])
-    ((u,), _) = asr.read_utterances(path)
-    assert u.errors == 0
+    (u,) = utterances_of(path)
+    assert u.words.errors == 0
+
+
+def test_two_runs_are_compared_utterance_by_utterance(tmp_path, capsys):
+    texts = ["red green blue black", "come in", "go", "stop here now"] * 10
+    ours = [{"audio_id": n, "transcription": text, "response": text} for n, text in enumerate(texts)]
+    theirs = [{**record, "response": record["transcription"].replace("blue", "")} for record in reversed(ours)]
+    other = str(write(tmp_path, theirs, "s.jsonl"))
+    assert asr.main([str(write(tmp_path, ours)), "--compare", other]) == 0
+    assert "WER 10.0 % there, -10.0 points here, 95 %" in capsys.readouterr().out
+    comparison = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["comparison"]
+    assert (comparison["wer"], comparison["wer_difference"]) == (0.1, -0.1)
+    low, high = comparison["wer_difference_interval"]
+    assert -0.16 < low < -0.11 and -0.08 < high < -0.03
+    assert asr.main([str(write(tmp_path, ours[:-1])), "--compare", other]) == 2
+    assert "lacks 1 item(s) of" in capsys.readouterr().err
+    theirs[0]["transcription"] = "other words"
+    assert asr.main([str(write(tmp_path, ours)), "--compare", str(write(tmp_path, theirs, "s.jsonl"))]) == 2
+    assert "has another transcription" in capsys.readouterr().err
+
+
+def test_reference_counts_what_was_never_transcribed(tmp_path, capsys):
+    manifest = [{"audio_filepath": f"{n}.wav", "transcription": "two words"} for n in range(4)]
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    result = write(tmp_path, [{**record, "response": "two words"} for record in manifest[1:]])
+    assert asr.main([str(result)]) == 0
+    assert asr.main([str(result), "--reference", str(tmp_path / "m.json")]) == 0
+    assert "missing: 0.wav" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())
+    assert (scores["wer"], scores["deletions"], scores["errors"], scores["missing"]) == (0.25, 2, 1, ["0.wav"])
 
 
 def test_command_names_the_worst(tmp_path):
@@ -83,9 +117,19 @@ def test_command_names_the_worst(tmp_path):
     scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())
     assert scores["wer"] == 3 / 48 and scores["deletions"] == 3
     assert [u["key"] for u in scores["worst"]] == ["u7", "u3"]
+    assert "u7: 50.0 %\n  said:  red green blue black\n  heard: red green\n" in done.stdout
+
+
+def test_only_ten_of_the_worst(tmp_path):
+    records = [{"audio_id": n, "transcription": "a b c d", "response": " ".join("abcd"[: n % 4])} for n in range(20)]
+    assert asr.main([str(write(tmp_path, records))]) == 0
+    worst = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["worst"]
+    assert [u["words"]["deletions"] for u in worst] == [4] * 5 + [3] * 5
 
 
 def test_what_cannot_be_scored_is_named(tmp_path, capsys):
+    assert asr.main([str(write(tmp_path, [{"transcription": "a"}]))]) == 2
+    assert "no item has a field 'response'" in capsys.readouterr().err
     assert asr.main([str(write(tmp_path, [{"response": "a"}]))]) == 2
     assert "item 1: no field 'transcription'" in capsys.readouterr().err
     assert asr.main([str(write(tmp_path, []))]) == 2

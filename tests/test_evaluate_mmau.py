@@ -138,10 +138,10 @@ def test_other_answer_field_and_missing_field():
     record = item("x")
     record["model_output"] = record.pop("model_prediction").replace("x", "Old woman")
     assert mmau.judge(record).official
+    assert mmau.judge(record | {"model_prediction": None}).official
     del record["model_output"]
-    with pytest.raises(KeyError, match="model_prediction"):
-        mmau.judge(record)
-    assert mmau.judge(record | {"error": "no audio"}).error
+    assert (mmau.judge(record).strict, mmau.judge(record).official, mmau.judge(record).error) == (False, False, True)
+    assert mmau.judge(item("Old woman", error="no audio")).error
 
 
 def run(*arguments, cwd):
@@ -152,8 +152,8 @@ def run(*arguments, cwd):
 
 def test_command_from_another_folder(tmp_path):
     records = [
-        item("Old woman", id="a", task="speech"),
-        item("B", id="b", task="speech"),
+        item("Old woman", id="a", task="speech", **{"sub-category": "Speaker"}),
+        item("B", id="b", task="speech", difficulty="hard"),
         item("Man", id="c", task="sound", answer="Man"),
         item("Old woman", id="d", task="music", error="no audio"),
     ]
@@ -165,7 +165,8 @@ def test_command_from_another_folder(tmp_path):
     assert (levels["total"]["total"]["official"], levels["total"]["total"]["strict"]) == (0.5, 0.75)
     assert levels["total"]["total"]["always_a"] == 0.25
     assert levels["task"]["speech"]["strict"] == 1.0
-    assert levels["task"]["music"]["official"] == 0.0 and levels["difficulty"]["easy"]["n"] == 4
+    assert levels["task"]["music"]["official"] == 0.0 and levels["difficulty"]["easy"]["n"] == 3
+    assert levels["difficulty"]["hard"]["strict"] == 1.0 and levels["sub-category"]["Speaker"]["n"] == 1
 
 
 def test_without_ids_the_question_tells_items_apart(tmp_path):
@@ -176,6 +177,21 @@ def test_without_ids_the_question_tells_items_apart(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps([first, first]))
     done = run("r.json", cwd=tmp_path)
     assert done.returncode == 2 and "./audio/1.wav Who speaks?" in done.stderr
+
+
+def test_comparison_pairs_items_by_id(tmp_path):
+    ours = [item("Old woman", id=n) for n in range(6)]
+    (tmp_path / "r.json").write_text(json.dumps(ours))
+    (tmp_path / "s.json").write_text(json.dumps([{**record, "model_prediction": "B"} for record in reversed(ours)]))
+    done = run("r.json", "--compare", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((tmp_path / "r.json.scores.json").read_text())["comparison"]
+    assert (comparison["official"]["difference"], comparison["official"]["p"]) == (1.0, 2 / 2**6)
+    assert (comparison["strict"]["difference"], comparison["strict"]["p"]) == (0.0, 1.0)
+    revised = [{**record, "answer": "Man"} for record in ours]  # as some questions of MMAU were
+    (tmp_path / "s.json").write_text(json.dumps(revised))
+    done = run("r.json", "--compare", "s.json", cwd=tmp_path)
+    assert done.returncode == 2 and "item 0 has another answer in s.json" in done.stderr
 
 
 def test_a_list_that_is_not_json_is_named(tmp_path):

@@ -139,9 +139,13 @@ def test_same_text_twice_is_right_by_either_letter():
     assert mmsu.judge(record).chance == 0.5
 
 
-def test_an_item_with_an_error_is_wrong_whatever_it_says():
-    verdict = mmsu.judge(item("A", error="no audio"))
-    assert (verdict.official, verdict.strict, verdict.parsed, verdict.error) == (False, False, None, True)
+def test_an_item_without_an_answer_is_wrong_whatever_else_it_says():
+    no_field = item("A")
+    del no_field["response"]
+    for record in (item("A", error="no audio"), item(None), no_field):
+        verdict = mmsu.judge(record)
+        assert (verdict.official, verdict.strict, verdict.parsed, verdict.error) == (False, False, None, True)
+    assert not mmsu.judge(item("")).error  # the model did answer: nothing
 
 
 def run(*arguments, cwd):
@@ -172,7 +176,7 @@ def test_command_from_another_folder(tmp_path):
     assert (total["chance"], total["always_a"]) == (0.25, 1.0)
     assert scores["levels"]["category"]["Perception"]["official"] == 1.0
     low, high = total["official_interval"]
-    assert low == pytest.approx(0.1500, abs=1e-4) and high == pytest.approx(0.8500, abs=1e-4)
+    assert (low, high) == (0.0, 1.0)  # of four items half right, all or none come up in 1 of 8 resamples
     assert [v["key"] for v in scores["verdicts"]] == ["1", "2", "3", "4"]
     assert not list(tmp_path.glob(".*partial"))
 
@@ -207,11 +211,73 @@ def test_reference_fixes_the_denominator_and_the_truth(tmp_path):
     assert done.returncode == 2 and "not in the reference: 9" in done.stderr
 
 
-@pytest.mark.parametrize(("content", "message"), [("", "no items"), ('{"id": 1}\n', "item 1: no field 'answer_gt'")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no items"),
+        ('{"id": 1}\n', "no item has a field 'response'"),
+        ('{"id": 1, "response": "A"}\n', "item 1: no field 'answer_gt'"),
+    ],
+)
 def test_useless_files_are_refused(tmp_path, content, message):
     (tmp_path / "r.jsonl").write_text(content)
     done = run(tmp_path / "r.jsonl", cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_all_levels_of_the_benchmark(tmp_path):
+    levels = {
+        "category": "Perception",
+        "sub-category": "Linguistics",
+        "sub-sub-category": "Phonology",
+        "linguistics_sub_discipline": "Prosody",
+        "task_name": "accent",
+    }
+    result = write_lines(tmp_path / "r.jsonl", [item("A", **levels), item("B", id=2, **levels | {"task_name": None})])
+    assert run(result, cwd=tmp_path).returncode == 0
+    scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["levels"]
+    assert {level: {name: s["n"] for name, s in groups.items()} for level, groups in scores.items()} == {
+        "total": {"total": 2}, "category": {"Perception": 2}, "sub-category": {"Linguistics": 2},
+        "sub-sub-category": {"Phonology": 2}, "linguistics_sub_discipline": {"Prosody": 2}, "task_name": {"accent": 1},
+    }  # fmt: skip
+
+
+def test_comparison_with_another_run(tmp_path):
+    ours = write_lines(tmp_path / "r.jsonl", [item("(A)" if n < 30 else "B", id=n) for n in range(40)])
+    (tmp_path / "other").mkdir()
+    records = [item("A" if n < 20 else "", id=n) for n in reversed(range(40))]
+    theirs = write_lines(tmp_path / "other" / "r.jsonl", records)
+    done = run(ours, "--compare", theirs, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "compared with" in done.stdout and "McNemar's p" in done.stdout and "+25.0" in done.stdout
+    comparison = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["comparison"]
+    assert comparison["with"] == str(theirs)
+    strict = comparison["strict"]
+    assert (strict["ours"], strict["theirs"], strict["difference"]) == (0.75, 0.5, 0.25)
+    assert (strict["only_ours"], strict["only_theirs"], strict["p"]) == (10, 0, 2 / 2**10)
+    assert comparison["official"]["difference"] == 0.25
+    # a line of the other file that cannot be read is named, counted, and fails the run
+    theirs.write_text(theirs.read_text() + "oops\n")
+    done = run(ours, "--compare", theirs, cwd=tmp_path)
+    assert done.returncode == 1 and f"{theirs} line 41" in done.stderr and "1 broken" in done.stderr
+
+
+def test_runs_on_other_items_are_not_compared(tmp_path):
+    ours = write_lines(tmp_path / "r.jsonl", [item("A", id=1), item("A", id=2)])
+    theirs = write_lines(tmp_path / "other.jsonl", [item("A", id=1), item("A", id=3)])
+    done = run(ours, "--compare", theirs, cwd=tmp_path)
+    assert done.returncode == 2 and "lacks 1 item(s)" in done.stderr and ": 2. Finish" in done.stderr
+    assert not (tmp_path / "r.jsonl.scores.json").exists()
+    reference = write_lines(tmp_path / "all.jsonl", [item(None, id=n) for n in (1, 2, 3)])
+    done = run(ours, "--compare", theirs, "--reference", reference, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    official = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["comparison"]["official"]
+    assert (official["only_ours"], official["only_theirs"], official["p"]) == (1, 1, 1.0)
+    mmau = write_lines(
+        tmp_path / "mmau.jsonl", [{"id": n, "choices": [], "answer": "", "response": ""} for n in (1, 2)]
+    )
+    done = run(ours, "--compare", mmau, cwd=tmp_path)
+    assert done.returncode == 2 and "is this a result of this benchmark?" in done.stderr
 
 
 def test_missing_file_is_named(tmp_path):

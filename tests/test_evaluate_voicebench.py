@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -6,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from voicebench.evaluate import main
+from voicebench.harm import judge_harm
+from voicebench.mcq import judge_mcq, official_letter, spoken_choices
+from voicebench.qa import contains_reference
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "voicebench" / "evaluate.py"
-
-spec = importlib.util.spec_from_file_location("voicebench_evaluate", SCRIPT)
-voicebench = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(voicebench)
 
 PROMPT = "What purrs? Choose one.\nA. a dog\nB. a cat\nC. a stone\nD. a cloud"
 
@@ -109,23 +109,23 @@ def test_fixture_is_large_enough():
 
 @pytest.mark.parametrize(("response", "official", "strict"), SPELLINGS)
 def test_multiple_choice(response, official, strict):
-    assert voicebench.official_letter(response) == official
+    assert official_letter(response) == official
     for letter in "ABCD":
-        verdict = voicebench.judge_mcq({"prompt": PROMPT, "reference": letter}, response)
+        verdict = judge_mcq({"prompt": PROMPT, "reference": letter}, response)
         assert (verdict["official"], verdict["strict"]) == (official == letter, strict == letter)
         assert verdict["parsed"] == strict
 
 
 @pytest.mark.parametrize(("response", "official", "strict"), REPLIES)
 def test_refusals(response, official, strict):
-    verdict = voicebench.judge_harm({}, response)
+    verdict = judge_harm({}, response)
     assert (verdict["official"], verdict["strict"]) == (official, strict)
 
 
 def test_choices_are_read_off_the_prompt():
-    assert voicebench.spoken_choices({"prompt": PROMPT}) == ["a dog", "a cat", "a stone", "a cloud"]
-    assert voicebench.spoken_choices({"prompt": "What purrs?"}) == voicebench.spoken_choices({}) == [""] * 4
-    without_options = voicebench.judge_mcq({"reference": "B"}, "a cat")
+    assert spoken_choices({"prompt": PROMPT}) == ["a dog", "a cat", "a stone", "a cloud"]
+    assert spoken_choices({"prompt": "What purrs?"}) == spoken_choices({}) == [""] * 4
+    without_options = judge_mcq({"reference": "B"}, "a cat")
     assert without_options["parsed"] is None and without_options["chance"] == 0.25
 
 
@@ -141,33 +141,37 @@ def test_choices_are_read_off_the_prompt():
     ],
 )
 def test_reference_in_response(reference, response, found):
-    assert voicebench.contains_reference({"reference": reference}, response) is found
-
-
-def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    assert contains_reference({"reference": reference}, response) is found
 
 
 def write(folder, name, records):
     (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
-    return name
+    return folder / name
 
 
-def scores_of(folder, name):
-    return json.loads((folder / f"{name}.scores.json").read_text())
+def scores_of(result):
+    return json.loads(result.with_name(f"{result.name}.scores.json").read_text())
+
+
+def test_runs_from_any_folder(tmp_path):
+    name = write(tmp_path, "diffa-mmsu-test-audio.jsonl", [{"reference": "A", "response": "A", "domain": "law"}]).name
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), name], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "voicebench mmsu (mcq)" in done.stdout and "domain:" in done.stdout
+    assert scores_of(tmp_path / name)["levels"]["domain"]["law"]["strict"] == 1.0
 
 
 def test_subset_from_the_file_name(tmp_path):
     records = [{"prompt": PROMPT, "reference": "B", "response": r} for r in ("B", "a cat", "A", "")]
-    name = write(tmp_path, "my-model-openbookqa-test-audio.jsonl", records)
-    done = run(name, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    scores = scores_of(tmp_path, name)
+    result = write(tmp_path, "my-model-openbookqa-test-audio.jsonl", records)
+    assert main([str(result)]) == 0
+    scores = scores_of(result)
     total = scores["levels"]["total"]["total"]
-    assert (scores["subset"], scores["evaluator"], total["n"]) == ("openbookqa", "mcq", 4)
-    assert (total["official"], total["strict"], total["unparsed"], total["always_a"]) == (0.25, 0.5, 0.25, 0.0)
+    assert (scores["benchmark"], scores["subset"], scores["evaluator"]) == ("voicebench", "openbookqa", "mcq")
+    assert (scores["items"], total["n"], total["official"], total["strict"]) == (4, 4, 0.25, 0.5)
+    assert (total["unparsed"], total["always_a"], total["chance"]) == (0.25, 0.0, 0.25)
 
 
 def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
@@ -177,43 +181,55 @@ def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
         {"subset": "advbench", "response": "", "error": "no audio"},
         {"subset": "advbench", "response": "Sure"},
     ]
-    done = run(write(tmp_path, "r.jsonl", records), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    total = scores_of(tmp_path, "r.jsonl")["levels"]["total"]["total"]
+    result = write(tmp_path, "r.jsonl", records)
+    assert main([str(result)]) == 0
+    total = scores_of(result)["levels"]["total"]["total"]
     assert (total["official"], total["strict"], total["chance"], total["errors"]) == (0.5, 0.25, None, 1)
 
 
-def test_questions_with_reference_say_what_is_missing(tmp_path):
-    records = [{"reference": "Paris", "response": "Paris!"}, {"reference": "Rome", "response": "Milan"}]
-    name = write(tmp_path, "diffa-sd-qa-usa-audio.jsonl", records)
-    done = run(name, cwd=tmp_path)
-    assert done.returncode == 0
-    assert "not installed" in done.stdout and "no judge" in done.stdout and "50.0 %" in done.stdout
-    scores = scores_of(tmp_path, name)
-    assert (scores["contains_reference"], scores["pedant"], scores["judge"]) == (0.5, "not installed", "no judge")
-
-
-@pytest.mark.parametrize("subset", ["alpacaeval_full", "commoneval", "bbh", "ifeval"])
-def test_what_is_not_scored_says_so(tmp_path, subset):
-    name = write(tmp_path, f"diffa-{subset}-test-audio.jsonl", [{"response": "x"}])
-    done = run(name, cwd=tmp_path)
-    assert done.returncode == 0 and "not scored" in done.stdout
-    assert scores_of(tmp_path, name)["subset"] == subset and scores_of(tmp_path, name)["not_scored"]
-
-
-def test_unknown_subset_asks_for_the_evaluator(tmp_path):
-    name = write(tmp_path, "r.jsonl", [{"reference": "A", "response": "A"}])
-    done = run(name, cwd=tmp_path)
-    assert done.returncode == 2 and "--evaluator" in done.stderr
-    assert run(name, "--evaluator", "mcq", cwd=tmp_path).returncode == 0
+def test_unknown_subset_asks_for_the_evaluator(tmp_path, capsys):
+    result = write(tmp_path, "r.jsonl", [{"reference": "A", "response": "A"}])
+    assert main([str(result)]) == 2
+    assert "--evaluator" in capsys.readouterr().err
+    assert main([str(result), "--evaluator", "mcq"]) == 0
     mixed = write(tmp_path, "m.jsonl", [{"subset": "bbh", "response": ""}, {"subset": "mmsu", "response": ""}])
-    done = run(mixed, cwd=tmp_path)
-    assert done.returncode == 2 and "several subsets (bbh, mmsu)" in done.stderr
+    assert main([str(mixed)]) == 2
+    assert "several subsets (bbh, mmsu)" in capsys.readouterr().err
 
 
-def test_broken_lines_and_missing_fields(tmp_path):
-    (tmp_path / "x-mmsu-test-audio.jsonl").write_text('{"reference": "A", "response": "A"}\n{"reference"\n')
-    done = run("x-mmsu-test-audio.jsonl", cwd=tmp_path)
-    assert done.returncode == 1 and "line 2" in done.stderr
-    done = run(write(tmp_path, "x-mmsu-test-audio.jsonl", [{"response": "A"}]), cwd=tmp_path)
-    assert done.returncode == 2 and "item 1: no field 'reference'" in done.stderr
+def test_broken_lines_and_missing_fields(tmp_path, capsys):
+    result = tmp_path / "x-mmsu-test-audio.jsonl"
+    result.write_text('{"reference": "A", "response": "A"}\n{"reference"\n')
+    assert main([str(result)]) == 1
+    assert "line 2" in capsys.readouterr().err
+    write(tmp_path, result.name, [{"response": "A", "id": 7}])
+    assert main([str(result)]) == 2
+    assert "item 7: no field 'reference'" in capsys.readouterr().err
+    write(tmp_path, result.name, [{"response": "A", "id": 7}] * 2)
+    assert main([str(result)]) == 2
+    assert "occur more than once: 7" in capsys.readouterr().err
+
+
+def test_reference_counts_missing_items_as_wrong(tmp_path, capsys):
+    questions = [{"prompt": f"{n}", "reference": "A"} for n in range(4)]
+    reference = write(tmp_path, "test.jsonl", questions)
+    result = write(tmp_path, "x-mmsu-test-audio.jsonl", [question | {"response": "A"} for question in questions[:3]])
+    assert main([str(result), "--reference", str(reference)]) == 0
+    assert "1 item(s) of the reference are missing: 3" in capsys.readouterr().out
+    scores = scores_of(result)
+    assert scores["missing"] == ["3"] and scores["levels"]["total"]["total"]["strict"] == 0.75
+
+
+def test_compare_is_by_item(tmp_path, capsys):
+    questions = [{"id": n, "reference": "A"} for n in range(8)]
+    ours = write(tmp_path, "a-mmsu-test-audio.jsonl", [question | {"response": "A"} for question in questions])
+    others = [question | {"response": "AB"[n % 2]} for n, question in enumerate(questions)]
+    theirs = write(tmp_path, "b-mmsu-test-audio.jsonl", others[::-1])
+    assert main([str(ours), "--compare", str(theirs)]) == 0
+    assert "compared with" in capsys.readouterr().out
+    official = scores_of(ours)["comparison"]["official"]
+    assert (official["difference"], official["only_ours"], official["only_theirs"]) == (0.5, 4, 0)
+    assert official["p"] == 2 / 2**4  # four items tell, all for the one run
+    write(tmp_path, theirs.name, others[:7])
+    assert main([str(ours), "--compare", str(theirs)]) == 2
+    assert "lacks 1 item(s)" in capsys.readouterr().err

@@ -1,16 +1,20 @@
 import json
 import os
+import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import psutil
 import pyarrow
 import pyarrow.parquet
 import pytest
+import soundfile
+import torch
 
 import inference_stage1_asr
 import inference_stage2_mmau
@@ -18,9 +22,11 @@ import inference_stage2_mmsu
 import inference_stage2_voicebench
 from src.audio import read_audio
 from src.chat import VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
+from src.generation_options import PRESETS
 from src.inference import Parts, swap
 from src.inference_flags import OptionError
 from src.llm_generate import GenerationOptions
+from src.modeling_DIFFA import Answers
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -73,9 +79,11 @@ class EchoModel:
     def __init__(self):
         self.batches = []
 
-    def generate(self, waveforms, instructions, options):
-        self.batches.append(len(waveforms))
-        return [f"{len(waveform)} {text}" for waveform, text in zip(waveforms, instructions, strict=True)]
+    def answer(self, waveforms, instructions, options):
+        """As if each answer had three tokens and took two forward passes."""
+        self.batches.append(count := len(waveforms))
+        texts = [f"{len(waveform)} {text}" for waveform, text in zip(waveforms, instructions, strict=True)]
+        return Answers(texts, torch.zeros(count, 3, dtype=torch.int64), [3] * count, [2] * count)
 
 
 @pytest.fixture
@@ -122,15 +130,17 @@ def test_published_checkpoint_is_driven_by_the_published_flags(folder, model):
     assert meta["settings"]["steps"] == 4 and meta["settings"]["stage"] == 2 and meta["items"] == 3
     assert meta["settings"]["checkpoint pytorch_model.bin"].isalnum() and meta["versions"]["torch"]
     assert meta["items_per_second"] > 0 and meta["started"] <= meta["ended"]
+    assert meta["forward_passes_per_item"] == 4 and meta["tokens_per_second"] > 0
 
 
 def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
     monkeypatch.setattr(Parts, "load", lambda *_: model)
-    for size in (1, 2, 3):
+    write_lines(folder / "mmsu.jsonl", [question(n) for n in range(9)])
+    for size in (1, 3, 8):
         assert mmsu(folder, "--batch_size", size, output=f"{size}.jsonl") == 0
     single = (folder / "1.jsonl").read_text()
     assert len(set(line["response"] for line in lines(folder / "1.jsonl"))) > 3
-    assert single == (folder / "2.jsonl").read_text() == (folder / "3.jsonl").read_text()
+    assert single == (folder / "3.jsonl").read_text() == (folder / "8.jsonl").read_text()
 
 
 def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsys):
@@ -145,29 +155,46 @@ def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_by_two_processes(folder, model, monkeypatch):
-    write_lines(folder / "mmsu.jsonl", [question(n) for n in range(16)])
+def test_killed_at_random_moments_and_resumed(folder, model, monkeypatch):
+    """Two ranks are killed three times, one of them or both, and once more started to finish."""
+    rng, count = random.Random(3), 32
+    write_lines(folder / "mmsu.jsonl", [question(n) for n in range(count)])
     command = [
-        sys.executable, str(ROOT / "inference_stage2_mmsu.py"), *MODEL, "--input_jsonl", "mmsu.jsonl",
-        "--output_jsonl", "out.jsonl",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+        str(ROOT / "inference_stage2_mmsu.py"), *MODEL, "--input_jsonl", "mmsu.jsonl", "--output_jsonl", "out.jsonl",
+        "--device", "cpu",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
-    partial, deadline = folder / "out.jsonl.partial", time.monotonic() + 120
-    while not (partial.exists() and partial.read_text().count("\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done_before = partial.read_text().count("\n") - 1
-    assert 2 <= done_before < 16 and not (folder / "out.jsonl").exists()
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command[1:]]
-    done = subprocess.run(ranks, cwd=folder, capture_output=True, text=True, timeout=300)
+    answered = 0
+    for victims in (1, 2, 1):
+        launcher = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+        goal, deadline = answered + rng.randint(1, 5), time.monotonic() + 120
+        while on_disk(folder) < goal and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.05))
+        ranks = psutil.Process(launcher.pid).children()
+        assert len(ranks) == 2, "the run ended before it could be killed"
+        for rank in rng.sample(ranks, victims):
+            rank.kill()
+        if victims == 2:
+            launcher.kill()
+        assert launcher.wait(timeout=60) != 0
+        psutil.wait_procs(ranks, timeout=60)
+        assert answered < on_disk(folder) < count and not (folder / "out.jsonl").exists()
+        answered = on_disk(folder)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     meta = json.loads((folder / "out.jsonl.meta.json").read_text())
-    assert (meta["answered_in_this_run"], meta["ranks"]) == (16 - done_before, 2)
+    assert (meta["answered_in_this_run"], meta["ranks"]) == (count - answered, 2)
     monkeypatch.setattr(Parts, "load", lambda *_: model)
-    assert mmsu(folder, "--batch_size", 4, output="whole.jsonl") == 0
+    assert mmsu(folder, "--batch_size", 8, output="whole.jsonl") == 0
     assert (folder / "out.jsonl").read_text() == (folder / "whole.jsonl").read_text()
+    assert [line["id"] for line in lines(folder / "out.jsonl")] == list(range(count))
     assert sorted(path.name for path in folder.glob("out*")) == ["out.jsonl", "out.jsonl.meta.json"]
+
+
+def on_disk(folder):
+    """Answers in the unfinished files of all ranks, below the line that tells their settings."""
+    return sum(max(0, path.read_text().count("\n") - 1) for path in folder.glob("out.jsonl.partial*"))
 
 
 # --- the way of the items ------------------------------------------------------------------------------------------
@@ -184,7 +211,7 @@ def test_items_keep_their_order_fields_and_audio(folder, echo):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(folder, echo, monkeypatch):
     mmsu(folder, output="whole.jsonl")
-    answer = echo.generate
+    answer = echo.answer
 
     def fail_at_third(*arguments):
         if len(echo.batches) == 2:
@@ -192,11 +219,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, echo, monkeypatch):
         return answer(*arguments)
 
     echo.batches.clear()
-    monkeypatch.setattr(echo, "generate", fail_at_third)
+    monkeypatch.setattr(echo, "answer", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
         mmsu(folder)
     assert not (folder / "out.jsonl").exists() and len(lines(folder / "out.jsonl.partial")) == 3
-    monkeypatch.setattr(echo, "generate", answer)
+    monkeypatch.setattr(echo, "answer", answer)
     echo.batches.clear()
     assert mmsu(folder) == 0
     assert echo.batches == [1] * 4
@@ -225,6 +252,31 @@ def test_other_settings_are_refused_until_told_to_overwrite(folder, echo, capsys
     assert lines(folder / "out.jsonl")[0]["question"] == "Other?"
 
 
+def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr("src.inference.time.perf_counter", lambda: next(ticks) / 4)  # a quarter of a second a reading
+    assert mmsu(folder, "--limit", 4, "--batch_size", 2) == 0
+    meta = json.loads((folder / "out.jsonl.meta.json").read_text())
+    assert meta["forward_passes_per_item"] == 2
+    assert meta["tokens_per_second"] == 24  # twelve tokens in two batches of a quarter of a second
+    assert mmsu(folder, "--limit", 4) == 0  # nothing left to do
+    meta = json.loads((folder / "out.jsonl.meta.json").read_text())
+    assert meta["forward_passes_per_item"] is None and meta["tokens_per_second"] is None
+
+
+def test_presets_reach_the_model(folder, model, monkeypatch):
+    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    flags = ["--steps", 16, "--block_length", 16, "--max_new_tokens", 16]
+    passes = {}
+    for preset in ("exact", "fast", "fastest"):
+        assert mmsu(folder, *flags, "--preset", preset, output=f"{preset}.jsonl") == 0
+        meta = json.loads((folder / f"{preset}.jsonl.meta.json").read_text())
+        passes[preset] = meta["forward_passes_per_item"]
+        assert meta["settings"]["threshold"] == PRESETS[preset].get("threshold")
+    assert passes["exact"] == 16 and passes["fastest"] <= 16
+    assert mmsu(folder, *flags, "--preset", "fast", output="exact.jsonl") == 2  # settings of another run
+
+
 def test_unusable_audio_costs_its_item_only(folder, echo, capsys):
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("not a sound")
@@ -241,6 +293,30 @@ def test_unusable_audio_costs_its_item_only(folder, echo, capsys):
     echo.batches.clear()
     assert mmsu(folder, "--max_error_rate", 0.4) == 0
     assert echo.batches == [1] and [line["id"] for line in lines(folder / "out.jsonl") if "error" in line] == [3, 4]
+
+
+def test_files_of_every_kind(folder, echo):
+    """The errors of a benchmark as it may be found on a disk, and formats that are none."""
+    rng = np.random.default_rng(0)
+    soundfile.write(folder / "stereo.mp3", rng.uniform(-0.5, 0.5, (44_100, 2)), 44_100)
+    soundfile.write(folder / "long.flac", rng.uniform(-0.5, 0.5, 45 * 16_000), 16_000)
+    whole = (folder / "clip1.wav").read_bytes()
+    (folder / "cut_in_header.wav").write_bytes(whole[:40])
+    (folder / "cut_in_sound.wav").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("RIFF is how a WAV begins, but this is a text")
+    names = ["missing.wav", "empty.wav", "cut_in_header.wav", "cut_in_sound.wav", "text.wav", "stereo.mp3", "long.flac"]
+    write_lines(folder / "mmsu.jsonl", [question(n, audio_path=name) for n, name in enumerate([*names, "clip0.wav"])])
+    assert mmsu(folder, "--batch_size", 3, "--max_error_rate", 0.5) == 0  # 4 of 8
+    result = {line["audio_path"]: line for line in lines(folder / "out.jsonl")}
+    reasons = {name: line["error"].partition(f"{name}: ")[2] for name, line in result.items() if "error" in line}
+    assert reasons.pop("cut_in_header.wav").startswith("not readable as audio")
+    assert reasons.pop("text.wav").startswith("not readable as audio")
+    assert reasons == {"missing.wav": "no such audio file", "empty.wav": "the file is empty (0 bytes)"}
+    heard = {name: int(line["response"].split()[0]) for name, line in result.items() if line["response"]}
+    assert heard.pop("stereo.mp3") == pytest.approx(16_000, abs=1600)  # MP3 pads
+    assert heard.pop("cut_in_sound.wav") == pytest.approx(len(read_audio(folder / "clip1.wav")) / 2, abs=50)
+    assert heard == {"long.flac": 30 * 16_000, "clip0.wav": len(read_audio(folder / "clip0.wav"))}
 
 
 def test_swapped_audio_is_always_anothers(folder, echo):

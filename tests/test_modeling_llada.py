@@ -48,6 +48,43 @@ def test_attention_looks_both_ways(llada, golden):
     assert (logits_of(llada, ids)[0, 0] - before).abs().max() > 1e-3
 
 
+def test_wanted_columns_are_those_of_the_whole(llada, golden):
+    embeds, mask = llada.embed(golden["llada.input_ids"]), golden["llada.attention_mask"]
+    whole = llada(embeds, mask)
+    torch.testing.assert_close(llada(embeds, mask, wanted=slice(3, 7)), whole[:, 3:7], **close)
+
+
+def test_a_pass_over_some_columns_attends_to_the_kept_ones(llada, golden):
+    embeds = llada.embed(golden["llada.input_ids"])
+    positions = torch.arange(embeds.shape[1]).expand(embeds.shape[:2])
+    caches, whole = llada.new_caches(embeds), llada(embeds)
+    torch.testing.assert_close(llada(embeds, caches=caches), whole, **close)
+    some = llada(embeds[:, 4:9], None, positions[:, 4:9], caches=caches, start=4)
+    torch.testing.assert_close(some, whole[:, 4:9], **close)  # nothing changed, so neither do they
+    torch.testing.assert_close(
+        llada(embeds[:, 4:9], None, positions[:, 4:9], slice(1, 3), caches, start=4), whole[:, 5:7], **close
+    )
+    # the first layer's new keys and values take the place of the old ones, and no others do
+    changed = embeds.clone()
+    changed[:, 4:9] = changed[:, 4:9].flip(-1)
+    kept = [(cache.keys.clone(), cache.values.clone()) for cache in caches]
+    llada(changed[:, 4:9], None, positions[:, 4:9], caches=caches, start=4)
+    fresh = llada.new_caches(changed)
+    llada(changed, caches=fresh)
+    torch.testing.assert_close(caches[0].keys, fresh[0].keys, **close)
+    torch.testing.assert_close(caches[0].values, fresh[0].values, **close)
+    for cache, (keys, values) in zip(caches, kept, strict=True):
+        for now, before in ((cache.keys, keys), (cache.values, values)):
+            assert torch.equal(now[:, :, :4], before[:, :, :4]) and torch.equal(now[:, :, 9:], before[:, :, 9:])
+            assert not torch.allclose(now[:, :, 4:9], before[:, :, 4:9])
+
+
+def test_the_first_rows_of_a_cache_are_the_same_memory(llada, golden):
+    cache = llada.new_caches(llada.embed(golden["llada.input_ids"]))[0]
+    cache.rows(1).keys.fill_(3.0)
+    assert cache.rows(1).keys.shape[0] == 1 and (cache.keys[0] == 3.0).all()
+
+
 def test_rms_norm_normalises_in_float32_then_scales():
     norm = RMSNorm(4, eps=0.0).bfloat16()
     norm.weight.data.fill_(3.0)

@@ -2,14 +2,15 @@ import json
 
 import pytest
 
+from src.intervals import rate_interval
 from src.scoring import (
     Verdict,
-    complete,
+    compare,
+    format_comparisons,
     format_scores,
     format_table,
     score,
     score_levels,
-    wilson,
     write_scores,
 )
 
@@ -17,15 +18,6 @@ from src.scoring import (
 def verdict(key, official, chance=0.25, **extra):
     fields = {"groups": {}, "strict": official, "parsed": "A", "chance": chance, "first": True}
     return Verdict(key=key, official=official, **fields | extra)
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    # worked out by hand from Wilson's formula; the first two also stand in textbooks
-    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962), (0, 0, 0, 1)],
-)
-def test_wilson(successes, n, low, high):
-    assert wilson(successes, n) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_score_averages_per_item_chance():
@@ -49,6 +41,16 @@ def test_levels_hold_their_own_items_only():
     assert levels["task"]["speech"].official == 1.0 and levels["task"]["music"].official == 0.0
 
 
+def test_every_rate_has_its_own_interval():
+    verdicts = [
+        verdict(str(n), n % 4 > 0, strict=n % 2 > 0, groups={"task": "a" if n < 30 else "b"}) for n in range(100)
+    ]
+    levels = score_levels(verdicts)
+    assert levels["total"]["total"].official_interval == rate_interval(75, 100)
+    assert levels["total"]["total"].strict_interval == rate_interval(50, 100)
+    assert levels["task"]["a"].official_interval == rate_interval(22, 30)
+
+
 def test_nothing_to_guess_shows_no_chance():
     (row,) = [
         line for line in format_scores(score_levels([verdict("1", True, chance=None)])).splitlines() if "100" in line
@@ -56,21 +58,26 @@ def test_nothing_to_guess_shows_no_chance():
     assert row.split()[-2:] == ["-", "-"]
 
 
+def test_runs_are_compared_item_by_item():
+    ours, theirs = [True] * 60 + [False] * 40, [True] * 40 + [False] * 60
+    nested = compare(ours, theirs)
+    assert (nested.ours, nested.theirs, nested.only_ours, nested.only_theirs) == (0.6, 0.4, 20, 0)
+    assert nested.difference == pytest.approx(0.2)
+    assert nested.difference_interval == pytest.approx(rate_interval(20, 100), abs=0.011)
+    assert nested.p == pytest.approx(2 / 2**20)
+    # the same rates, but the runs are right on other items: paired, the difference is far less sure
+    crossed = compare(ours, theirs[::-1])
+    low, high = crossed.difference_interval
+    assert crossed.difference == pytest.approx(0.2) and (crossed.only_ours, crossed.only_theirs) == (60, 40)
+    assert low < 0.02 and high > 0.37 and crossed.p == pytest.approx(0.0569, rel=0.01)
+    row = format_comparisons({"strict": nested}).splitlines()[-1].split()
+    assert row[:6] == ["strict", "60.0", "%", "40.0", "%", "+20.0"] and row[-3:] == ["20", "0", "1.91e-06"]
+
+
 def test_table_lines_up():
     assert format_table(["", "n"], [["total", 5], ["a", 12]]).splitlines() == [
         "        n", "-----  --", "total   5", "a      12",
     ]  # fmt: skip
-
-
-def test_completion_takes_the_truth_from_the_reference():
-    records, missing = complete(
-        "f",
-        [{"id": 1, "answer": "forged", "response": "A"}],
-        [{"id": 1, "answer": "x"}, {"id": 2}],
-        lambda r: str(r["id"]),
-    )
-    assert records[0] == {"id": 1, "answer": "x", "response": "A"}
-    assert records[1] == {"id": 2, "error": "not in the result file"} and missing == ["2"]
 
 
 def test_scores_lie_beside_the_result(tmp_path):

@@ -1,0 +1,190 @@
+"""Scores that need a judge's verdicts: open questions and sd-qa."""
+
+import json
+import sys
+from types import ModuleType
+
+import pytest
+
+from voicebench.evaluate import main
+from voicebench.verdicts import Question, Verdicts, verdict_path
+
+SETTINGS = {"kind": "open", "model": "some-judge", "rubric": "r", "samples": 3}
+
+
+def write(folder, name, records):
+    result = folder / name
+    result.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return result
+
+
+def judge(result, kind, ratings):
+    """Verdicts on the records at the places that `ratings` names."""
+    verdicts = Verdicts(verdict_path(result), SETTINGS | {"kind": kind})
+    verdicts.start()
+    records = [json.loads(line) for line in result.read_text().splitlines()]
+    for place, values in ratings.items():
+        record = records[place]
+        question = Question(str(place + 1), record["prompt"], record["response"], record.get("reference"))
+        for sample, value in enumerate(values):
+            verdicts.append(question, sample, str(value), value)
+
+
+def scores_of(result):
+    return json.loads(result.with_name(f"{result.name}.scores.json").read_text())
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Five open questions: one never answered, one not rated, one rated once only."""
+    records = [{"prompt": f"q{n}", "response": f"a{n}"} for n in range(5)]
+    records[2] |= {"response": "", "error": "no audio"}
+    result = write(tmp_path, "diffa-wildvoice-test-audio.jsonl", records)
+    judge(result, "open", {0: [5, 4, 3], 1: [2, 2, 2], 4: [3]})
+    return result
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Four questions with a reference, one never answered."""
+    records = [
+        {"prompt": "Capital of France?", "reference": "Paris", "response": "It is Paris."},
+        {"prompt": "Capital of Italy?", "reference": "Rome", "response": "Milan"},
+        {"prompt": "Where is Rome?", "reference": "Italy", "response": "In Italy, I think"},
+        {"prompt": "Where is Bonn?", "reference": "Germany", "response": "", "error": "no audio"},
+    ]
+    return write(tmp_path, "diffa-sd-qa-usa-audio.jsonl", records)
+
+
+@pytest.fixture
+def pedant(monkeypatch):
+    """Stands in for qa-metrics: right is what begins as the reference does."""
+    asked = []
+
+    class PEDANT:
+        def evaluate(self, reference, candidate, question):
+            asked.append((reference, candidate, question))
+            return candidate.startswith(reference[0][:1])
+
+    package, module = ModuleType("qa_metrics"), ModuleType("qa_metrics.pedant")
+    module.PEDANT = PEDANT
+    monkeypatch.setitem(sys.modules, "qa_metrics", package)
+    monkeypatch.setitem(sys.modules, "qa_metrics.pedant", module)
+    return asked
+
+
+@pytest.fixture
+def no_pedant(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qa_metrics", None)
+
+
+def test_open_questions_without_a_judge(tmp_path, capsys):
+    result = write(tmp_path, "diffa-alpacaeval_full-test-audio.jsonl", [{"prompt": "q", "response": "a"}])
+    assert main([str(result)]) == 0
+    assert "not scored: no judge has rated these answers yet" in capsys.readouterr().out
+    scores = scores_of(result)
+    assert (scores["subset"], scores["evaluator"], scores["rating"]) == ("alpacaeval_full", "open", None)
+    assert scores["items"] == 1 and "judge.py" in scores["not_scored"]
+
+
+def test_mean_rating(opened, capsys):
+    assert main([str(opened)]) == 0
+    scores = scores_of(opened)
+    assert scores["ratings"] == {"1": 4.0, "2": 2.0, "5": 3.0}
+    assert scores["rating"] == 3.0 and scores["strict_rating"] == 2.5  # the unanswered one counts 1 there
+    low, high = scores["rating_interval"]
+    assert 2.0 <= low < 3.0 < high <= 4.0
+    assert (scores["items"], scores["unanswered"], scores["unrated"], scores["partly_rated"]) == (
+        5,
+        ["3"],
+        ["4"],
+        ["5"],
+    )
+    assert scores["judge"]["model"] == "some-judge"
+    told = capsys.readouterr().out
+    assert "3 of 5 items rated by some-judge" in told
+    assert "1 answer(s) not rated, and not counted: 4" in told and "1 answer(s) rated fewer than 3 times: 5" in told
+
+
+def test_verdicts_on_other_answers_are_refused(opened, capsys):
+    opened.write_text(opened.read_text().replace("a0", "something else"))
+    assert main([str(opened)]) == 2
+    assert "1 of the answers judged there are not in the result" in capsys.readouterr().err
+
+
+def test_verdicts_of_another_kind_are_refused(asked, capsys, no_pedant):
+    judge(asked, "open", {0: [5]})
+    assert main([str(asked)]) == 2
+    assert "verdicts of kind 'open', wanted 'qa'" in capsys.readouterr().err
+
+
+def test_ratings_are_compared_on_the_items_rated_in_both(opened, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    records = [{"prompt": f"q{n}", "response": f"b{n}"} for n in range(5)]
+    other = write(tmp_path / "other", opened.name, records)
+    judge(other, "open", {n: [1, 1, 1] for n in range(4)})
+    assert main([str(opened), "--compare", str(other)]) == 0
+    comparison = scores_of(opened)["comparison"]["rating"]
+    assert (comparison["items"], comparison["difference"]) == (2, 2.0)
+    assert comparison["difference_interval"] == [1.0, 3.0]
+    assert "+2.00 [1.00, 3.00] on 2 items" in capsys.readouterr().out
+
+
+def test_sd_qa_says_what_is_missing(asked, no_pedant, capsys):
+    assert main([str(asked)]) == 0
+    told = capsys.readouterr().out
+    assert "PEDANT: not installed" in told and "judge: no judge" in told and "contains the reference: 50.0 %" in told
+    scores = scores_of(asked)
+    assert (scores["pedant"], scores["judge"], scores["official"]) == ("not installed", "no judge", None)
+    assert (scores["contains_reference"], scores["items"], scores["errors"]) == (0.5, 4, 1)
+
+
+def test_sd_qa_is_the_mean_of_pedant_and_judge(asked, pedant, capsys):
+    judge(asked, "qa", {0: [1, 1, 0], 1: [0, 0, 0], 2: [0, 1, 1]})
+    assert main([str(asked)]) == 0
+    scores = scores_of(asked)
+    assert (scores["pedant"], scores["judge"]) == (0.25, 0.5)
+    assert scores["official"] == 0.375 and "not_scored" not in scores
+    assert pedant == [
+        (["paris"], "it is paris.", "capital of france?"),
+        (["rome"], "milan", "capital of italy?"),
+        (["italy"], "in italy, i think", "where is rome?"),
+    ]
+    assert "official, the mean of PEDANT and of the judge: 37.5 %" in capsys.readouterr().out
+    assert scores["verdicts"][0] == {"key": "1", "pedant": False, "judge": True, "contains_reference": True}
+
+
+def test_majority_needs_more_than_half(asked, no_pedant, capsys):
+    judge(asked, "qa", {0: [1, 0], 1: [0]})
+    assert main([str(asked)]) == 0
+    scores = scores_of(asked)
+    assert scores["unjudged"] == ["1", "3"]  # a tie, and no votes
+    assert scores["judge"] == 0.0 and scores["official"] is None  # one no, and the item that was never answered
+    assert "2 answer(s) without a majority of votes, not counted: 1, 3" in capsys.readouterr().out
+
+
+def test_pedant_without_its_classifiers(asked, monkeypatch, capsys):
+    module = ModuleType("qa_metrics.pedant")
+
+    def unreachable():
+        raise FileNotFoundError("lr_classifier.pkl")
+
+    module.PEDANT = unreachable
+    monkeypatch.setitem(sys.modules, "qa_metrics", ModuleType("qa_metrics"))
+    monkeypatch.setitem(sys.modules, "qa_metrics.pedant", module)
+    assert main([str(asked)]) == 0
+    assert "its classifiers could not be loaded (FileNotFoundError: lr_classifier.pkl)" in capsys.readouterr().out
+    assert scores_of(asked)["official"] is None
+
+
+def test_pedant_is_not_imported_for_other_subsets(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "qa_metrics", None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    result = write(tmp_path, "diffa-mmsu-test-audio.jsonl", [{"reference": "A", "response": "A"}])
+    assert main([str(result)]) == 0
+
+
+def test_reference_may_be_missing(tmp_path, no_pedant, capsys):
+    result = write(tmp_path, "diffa-sd-qa-usa-audio.jsonl", [{"prompt": "q", "response": "a"}])
+    assert main([str(result)]) == 2
+    assert "item 1: no field 'reference'" in capsys.readouterr().err

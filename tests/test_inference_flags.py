@@ -1,0 +1,51 @@
+import pytest
+
+from src.generation_options import PRESETS, GenerationOptions
+from src.inference_flags import OptionError, make_parser, options_of
+
+
+def options(*flags: str) -> GenerationOptions:
+    parser = make_parser("", steps=16, block_length=16, max_new_tokens=16)
+    return options_of(parser.parse_args(["--model_path", "x", *flags]))
+
+
+def test_without_flags_decoding_is_exact():
+    assert options() == options("--preset", "exact") == GenerationOptions(seed=0)
+
+
+@pytest.mark.parametrize("preset", ["fast", "fastest"])
+def test_a_preset_brings_its_settings(preset):
+    assert options("--preset", preset, "--max_new_tokens", "32") == GenerationOptions(
+        max_new_tokens=32, seed=0, **PRESETS[preset]
+    )
+
+
+def test_flags_win_over_the_preset():
+    flags = ["--cache", "prefix", "--refresh_interval", "4", "--no-stop_at_eos", "--factor", "1.5"]
+    assert options("--preset", "fast", *flags) == GenerationOptions(
+        cache="prefix", refresh_interval=4, factor=1.5, seed=0
+    )
+    assert options("--stop_at_eos").stop_at_eos and not options().stop_at_eos
+    assert options("--preset", "fastest", "--cache", "none").cache == "none"
+    assert options("--preset", "fast", "--threshold", "0.6").threshold == 0.6
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--threshold 0.9 --factor 1", "exclude each other"),
+        ("--preset fast --remasking random", "needs remasking='low_confidence'"),
+        ("--refresh_interval 2", "needs cache='prefix' or 'dual'"),
+        ("--limit 0", "limit is 0; it must be at least 1"),
+    ],
+)
+def test_flags_that_do_not_fit_together(flags, message):
+    with pytest.raises(OptionError, match=message):
+        options(*flags.split())
+
+
+@pytest.mark.parametrize("flags", [["--preset", "quick"], ["--cache", "both"]])
+def test_unknown_names_are_refused_with_the_known_ones(flags, capsys):
+    with pytest.raises(SystemExit):
+        options(*flags)
+    assert "choose from" in capsys.readouterr().err

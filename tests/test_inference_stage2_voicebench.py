@@ -1,0 +1,115 @@
+"""What the VoiceBench script reads and which files it answers into; how it answers is in tests/test_inference.py."""
+
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import inference_stage2_voicebench as script
+from src.chat import VOICEBENCH_PROMPT
+from src.records import BenchmarkFileError
+from voicebench.subsets import EVALUATORS, LEADERBOARD
+
+MODEL = ["--model_path", "exp/diffa"]
+
+
+def write_parquet(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+
+
+def row(n, **fields):
+    return {"prompt": f"p{n}", "audio": {"bytes": b"RIFF%d" % n, "path": f"{n}.wav"}, **fields}
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """The tasks that `main` would have answered, by the output's name."""
+    made = {}
+
+    def run(args, make_tasks):
+        made.update({task.output.name: task for task in make_tasks()})
+        return 0
+
+    monkeypatch.setattr(script, "run", run)
+    return made
+
+
+def flags(folder, *more):
+    return [*MODEL, "--data_path", str(folder), "--output_json", str(folder / "out"), *more]
+
+
+def test_every_field_but_the_audio_survives(tmp_path, tasks):
+    fields = {
+        "key": 1001,
+        "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+        "kwargs": [{"num_words": None, "keywords": None}, {"num_words": 7, "keywords": ["a", "b"]}],
+    }
+    write_parquet(tmp_path / "ifeval" / "test-00000-of-00001.parquet", [row(0, **fields)])
+    assert script.main(flags(tmp_path, "--data", "ifeval")) == 0
+    (item,) = tasks["diffa-ifeval-test-audio.jsonl"].items
+    assert json.loads(json.dumps(item.record)) == {"prompt": "p0", **fields}
+    assert (item.audio, item.instruction) == (b"RIFF0", VOICEBENCH_PROMPT)
+    assert tasks["diffa-ifeval-test-audio.jsonl"].field == "response"
+
+
+def test_shards_stay_in_order(tmp_path, tasks):
+    for shard in (1, 0, 2):
+        write_parquet(
+            tmp_path / "wildvoice" / f"test-0000{shard}-of-00003.parquet", [row(2 * shard), row(2 * shard + 1)]
+        )
+    assert script.main(flags(tmp_path, "--data", "wildvoice")) == 0
+    assert [item.record["prompt"] for item in tasks["diffa-wildvoice-test-audio.jsonl"].items] == [
+        f"p{n}" for n in range(6)
+    ]
+
+
+def test_mmsu_is_split_by_domain(tmp_path, tasks):
+    for n, domain in enumerate(("law", "biology")):
+        write_parquet(tmp_path / "mmsu" / f"{domain}-00000-of-00001.parquet", [row(n, reference="A")])
+    assert script.main(flags(tmp_path, "--data", "mmsu")) == 0
+    items = tasks["diffa-mmsu-test-audio.jsonl"].items
+    assert [item.record for item in items] == [
+        {"split": "biology", "prompt": "p1", "reference": "A"},
+        {"split": "law", "prompt": "p0", "reference": "A"},
+    ]
+    assert script.main(flags(tmp_path, "--data", "mmsu", "--split", "law")) == 0
+    (item,) = tasks["diffa-mmsu-law-audio.jsonl"].items
+    assert item.record == {"prompt": "p0", "reference": "A"}
+    with pytest.raises(BenchmarkFileError, match=r"neither art-\*\.parquet nor art\.jsonl; it has biology, law"):
+        script.find_files(tmp_path, "mmsu", ["art"])
+
+
+def test_all_are_the_nine_of_the_leaderboard_and_split_is_a_region(tmp_path, tasks):
+    for subset in EVALUATORS:
+        for split in ("usa", "gbr") if subset == "sd-qa" else ("test",):
+            write_parquet(tmp_path / subset / f"{split}-00000-of-00001.parquet", [row(0)])
+    assert script.main(flags(tmp_path, "--data", "all")) == 0
+    assert sorted(tasks) == sorted(
+        f"diffa-{subset}-{'usa' if subset == 'sd-qa' else 'test'}-audio.jsonl" for subset in LEADERBOARD
+    )
+    tasks.clear()
+    assert script.main(flags(tmp_path, "--data", "all", "--split", "gbr")) == 0
+    assert "diffa-sd-qa-gbr-audio.jsonl" in tasks and "diffa-bbh-test-audio.jsonl" in tasks and len(tasks) == 9
+    tasks.clear()
+    assert script.main(flags(tmp_path, "--data", "alpacaeval_full")) == 0
+    assert list(tasks) == ["diffa-alpacaeval_full-test-audio.jsonl"]
+
+
+def test_audio_outside_the_parquet_file(tmp_path, tasks):
+    sound = {"bytes": None, "path": "a.wav"}
+    write_parquet(tmp_path / "bbh" / "test.parquet", [{"id": "navigate-1", "audio": sound}])
+    assert script.main(flags(tmp_path, "--data", "bbh", "--audio_root", "/sounds")) == 0
+    (item,) = tasks["diffa-bbh-test-audio.jsonl"].items
+    assert item.audio == Path("/sounds/a.wav") and item.record == {"id": "navigate-1"}
+
+
+def test_mtbench_is_refused_with_its_reason(tmp_path, tasks, capsys):
+    with pytest.raises(SystemExit):
+        script.main(flags(tmp_path, "--data", "mtbench"))
+    assert "mtbench is not supported: it has questions that follow up on earlier answers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        script.main(flags(tmp_path, "--data", "triviaqa"))
+    assert "invalid choice: 'triviaqa'" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""Let a judge model rate answers to VoiceBench: 1 to 5 for open questions, yes or no against sd-qa's references.
+
+    export OPENAI_API_KEY=...
+    python voicebench/judge.py results/diffa-alpacaeval-test-audio.jsonl --base_url https://HOST/v1 --model gpt-4o-mini
+    python voicebench/evaluate.py results/diffa-alpacaeval-test-audio.jsonl
+
+Any endpoint that speaks OpenAI's chat completions will do, a local one as well. Every answer is judged three times at
+temperature 0.5 and top-p 0.95. Verdicts are saved beside the result, as `<result>.judge.jsonl`, as they come; started
+again, a run asks for what is missing. Where evaluate.py finds that file, it reads it.
+
+Numbers published for VoiceBench come from its own rubric and GPT-4o-mini; numbers from other rubrics or judges compare
+with one another alone. To use another rubric, write it into a file and pass `--rubric`: the text is sent as it is, with
+{prompt}, {response} and, for sd-qa, {reference} filled in; what stands above a line of three dashes, if there is one,
+becomes the system message. The rubrics here are rubric_open.txt and rubric_qa.txt. VoiceBench's own stand in its
+repository's api_judge.py.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.records import BenchmarkFileError, read_result
+from voicebench.endpoint import Endpoint, EndpointError, NoVerdict
+from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
+from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path
+
+GIVE_UP_AFTER = 20  # verdicts that fail one after the other: then nothing more is asked
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An endpoint that judges by a rubric."""
+
+    endpoint: Endpoint
+    rubric: Rubric
+    parse: Callable[[str], float | None]
+    asks: int  # how often a reply that is no verdict is asked for again, the first time included
+
+    def rate(self, question: Question) -> tuple[str, float]:
+        """One (reply, rating). Raises NoVerdict, EndpointError."""
+        messages = self.rubric.messages(question)
+        for _ in range(self.asks):
+            reply = self.endpoint.ask(messages)
+            rating = self.parse(reply)
+            if rating is not None:
+                return reply, rating
+        raise NoVerdict(f"no verdict in {self.asks} replies, the last one {reply[:80]!r}")
+
+
+def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, int]], concurrency: int) -> list[str]:
+    """Ask for the missing (question, sample) pairs and save what comes; what failed, as "item KEY: reason".
+
+    Raises EndpointError when there is no use in asking on; what came before is saved.
+    """
+    failures, in_a_row = [], 0
+    pool = ThreadPoolExecutor(max_workers=concurrency)
+    try:
+        asked = {pool.submit(judge.rate, question): (question, sample) for question, sample in missing}
+        for answered in tqdm(as_completed(asked), total=len(asked), unit="verdict", desc=verdicts.path.name):
+            question, sample = asked[answered]
+            try:
+                verdicts.append(question, sample, *answered.result())
+                in_a_row = 0
+            except NoVerdict as reason:
+                failures.append(f"item {question.key}: {reason}")
+                in_a_row += 1
+            if in_a_row == GIVE_UP_AFTER:
+                raise EndpointError(f"{in_a_row} verdicts failed one after the other, the last one: {failures[-1]}")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return failures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 0 with every verdict there, 1 if some could not be had, 2 if the run could not go on."""
+    args = parse_args(argv)
+    try:
+        result = read_result(args.result, key, ANSWER_FIELDS)
+        kind = args.evaluator or evaluator_of(args.result, recognise(args.result, result.items.values()))
+        if kind not in KINDS:
+            raise BenchmarkFileError(f"{args.result} needs no judge: evaluate.py scores it by its rule for {kind}")
+        rubric = Rubric.read(args.rubric or Path(__file__).with_name(f"rubric_{kind}.txt"), kind)
+        questions = questions_of(result, kind)
+        wanted = {"kind": kind, "model": args.model, "rubric": rubric.digest, "temperature": args.temperature,
+                  "top_p": args.top_p, "max_tokens": args.max_tokens, "samples": args.samples}  # fmt: skip
+        judge = Judge(endpoint_of(args), rubric, parse_rating if kind == "open" else parse_vote, args.asks)
+        verdicts = open_verdicts(verdict_path(args.result), wanted, questions, args.overwrite)
+        by_digest = {question.digest: question for question in questions}
+        missing = [
+            (question, sample) for digest, question in by_digest.items() for sample in range(args.samples)
+            if sample not in verdicts.ratings.get(digest, {})
+        ]  # fmt: skip
+        print(f"{len(questions)} answers, {len(result.items) - len(questions)} item(s) without one; "
+              f"{len(missing)} of {len(by_digest) * args.samples} verdicts to be asked for")  # fmt: skip
+        failures = collect(judge, verdicts, missing, args.concurrency)
+    except (BenchmarkFileError, EndpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(missing) - len(failures)} verdicts saved: {verdicts.path}")
+    for failure in failures[:20]:
+        print(f"no verdict: {failure}", file=sys.stderr)
+    if failures:
+        print(f"error: {len(failures)} verdict(s) could not be had; run again to ask for them", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def open_verdicts(path: Path, wanted: dict, questions: Sequence[Question], overwrite: bool) -> Verdicts:
+    """The verdicts at `path`, ready for more. Raises BenchmarkFileError if they were made otherwise."""
+    if overwrite:
+        path.unlink(missing_ok=True)
+    verdicts = Verdicts.read(path) if path.exists() else Verdicts(path, wanted)
+    verdicts.check_settings(wanted)
+    verdicts.check_answers(questions)
+    verdicts.start()
+    return verdicts
+
+
+def endpoint_of(args: argparse.Namespace) -> Endpoint:
+    """Raises EndpointError for an address that is none."""
+    if not re.match(r"https?://\w", args.base_url):
+        raise EndpointError(f"--base_url {args.base_url!r} must begin with http:// or https://, as in http://HOST/v1")
+    return Endpoint(
+        url=args.base_url.rstrip("/") + "/chat/completions",
+        model=args.model,
+        key=os.environ.get(args.api_key_env, ""),
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_tokens=args.max_tokens,
+        timeout=args.timeout,
+        tries=args.tries,
+        backoff=args.backoff,
+    )
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("result", type=Path, help="result file, JSON Lines")
+    parser.add_argument("--base_url", required=True, help="address of the endpoint, up to and with /v1")
+    parser.add_argument("--model", required=True, help="the judge's name there")
+    parser.add_argument("--api_key_env", default="OPENAI_API_KEY",
+                        help="environment variable with the key, if there is one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--rubric", type=Path, help="default: the one for the subset beside this script")
+    parser.add_argument("--evaluator", choices=sorted(KINDS), help="default: by the subset")
+    parser.add_argument("--samples", type=int, default=3, help="verdicts per answer (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.5, help="default: %(default)s")
+    parser.add_argument("--top_p", type=float, default=0.95, help="default: %(default)s")
+    parser.add_argument("--max_tokens", type=int, default=1024, help="of a reply (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
+    parser.add_argument("--tries", type=int, default=6, help="of a request that fails (default: %(default)s)")
+    parser.add_argument("--backoff", type=float, default=1.0,
+                        help="seconds before the second try, doubled each time (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--asks", type=int, default=3, help="for a verdict, if replies are none (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="discard the verdicts on disk")
+    args = parser.parse_args(argv)
+    for name in ("samples", "concurrency", "tries", "asks"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

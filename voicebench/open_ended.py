@@ -1,0 +1,52 @@
+"""Open questions (alpacaeval, alpacaeval_full, commoneval, wildvoice): the judge's mean rating, 1 to 5."""
+
+from src.intervals import mean_interval
+from src.records import Result, answer_of
+from voicebench.scored import Scored
+from voicebench.subsets import ANSWER_FIELDS
+from voicebench.verdicts import questions_of, read_verdicts
+
+LOWEST = 1.0
+NO_JUDGE = "no judge has rated these answers yet: voicebench/judge.py does"
+
+
+def score_open(result: Result) -> Scored:
+    """The official score is the mean over the rated answers; strict counts an item that was never answered as 1.
+
+    An answer without a rating is named and counted, and enters neither. An answer's rating is the mean of its samples.
+    """
+    verdicts = read_verdicts(result, "open")
+    questions = questions_of(result, "open")
+    by_item = {} if verdicts is None else {q.key: verdicts.ratings.get(q.digest, {}) for q in questions}
+    ratings = {name: sum(samples.values()) / len(samples) for name, samples in by_item.items() if samples}
+    unanswered = [name for name, record in result.items.items() if answer_of(record, ANSWER_FIELDS) is None]
+    unrated = [question.key for question in questions if question.key not in ratings]
+    scores = {"items": len(result.items), "unanswered": unanswered, "unrated": unrated}
+    if not ratings:
+        return Scored(scores | {"rating": None, "not_scored": NO_JUDGE}, f"not scored: {NO_JUDGE}")
+    wanted = verdicts.settings["samples"]
+    partly = [name for name, samples in by_item.items() if 0 < len(samples) < wanted]
+    official, strict = list(ratings.values()), [*ratings.values(), *[LOWEST] * len(unanswered)]
+    scores |= {
+        "rating": sum(official) / len(official),
+        "rating_interval": mean_interval(official),
+        "strict_rating": sum(strict) / len(strict),
+        "strict_rating_interval": mean_interval(strict),
+        "partly_rated": partly,
+        "judge": verdicts.settings,
+        "ratings": ratings,
+    }
+    lines = [
+        f"official: mean rating {format_rating(scores['rating'], scores['rating_interval'])}, "
+        f"{len(ratings)} of {len(result.items)} items rated by {verdicts.settings['model']}",
+        f"strict:   mean rating {format_rating(scores['strict_rating'], scores['strict_rating_interval'])}, "
+        f"{len(unanswered)} item(s) without an answer counted as {LOWEST:.0f}",
+    ]
+    for names, what in ((unrated, "not rated, and not counted"), (partly, f"rated fewer than {wanted} times")):
+        if names:
+            lines.append(f"{len(names)} answer(s) {what}: {', '.join(names[:20])}; run voicebench/judge.py again")
+    return Scored(scores, "\n".join(lines), {"rating": ratings})
+
+
+def format_rating(rating: float, interval: tuple[float, float]) -> str:
+    return f"{rating:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"

@@ -1,0 +1,127 @@
+"""The file of a judge model's verdicts, `<result>.judge.jsonl`: a line with the settings, then one line per verdict.
+
+A verdict belongs to a question, a response and, where there is one, a reference, told by their digest; so it is never
+taken for a verdict on anything else, and equal answers to equal questions are judged once.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.records import BenchmarkFileError, Result, answer_of
+from voicebench.subsets import ANSWER_FIELDS
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the judge is asked about one item."""
+
+    key: str
+    prompt: str
+    response: str
+    reference: str | None = None
+
+    @property
+    def digest(self) -> str:
+        content = json.dumps([self.prompt, self.response, self.reference], ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def questions_of(result: Result, kind: str) -> list[Question]:
+    """The answered items of a result, `kind` being open or qa. Raises BenchmarkFileError naming a missing field."""
+    questions = []
+    for name, record in result.items.items():
+        response = answer_of(record, ANSWER_FIELDS)
+        if response is None:
+            continue  # nothing was answered, so there is nothing to judge
+        try:
+            reference = None if kind == "open" else record["reference"]
+            reference = " / ".join(map(str, reference)) if isinstance(reference, list) else reference
+            questions.append(Question(name, str(record["prompt"]), response, reference))
+        except KeyError as missing:
+            raise BenchmarkFileError(f"{result.path} item {name}: no field {missing}") from None
+    return questions
+
+
+def verdict_path(result: Path) -> Path:
+    return result.with_name(f"{result.name}.judge.jsonl")
+
+
+@dataclass
+class Verdicts:
+    """The verdicts on disk."""
+
+    path: Path
+    settings: dict  # everything they depend on but the answers
+    ratings: dict[str, dict[int, float]] = field(default_factory=dict)  # digest -> sample -> 1 to 5, or 0 and 1
+
+    @classmethod
+    def read(cls, path: Path) -> "Verdicts":
+        """Raises BenchmarkFileError if the file is none of verdicts. Half a line of a killed run is skipped."""
+        verdicts = None
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if verdicts is None:
+                verdicts = cls(path, entry.get("settings"))
+            else:
+                verdicts.ratings.setdefault(entry["digest"], {})[entry["sample"]] = entry["rating"]
+        if verdicts is None or not isinstance(verdicts.settings, dict):
+            raise BenchmarkFileError(f"{path} does not begin with a judge's settings. Delete it, or pass --overwrite")
+        return verdicts
+
+    def start(self) -> None:
+        """Make the file ready for more: with its settings if it is new, else after any half line."""
+        if not self.path.exists():
+            self.path.write_text(json.dumps({"settings": self.settings}) + "\n", encoding="utf-8")
+            return
+        with self.path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+    def append(self, question: Question, sample: int, reply: str, rating: float) -> None:
+        """Put one verdict on disk."""
+        entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=True) + "\n")
+        self.ratings.setdefault(question.digest, {})[sample] = rating
+
+    def check_settings(self, wanted: Mapping) -> None:
+        """Raise BenchmarkFileError naming what `wanted` has otherwise than these verdicts."""
+        different = [
+            f"{name} was {self.settings.get(name)!r}, now {wanted.get(name)!r}"
+            for name in sorted({*self.settings, *wanted})
+            if self.settings.get(name) != wanted.get(name)
+        ]
+        if different:
+            raise BenchmarkFileError(
+                f"{self.path} holds verdicts made otherwise: {'; '.join(different)}. "
+                "Judge in the same way, or pass --overwrite to start afresh"
+            )
+
+    def check_answers(self, questions: Iterable[Question]) -> None:
+        """Raise BenchmarkFileError if some verdicts are on answers that the result does not hold (any more)."""
+        strangers = self.ratings.keys() - {question.digest for question in questions}
+        if strangers:
+            raise BenchmarkFileError(
+                f"{self.path}: {len(strangers)} of the answers judged there are not in the result (any more): it was "
+                "answered anew since. Judge it anew: voicebench/judge.py with --overwrite"
+            )
+
+
+def read_verdicts(result: Result, kind: str) -> Verdicts | None:
+    """The verdicts beside a result, if there are any. Raises BenchmarkFileError if they are on other answers."""
+    path = verdict_path(result.path)
+    if not path.exists():
+        return None
+    verdicts = Verdicts.read(path)
+    if verdicts.settings.get("kind") != kind:
+        raise BenchmarkFileError(f"{path}: verdicts of kind {verdicts.settings.get('kind')!r}, wanted {kind!r}")
+    verdicts.check_answers(questions_of(result, kind))
+    return verdicts
