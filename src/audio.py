@@ -2,8 +2,10 @@
 
 import io
 import os
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import librosa
 import numpy as np
@@ -13,9 +15,23 @@ from transformers import WhisperFeatureExtractor
 
 from src.configuration_DIFFA import SAMPLE_RATE, WINDOW_SECONDS
 
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
+BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
+# libsndfile's log of a WAV file: bytes that the header promises, bytes that are there
+PROMISED_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
+
 
 class AudioError(ValueError):
     """Audio that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What a whole file holds."""
+
+    seconds: float  # that can be decoded
+    missing_seconds: float  # that the header promises beyond those: the file was cut
 
 
 def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SECONDS, name: str = "") -> np.ndarray:
@@ -32,25 +48,62 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
     Raises:
         AudioError: missing, unreadable, empty, silent, or not finite.
     """
-    if isinstance(source, bytes):
-        name, file = name or "audio bytes", io.BytesIO(source)
-    else:
-        name = file = str(source)
-        if not Path(file).is_file():
+    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
+    with open_sound(source, name) as sound:
+        rate = sound.samplerate
+        samples = sound.read(frames=int(max_seconds * rate), dtype="float32", always_2d=True)  # [n, channels]
+    waveform = mix_down(samples)
+    check_waveform(waveform, name)
+    if rate != SAMPLE_RATE:
+        waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
+        check_waveform(waveform, name)
+    return np.ascontiguousarray(waveform[: int(max_seconds * SAMPLE_RATE)], dtype=np.float32)
+
+
+def inspect_audio(path: str | os.PathLike) -> AudioFacts:
+    """Decode a whole file, block by block. Raises AudioError for whatever `read_audio` would refuse."""
+    name = os.fspath(path)
+    frames, silent = 0, True
+    with open_sound(path, name) as sound:
+        promised, rate, log = sound.frames, sound.samplerate, sound.extra_info
+        while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):  # [n, channels]
+            mono = mix_down(block)
+            if not np.isfinite(mono).all():
+                raise AudioError(f"{name}: holds NaN or infinite samples")
+            frames, silent = frames + len(block), silent and not mono.any()
+    if frames == 0:
+        raise AudioError(f"{name}: holds no samples")
+    if silent:
+        raise AudioError(f"{name}: is silent (every sample is zero)")
+    cut = PROMISED_BYTES.search(log)
+    if cut and int(cut[1]) < UNKNOWN_LENGTH and int(cut[2]) > 0:
+        promised = max(promised, round(frames * int(cut[1]) / int(cut[2])))
+    return AudioFacts(frames / rate, max(0, promised - frames) / rate)
+
+
+@contextmanager
+def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfile.SoundFile]:
+    """Open a file, or the bytes of one; what goes wrong then, or while reading, becomes an AudioError."""
+    if not isinstance(source, bytes):
+        if not os.path.isfile(source):
             raise AudioError(f"{name}: no such audio file")
-        if Path(file).stat().st_size == 0:
+        if os.path.getsize(source) == 0:
             raise AudioError(f"{name}: the file is empty (0 bytes)")
     try:
-        with soundfile.SoundFile(file) as sound:
-            rate = sound.samplerate
-            samples = sound.read(frames=int(max_seconds * rate), dtype="float32", always_2d=True)  # [n, channels]
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise AudioError(f"{name}: not readable as audio ({error})") from None
-    waveform = samples.mean(axis=1)
-    if rate != SAMPLE_RATE and len(waveform):
-        waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
-    check_waveform(waveform, name)
-    return np.ascontiguousarray(waveform[: int(max_seconds * SAMPLE_RATE)], dtype=np.float32)
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as sound:
+            if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
+                raise AudioError(f"{name}: its header is damaged, it says {sound.samplerate} samples a second")
+            yield sound
+    except AudioError:
+        raise
+    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError, MemoryError) as error:
+        raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__})") from None
+
+
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """float32 [n, channels] to [n]; what is not finite stays so, for the caller to find."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return samples.mean(axis=1)
 
 
 def check_waveform(waveform: np.ndarray, name: str = "waveform") -> None:

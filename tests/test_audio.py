@@ -1,11 +1,12 @@
 import io
+import struct
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from src.audio import AudioError, log_mel, read_audio
+from src.audio import AudioError, inspect_audio, log_mel, read_audio
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -72,6 +73,114 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         read_audio(tmp_path / "gone.wav")
     with pytest.raises(AudioError, match="no such audio file"):
         read_audio(tmp_path)
+
+
+def test_a_whole_file_is_inspected(tmp_path):
+    """Also beyond one window, and beyond one block."""
+    for name, rate in (("a.wav", 16000), ("b.flac", 44100), ("c.mp3", 44100), ("d.ogg", 48000)):
+        soundfile.write(tmp_path / name, tone(40, rate), rate)
+        facts = inspect_audio(tmp_path / name)
+        assert facts.seconds == pytest.approx(40, abs=0.08 if name == "c.mp3" else 1e-4)  # MP3 pads
+        assert facts.missing_seconds == 0
+
+
+def test_a_wav_file_that_was_cut_gives_what_is_left_and_says_what_is_missing(tmp_path):
+    whole = wav_bytes(tone(2, 16000))
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    left = read_audio(tmp_path / "cut.wav")
+    facts = inspect_audio(tmp_path / "cut.wav")
+    assert len(left) == round(facts.seconds * 16000) == pytest.approx(16000, abs=50)
+    assert facts.seconds + facts.missing_seconds == pytest.approx(2, abs=1e-3)
+
+
+def test_a_wav_file_written_into_a_pipe_is_not_taken_for_cut(tmp_path):
+    whole = wav_bytes(tone(1, 16000))
+    place = whole.index(b"data") + 4
+    (tmp_path / "pipe.wav").write_bytes(whole[:place] + struct.pack("<I", 0xFFFFFFFF) + whole[place + 4 :])
+    assert inspect_audio(tmp_path / "pipe.wav").missing_seconds == 0
+
+
+@pytest.mark.parametrize("use", [read_audio, inspect_audio])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.raw", wav_bytes(tone(1, 16000)), "not readable as audio"),  # headerless, by its name
+        ("a.wav", wav_bytes(np.full(800, np.inf, dtype=np.float32)), "holds NaN or infinite samples"),
+        ("a.wav", wav_bytes(np.zeros(800, dtype=np.float32)), "is silent"),
+        ("a.wav", wav_bytes(np.zeros(0, dtype=np.float32)), "holds no samples"),
+        ("a.wav", wav_bytes(tone(1, 16000)).replace(struct.pack("<I", 16000), struct.pack("<I", 3)), "3 samples a sec"),
+    ],
+)
+def test_reading_and_inspecting_refuse_alike(tmp_path, use, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AudioError, match=rf"{name}: .*{message}"):
+        use(tmp_path / name)
+
+
+@pytest.mark.parametrize("use", [read_audio, inspect_audio])
+@pytest.mark.parametrize("name", ["gone.wav", "x" * 5000, "nul\0.wav", "half a pair \ud800.wav"])
+def test_names_that_no_file_can_have(tmp_path, use, name):
+    with pytest.raises(AudioError, match="no such audio file"):
+        use(tmp_path / name)
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """One of: cut, bits flipped anywhere, bits flipped in the header, bytes of the header zeroed, another header."""
+    data = bytearray(content)
+    kind = rng.integers(6)
+    if kind == 0:
+        return bytes(data[: rng.integers(len(data))])
+    if kind == 1:
+        for place in rng.integers(len(data), size=rng.integers(1, 60)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 2:
+        for place in rng.integers(64, size=rng.integers(1, 6)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 3:
+        start = rng.integers(64)
+        data[start : start + rng.integers(1, 16)] = bytes(8)
+    elif kind == 4:
+        data[: rng.integers(4, 64)] = rng.choice(
+            [b"RIFF\x24\0\0\0WAVEfmt ", b"fLaC\0\0\0\x22", b"OggS", b"FORM", b"ID3\x04"]
+        )
+    else:
+        data[rng.integers(len(data)) :] = bytes(rng.integers(256, size=rng.integers(400), dtype=np.uint8))
+    return bytes(data)
+
+
+def test_300_damaged_files_are_read_or_named(tmp_path):
+    """Never another exception, never sound that is not finite; names lie, since some formats are told by the name."""
+    rng = np.random.default_rng(5)
+    originals = []
+    for suffix, subtype in (
+        ("wav", "PCM_16"),
+        ("wav", "FLOAT"),
+        ("flac", None),
+        ("ogg", None),
+        ("mp3", None),
+        ("aiff", None),
+    ):
+        soundfile.write(tmp_path / f"a.{suffix}", tone(0.3, 16000) + 0.1, 16000, subtype=subtype)
+        originals.append((suffix, (tmp_path / f"a.{suffix}").read_bytes()))
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(300):
+        suffix, content = originals[number % len(originals)]
+        if rng.random() < 0.2:
+            suffix = rng.choice(["wav", "flac", "mp3", "ogg", "raw", "txt", "au", "gsm", "vox", "w64"])
+        path = tmp_path / f"clip{number}.{suffix}"
+        path.write_bytes(damage(content, rng))
+        for use in (read_audio, inspect_audio):
+            try:
+                found = use(path)
+                outcomes["read"] += 1
+                if use is read_audio:
+                    assert np.isfinite(found).all() and 0 < len(found) <= 480_000
+                else:
+                    assert found.seconds > 0 and found.missing_seconds >= 0
+            except AudioError as error:
+                assert str(path) in str(error)
+                outcomes["refused"] += 1
+    assert min(outcomes.values()) > 100  # both happen
 
 
 def test_log_mel_masks_the_padding(model, clips):

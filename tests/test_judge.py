@@ -3,19 +3,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from urllib3 import HTTPResponse
 
+from src import endpoint
 from src.records import BenchmarkFileError
-from voicebench import judge as judging
-from voicebench.endpoint import retry_after
+from tests.chat_server import chat_server
 from voicebench.judge import main
 from voicebench.rubric import Rubric, parse_rating, parse_vote
 from voicebench.verdicts import Question, Verdicts, verdict_path
@@ -23,74 +18,13 @@ from voicebench.verdicts import Question, Verdicts, verdict_path
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "voicebench" / "judge.py"
 
-ODD = {"html": b"<html>busy</html>", "odd": b'{"choices": []}'}
-
-
-class JudgeServer(ThreadingHTTPServer):
-    """A chat-completions endpoint on this machine. `script` says what it does, request by request, before it answers
-    everything with `reply`: a status, (status, headers), "slow", "cut", "half", one of ODD, or a text to reply with."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.reply, self.delay = [], "4", 0.0
-        self.requests, self.times, self.keys = [], [], []
-        self.lock, self.under_way, self.most_under_way = threading.Lock(), 0, 0
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request, client_address):
-        pass  # clients that gave up waiting
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with server.lock:
-            server.requests.append(body)
-            server.times.append(time.monotonic())
-            server.keys.append(self.headers.get("Authorization"))
-            what = server.script.pop(0) if server.script else server.reply
-            server.under_way += 1
-            server.most_under_way = max(server.most_under_way, server.under_way)
-        time.sleep(server.delay)
-        with server.lock:
-            server.under_way -= 1  # before the reply: the client may send its next request while this thread still runs
-        self.act(what(body) if callable(what) else what)
-
-    def act(self, what):
-        status, headers = what if isinstance(what, tuple) else (what, {}) if isinstance(what, int) else (200, {})
-        content = json.dumps({"choices": [{"message": {"content": what}}]}).encode()
-        if what == "slow":
-            time.sleep(1.0)
-        if what == "cut":
-            self.close_connection = True
-            return
-        if isinstance(what, str):
-            content = ODD.get(what, content)
-        if status != 200:
-            content = b'{"error": "no"}'
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) + 50 * (what == "half")))
-        self.end_headers()
-        self.wfile.write(content)
-
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
-    server = JudgeServer()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with chat_server() as server:
+        yield server
 
 
 def write(folder, count=2, name="diffa-alpacaeval-test-audio.jsonl", **fields):
@@ -147,20 +81,10 @@ def test_retry_after_is_kept(tmp_path, server):
     assert 0.95 <= server.times[1] - server.times[0] < 5
 
 
-@pytest.mark.parametrize(
-    ("header", "low", "high"),
-    [("7", 7, 7), (formatdate(time.time() + 3600, usegmt=True), 3000, 3600), ("soon", None, None), (None, None, None)],
-)
-def test_retry_after_is_read(header, low, high):
-    headers = {} if header is None else {"Retry-After": header}
-    wait = retry_after(SimpleNamespace(raw=HTTPResponse(headers=headers)))
-    assert wait is None if low is None else low <= wait <= high
-
-
 def test_back_off_doubles(tmp_path, server, monkeypatch):
     waits = []
-    monkeypatch.setattr("voicebench.endpoint.time.sleep", waits.append)
-    monkeypatch.setattr("voicebench.endpoint.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("src.endpoint.time.sleep", waits.append)
+    monkeypatch.setattr("src.endpoint.random.uniform", lambda low, high: high)
     server.script = [500] * 8
     command = flags(write(tmp_path, 1), server, "--samples", 1, "--tries", 9)
     command[command.index("--backoff") + 1] = "1"
@@ -198,7 +122,7 @@ def test_a_wrong_key_or_model_ends_the_run_at_once(tmp_path, server, capsys, sta
 
 
 def test_a_dead_endpoint_is_given_up(tmp_path, server, capsys, monkeypatch):
-    monkeypatch.setattr(judging, "GIVE_UP_AFTER", 5)
+    monkeypatch.setattr(endpoint, "GIVE_UP_AFTER", 5)
     server.reply = 500
     assert main(flags(write(tmp_path, 50), server, "--tries", 1, "--concurrency", 2)) == 2
     assert "5 verdicts failed one after the other" in capsys.readouterr().err

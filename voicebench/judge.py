@@ -16,25 +16,18 @@ repository's api_judge.py.
 """
 
 import argparse
-import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
 from src.records import BenchmarkFileError, read_result
-from voicebench.endpoint import Endpoint, EndpointError, NoVerdict
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
 from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path
-
-GIVE_UP_AFTER = 20  # verdicts that fail one after the other: then nothing more is asked
 
 
 @dataclass(frozen=True)
@@ -47,14 +40,14 @@ class Judge:
     asks: int  # how often a reply that is no verdict is asked for again, the first time included
 
     def rate(self, question: Question) -> tuple[str, float]:
-        """One (reply, rating). Raises NoVerdict, EndpointError."""
+        """One (reply, rating). Raises NoReply, EndpointError."""
         messages = self.rubric.messages(question)
         for _ in range(self.asks):
             reply = self.endpoint.ask(messages)
             rating = self.parse(reply)
             if rating is not None:
                 return reply, rating
-        raise NoVerdict(f"no verdict in {self.asks} replies, the last one {reply[:80]!r}")
+        raise NoReply(f"no verdict in {self.asks} replies, the last one {reply[:80]!r}")
 
 
 def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, int]], concurrency: int) -> list[str]:
@@ -62,22 +55,16 @@ def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, 
 
     Raises EndpointError when there is no use in asking on; what came before is saved.
     """
-    failures, in_a_row = [], 0
-    pool = ThreadPoolExecutor(max_workers=concurrency)
-    try:
-        asked = {pool.submit(judge.rate, question): (question, sample) for question, sample in missing}
-        for answered in tqdm(as_completed(asked), total=len(asked), unit="verdict", desc=verdicts.path.name):
-            question, sample = asked[answered]
-            try:
-                verdicts.append(question, sample, *answered.result())
-                in_a_row = 0
-            except NoVerdict as reason:
-                failures.append(f"item {question.key}: {reason}")
-                in_a_row += 1
-            if in_a_row == GIVE_UP_AFTER:
-                raise EndpointError(f"{in_a_row} verdicts failed one after the other, the last one: {failures[-1]}")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    failures = []
+
+    def rate(question_and_sample: tuple[Question, int]) -> tuple[str, float]:
+        return judge.rate(question_and_sample[0])
+
+    for (question, sample), verdict in ask_all(rate, missing, concurrency, "verdict", verdicts.path.name):
+        if isinstance(verdict, NoReply):
+            failures.append(f"item {question.key}: {verdict}")
+        else:
+            verdicts.append(question, sample, *verdict)
     return failures
 
 
@@ -125,43 +112,15 @@ def open_verdicts(path: Path, wanted: dict, questions: Sequence[Question], overw
     return verdicts
 
 
-def endpoint_of(args: argparse.Namespace) -> Endpoint:
-    """Raises EndpointError for an address that is none."""
-    if not re.match(r"https?://\w", args.base_url):
-        raise EndpointError(f"--base_url {args.base_url!r} must begin with http:// or https://, as in http://HOST/v1")
-    return Endpoint(
-        url=args.base_url.rstrip("/") + "/chat/completions",
-        model=args.model,
-        key=os.environ.get(args.api_key_env, ""),
-        temperature=args.temperature,
-        top_p=args.top_p,
-        max_tokens=args.max_tokens,
-        timeout=args.timeout,
-        tries=args.tries,
-        backoff=args.backoff,
-    )
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("result", type=Path, help="result file, JSON Lines")
-    parser.add_argument("--base_url", required=True, help="address of the endpoint, up to and with /v1")
-    parser.add_argument("--model", required=True, help="the judge's name there")
-    parser.add_argument("--api_key_env", default="OPENAI_API_KEY",
-                        help="environment variable with the key, if there is one (default: %(default)s)")  # fmt: skip
+    add_endpoint_flags(parser, temperature=0.5, top_p=0.95, max_tokens=1024)
     parser.add_argument("--rubric", type=Path, help="default: the one for the subset beside this script")
     parser.add_argument("--evaluator", choices=sorted(KINDS), help="default: by the subset")
     parser.add_argument("--samples", type=int, default=3, help="verdicts per answer (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.5, help="default: %(default)s")
-    parser.add_argument("--top_p", type=float, default=0.95, help="default: %(default)s")
-    parser.add_argument("--max_tokens", type=int, default=1024, help="of a reply (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
-    parser.add_argument("--tries", type=int, default=6, help="of a request that fails (default: %(default)s)")
-    parser.add_argument("--backoff", type=float, default=1.0,
-                        help="seconds before the second try, doubled each time (default: %(default)s)")  # fmt: skip
     parser.add_argument("--asks", type=int, default=3, help="for a verdict, if replies are none (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="discard the verdicts on disk")
     args = parser.parse_args(argv)

@@ -1,0 +1,43 @@
+"""AccentDB (Ahamad et al., LREC 2020; accentdb.org) to a manifest of accents, for stage 2.
+
+    python data_prep/accentdb.py data/accentdb_extended data/accentdb.json
+    python data_prep/accentdb.py data/accentdb_extended data/accentdb.json --transcripts accentdb_asr.jsonl
+
+CORPUS_ROOT is the unpacked archive accentdb_core or accentdb_extended. Layout, as TensorFlow Datasets reads it
+(tensorflow_datasets/datasets/accentdb):
+
+    data/<accent>/speaker_<number>/<accent>_s<number>_<clip>.wav
+
+The sentences are Harvard sentences, but the archive does not say which clip is which: without --transcripts the target
+describes the speaker. Attributes: accent. There are 23 speakers: a --dev_fraction takes whole ones.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_prep.corpus import Clip, Corpus, add_transcripts, add_transcripts_flag, find_root, run
+
+LAYOUT = "data/<accent>/speaker_<number>/*.wav, as accentdb_extended.tar.gz unpacks"
+
+
+def read(root: Path, args: argparse.Namespace) -> Corpus:
+    """Raises CorpusError."""
+    root = find_root(root, "data", LAYOUT)
+    clips = []
+    for path in sorted((root / "data").glob("*/speaker_*/*.wav")):
+        accent, speaker = path.parts[-3:-1]
+        if not path.name.startswith("."):
+            name = f"{accent}-{speaker}"
+            clips.append(Clip(f"{name}-{path.stem}", path, name, {"accent": accent.capitalize()}))
+    return add_transcripts(Corpus(clips, []), args.transcripts)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run("accentdb", __doc__, read, add_transcripts_flag, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

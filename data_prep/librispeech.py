@@ -1,0 +1,74 @@
+"""LibriSpeech (Panayotov et al., ICASSP 2015; openslr.org/12) to a manifest of transcripts, for stage 1.
+
+    python data_prep/librispeech.py data/LibriSpeech data/librispeech.json
+    python data_prep/librispeech.py data/LibriSpeech data/dev-clean.json --splits dev-clean
+
+CORPUS_ROOT is the folder LibriSpeech that the archives unpack into (or the one it lies in). The 960 h of training are
+train-clean-100, train-clean-360 and train-other-500; without --splits, those of them that are there are read. Layout,
+from the corpus's README.TXT:
+
+    SPEAKERS.TXT                              "14   | F | train-clean-360  | 25.03 | NAME", ';' begins a comment
+    <split>/<reader>/<chapter>/<reader>-<chapter>.trans.txt         "<reader>-<chapter>-<utterance> TEXT IN CAPITALS"
+    <split>/<reader>/<chapter>/<reader>-<chapter>-<utterance>.flac
+
+Texts become lower case. Attributes: gender.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_prep.corpus import GENDERS, Clip, Corpus, Skipped, choose_splits, find_root, read_lines, run
+
+TRAINING = ("train-clean-100", "train-clean-360", "train-other-500")
+SPLITS = (*TRAINING, "dev-clean", "dev-other", "test-clean", "test-other")
+LAYOUT = "SPEAKERS.TXT and folders such as train-clean-100, as the archives of openslr.org/12 unpack"
+
+
+def read(root: Path, args: argparse.Namespace) -> Corpus:
+    """Raises CorpusError."""
+    root = find_root(root, "SPEAKERS.TXT", LAYOUT)
+    genders = read_genders(root / "SPEAKERS.TXT")
+    corpus = Corpus([], [])
+    for split in choose_splits([name for name in SPLITS if (root / name).is_dir()], args.splits, TRAINING):
+        for chapter in sorted((root / split).glob("*/*/")):
+            read_chapter(chapter, genders, corpus)
+    return corpus
+
+
+def read_genders(path: Path) -> dict[str, str]:
+    """Gender by reader."""
+    fields = [line.split("|") for line in read_lines(path) if line.strip() and not line.startswith(";")]
+    return {field[0].strip(): GENDERS.get(field[1].strip().lower(), "") for field in fields if len(field) > 1}
+
+
+def read_chapter(folder: Path, genders: dict[str, str], corpus: Corpus) -> None:
+    """Add the utterances of one chapter to the corpus."""
+    reader = folder.parent.name
+    said = {}
+    for path in folder.glob("*.trans.txt"):
+        for line in read_lines(path):
+            audio_id, _, text = line.strip().partition(" ")
+            said[audio_id] = text.strip().lower()
+    attributes = {"gender": genders[reader]} if genders.get(reader) else {}
+    for path in sorted(folder.glob("*.flac")):
+        if said.get(path.stem):
+            corpus.clips.append(Clip(path.stem, path, reader, attributes, said[path.stem]))
+        else:
+            corpus.skipped.append(Skipped(path.stem, f"no text in {folder / f'{reader}-{folder.name}.trans.txt'}"))
+    there = {path.stem for path in folder.glob("*.flac")}
+    corpus.skipped.extend(Skipped(name, f"no {folder / name}.flac") for name in sorted(said.keys() - there) if name)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: the training splits that are there")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run("librispeech", __doc__, read, add_flags, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""VCTK (Yamagishi et al., University of Edinburgh; doi.org/10.7488/ds/2645) to a manifest, for stage 2.
+
+    python data_prep/vctk.py data/VCTK-Corpus-0.92 data/vctk.json
+
+Layout of CORPUS_ROOT, of version 0.92; the earlier 0.80, with wav48/<speaker>/<utterance>.wav and speakers without the
+"p", is read too:
+
+    speaker-info.txt      "p225  23  F    English    Southern  England" and so on
+    txt/<speaker>/<utterance>.txt
+    wav48_silence_trimmed/<speaker>/<utterance>_mic1.flac and _mic2.flac
+
+The first microphone is read, which every speaker has (p280 and p315 lack the second). p315 has no texts and is skipped.
+Attributes: gender, age, accent, region.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_prep.corpus import GENDERS, Clip, Corpus, Skipped, find_root, read_lines, run
+
+AUDIO = (("wav48_silence_trimmed", "_mic1.flac"), ("wav48", ".wav"))  # of versions 0.92 and 0.80
+LAYOUT = "speaker-info.txt, txt and wav48_silence_trimmed, as VCTK-Corpus-0.92.zip unpacks"
+
+
+def read(root: Path, args: argparse.Namespace) -> Corpus:
+    """Raises CorpusError."""
+    root = find_root(root, "speaker-info.txt", LAYOUT)
+    speakers = read_speakers(root / "speaker-info.txt")
+    corpus = Corpus([], [])
+    for folder, ending in AUDIO:
+        for path in sorted((root / folder).glob(f"*/*{ending}")):
+            speaker, audio_id = path.parent.name, path.name.removesuffix(ending)
+            text = root / "txt" / speaker / f"{audio_id}.txt"
+            said = " ".join(read_lines(text)).strip() if text.exists() else ""
+            if said:
+                known = speakers.get(speaker) or speakers.get(speaker.removeprefix("p"), {})
+                corpus.clips.append(Clip(audio_id, path, speaker, known, said))
+            else:
+                corpus.skipped.append(Skipped(audio_id, f"no text: {text}"))
+    return corpus
+
+
+def read_speakers(path: Path) -> dict[str, dict[str, str | int]]:
+    """Attributes by speaker, as the file spells its ids."""
+    speakers = {}
+    for line in read_lines(path)[1:]:
+        name, *fields = re.sub(r"\(.*?\)", "", line).split() or [""]  # "(mic2 files unavailable)"
+        age, gender, accent, *region = [*fields, "", "", ""][: max(3, len(fields))]
+        known = {
+            "gender": GENDERS.get(gender.lower(), ""),
+            "age": int(age) if age.isdecimal() else "",
+            "accent": "" if accent == "Unknown" else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", accent),  # "NewZealand"
+            "region": " ".join(region),
+        }
+        speakers[name] = {key: value for key, value in known.items() if value}
+    return speakers
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run("vctk", __doc__, read, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

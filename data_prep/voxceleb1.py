@@ -1,0 +1,85 @@
+"""VoxCeleb1 (Nagrani et al., 2017; robots.ox.ac.uk/~vgg/data/voxceleb/vox1.html) to a manifest, for stage 2.
+
+    python data_prep/voxceleb1.py data/voxceleb1 data/voxceleb1.json
+    python data_prep/voxceleb1.py data/voxceleb1 data/voxceleb1.json --transcripts voxceleb1_asr.jsonl
+
+Layout of CORPUS_ROOT: the page's vox1_meta.csv, and the folder wav of vox1_dev_wav.zip and vox1_test_wav.zip, unpacked
+into it, or each into a folder of its own there:
+
+    vox1_meta.csv                    tab-separated: VoxCeleb1 ID, VGGFace1 ID, Gender, Nationality, Set
+    [<folder>/]wav/id10001/<video>/00001.wav
+
+The speakers of Set "dev" are read; --splits says otherwise. The corpus has no transcripts: without --transcripts the
+target describes the speaker, which is enough to ask about gender and nationality. Attributes: gender, nationality. The
+speakers' names are left out.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_prep.corpus import (
+    GENDERS,
+    Clip,
+    Corpus,
+    CorpusError,
+    Skipped,
+    add_transcripts,
+    add_transcripts_flag,
+    choose_splits,
+    find_root,
+    read_lines,
+    run,
+)
+
+COLUMNS = ("VoxCeleb1 ID", "Gender", "Nationality", "Set")
+LAYOUT = "vox1_meta.csv and wav/id*/*/*.wav, as downloaded from the VoxCeleb1 page"
+
+
+def read(root: Path, args: argparse.Namespace) -> Corpus:
+    """Raises CorpusError."""
+    root = find_root(root, "vox1_meta.csv", LAYOUT)
+    speakers = read_speakers(root / "vox1_meta.csv")
+    paths = sorted([*root.glob("wav/id*/*/*.wav"), *root.glob("*/wav/id*/*/*.wav")])
+    there = {path.parts[-3] for path in paths}
+    found = sorted({row["Set"] for name, row in speakers.items() if name in there})
+    splits = choose_splits(found, args.splits, ("dev",))
+    corpus = Corpus([], [])
+    for path in paths:
+        speaker, video = path.parts[-3:-1]
+        audio_id = f"{speaker}-{video}-{path.stem}"
+        row = speakers.get(speaker)
+        if row is None:
+            corpus.skipped.append(Skipped(audio_id, f"{speaker} is not in vox1_meta.csv"))
+        elif row["Set"] in splits:
+            known = {"gender": GENDERS.get(row["Gender"].lower(), ""), "nationality": row["Nationality"]}
+            corpus.clips.append(Clip(audio_id, path, speaker, {key: known[key] for key in known if known[key]}))
+    return add_transcripts(corpus, args.transcripts)
+
+
+def read_speakers(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of vox1_meta.csv by speaker. Raises CorpusError where a column is missing."""
+    rows = list(csv.DictReader(read_lines(path), delimiter="\t"))
+    for number, row in enumerate(rows, 2):
+        missing = [name for name in COLUMNS if row.get(name) is None]
+        if missing:
+            raise CorpusError(
+                f"{path} line {number}: no {', '.join(missing)}. Expected tab-separated {', '.join(COLUMNS)}"
+            )
+    return {row["VoxCeleb1 ID"].strip(): {name: row[name].strip() for name in COLUMNS} for row in rows}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--splits", nargs="+", choices=("dev", "test"), help="by the column Set (default: dev)")
+    add_transcripts_flag(parser)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run("voxceleb1", __doc__, read, add_flags, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Asking a model behind an OpenAI-compatible endpoint, through everything that may go wrong on the way."""
+
+import argparse
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import requests
+from tqdm import tqdm
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
+
+FATAL = {
+    401: "the key is not accepted",
+    403: "the key may not use this model",
+    404: "there is no such address or model",
+}
+PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
+LONGEST_WAIT = 600  # seconds; a longer Retry-After is cut to this
+GIVE_UP_AFTER = 20  # questions that fail one after the other: then nothing more is asked
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class NoReply(Exception):
+    """One question could not be answered; the message says why. Others may still be."""
+
+
+class EndpointError(Exception):
+    """Nothing can be answered at all; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A chat-completions endpoint, and how to ask it."""
+
+    url: str
+    model: str
+    key: str = field(repr=False)
+    temperature: float
+    top_p: float
+    max_tokens: int
+    timeout: float  # seconds without a sign of life
+    tries: int  # of one request
+    backoff: float  # seconds before the second try, doubled for each further one, up to a minute
+
+    def ask(self, messages: Sequence[dict]) -> str:
+        """The reply's text. Raises NoReply when every try failed, EndpointError when none can succeed."""
+        body = {"model": self.model, "messages": messages, "temperature": self.temperature, "top_p": self.top_p,
+                "max_tokens": self.max_tokens}  # fmt: skip
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        for attempt in range(self.tries):
+            wait = min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1.0)  # so that many do not come at once
+            try:
+                response = requests.post(self.url, json=body, headers=headers, timeout=self.timeout)
+                if response.status_code == 200:
+                    return str(response.json()["choices"][0]["message"]["content"] or "")
+                reason = f"HTTP {response.status_code}: {response.text[:200]}"
+                if response.status_code in FATAL:
+                    raise EndpointError(f"{self.url}: {FATAL[response.status_code]} ({reason})")
+                if response.status_code not in PASSING and response.status_code < 500:
+                    raise NoReply(reason)  # the endpoint will not take this question
+                asked_for = retry_after(response)
+                wait = wait if asked_for is None else min(asked_for, LONGEST_WAIT)
+            except requests.RequestException as error:  # time-outs, cut connections, replies that are no JSON
+                reason = f"{type(error).__name__}: {str(error)[:200]}"
+            except (KeyError, IndexError, TypeError):
+                reason = f"not a chat completion: {response.text[:200]}"
+            if attempt + 1 < self.tries:
+                time.sleep(wait)
+        raise NoReply(f"{reason} (after {self.tries} tries)")
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """The seconds that the Retry-After header asks to wait, given as seconds or as a date; None without one."""
+    try:
+        return Retry().get_retry_after(response.raw)
+    except InvalidHeader:
+        return None
+
+
+def ask_all(
+    ask: Callable[[Question], Answer], questions: Sequence[Question], concurrency: int, unit: str, desc: str
+) -> Iterator[tuple[Question, Answer | NoReply]]:
+    """Yield every question with its answer, or why there is none, as they come; `concurrency` at a time.
+
+    Raises EndpointError when there is no use in asking on, after what came before.
+    """
+    failures_in_a_row = 0
+    pool = ThreadPoolExecutor(max_workers=concurrency)
+    try:
+        asked = {pool.submit(ask, question): question for question in questions}
+        for answered in tqdm(as_completed(asked), total=len(asked), unit=unit, desc=desc):
+            try:
+                answer, failures_in_a_row = answered.result(), 0
+            except NoReply as reason:
+                answer, failures_in_a_row = reason, failures_in_a_row + 1
+            yield asked[answered], answer
+            if failures_in_a_row == GIVE_UP_AFTER:
+                raise EndpointError(f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def add_endpoint_flags(parser: argparse.ArgumentParser, temperature: float, top_p: float, max_tokens: int) -> None:
+    """The flags that `endpoint_of` reads, and `--concurrency`; the numbers are their defaults."""
+    parser.add_argument("--base_url", required=True, help="address of the endpoint, up to and with /v1")
+    parser.add_argument("--model", required=True, help="the model's name there")
+    parser.add_argument("--api_key_env", default="OPENAI_API_KEY",
+                        help="environment variable with the key, if there is one (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--temperature", type=float, default=temperature, help="default: %(default)s")
+    parser.add_argument("--top_p", type=float, default=top_p, help="default: %(default)s")
+    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="of a reply (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
+    parser.add_argument("--tries", type=int, default=6, help="of a request that fails (default: %(default)s)")
+    parser.add_argument("--backoff", type=float, default=1.0,
+                        help="seconds before the second try, doubled each time (default: %(default)s)")  # fmt: skip
+
+
+def endpoint_of(args: argparse.Namespace) -> Endpoint:
+    """Raises EndpointError for an address that is none."""
+    if not re.match(r"https?://\w", args.base_url):
+        raise EndpointError(f"--base_url {args.base_url!r} must begin with http:// or https://, as in http://HOST/v1")
+    return Endpoint(
+        url=args.base_url.rstrip("/") + "/chat/completions",
+        model=args.model,
+        key=os.environ.get(args.api_key_env, ""),
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_tokens=args.max_tokens,
+        timeout=args.timeout,
+        tries=args.tries,
+        backoff=args.backoff,
+    )

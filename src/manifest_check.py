@@ -1,0 +1,297 @@
+"""Find everything wrong with a manifest and its audio in one pass, and say what it holds.
+
+    python -m src.manifest check data/librispeech.json
+    python -m src.manifest check data/stage2.json --llm_path models/LLaDA-8B-Instruct
+
+Prints one line per problem (line, id, what is wrong), then a summary: hours, durations, attributes and, with
+`--llm_path`, text lengths in tokens. The durations are also drawn, as `<manifest>.durations.png`. The exit status is 1
+if there was a problem, else 0. An empty transcription is a problem unless the entry says `"transcribed": false`: sound
+without words, or words that nobody wrote down.
+"""
+
+import argparse
+import io
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from src.audio import AudioError, AudioFacts, inspect_audio
+from src.chat import END_OF_TURN, build_prompt
+from src.checkpoint import CheckpointError, resolve, write_file
+from src.configuration_DIFFA import WINDOW_SECONDS
+from src.manifest import LONGEST, Entry, ManifestError, Sample, read_entries, to_sample
+
+SHORTEST_SECONDS = 0.1
+DURATION_TOLERANCE = 0.1  # seconds between the manifest and the file
+MAX_LENGTH = 2048  # text tokens, train.py's default
+HISTOGRAM_BINS = 15
+VALUES_SHOWN = 8  # of an attribute
+TOKENIZED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a sample must keep to."""
+
+    max_seconds: float = WINDOW_SECONDS
+    max_length: int = MAX_LENGTH  # text tokens, prompt and answer together
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one entry."""
+
+    place: str
+    audio_id: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}, {self.audio_id}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found."""
+
+    entries: int
+    problems: list[Problem]
+    samples: list[Sample]  # the entries that have every key, of the right type
+    seconds: dict[Path, float]  # real durations by file, where they can be told
+    text_tokens: list[int]  # prompt and answer of each sample; empty without a tokenizer
+
+
+def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None = None) -> Report:
+    """Check every entry, its audio in `jobs` threads. Raises ManifestError where the file cannot be read at all.
+
+    `tokenizer` is the LLM's; without one, text lengths are not looked at.
+    """
+    entries = list(read_entries(path))
+    if not entries:
+        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
+    files = dict.fromkeys(filter(None, (audio_file(entry, path.parent) for entry in entries)))
+    facts = dict(zip(files, inspect_all(files, jobs), strict=True))
+    problems = {index: problems_of_entry(entry, facts, path.parent, limits) for index, entry in enumerate(entries)}
+    good = [index for index, entry in enumerate(entries) if not entry.problems]
+    samples = [to_sample(entries[index].value, path.parent) for index in good]
+    lengths = [] if tokenizer is None else text_lengths(samples, tokenizer)
+    for index, (prompt, answer) in zip(good, lengths, strict=False):
+        problems[index] += problems_of_text(prompt, answer, limits.max_length)
+    for index, place in repeated_ids(entries):
+        problems[index].append(f"this audio_id stands in {place} as well")
+    return Report(
+        len(entries),
+        [Problem(entries[index].place, id_of(entries[index]), text) for index in problems for text in problems[index]],
+        samples,
+        {file: found.seconds for file, found in facts.items() if isinstance(found, AudioFacts)},
+        [prompt + answer for prompt, answer in lengths],
+    )
+
+
+def audio_file(entry: Entry, folder: Path) -> Path | None:
+    """The audio file that an entry names, if it names one."""
+    name = entry.value.get("audio_filepath") if isinstance(entry.value, dict) else None
+    return folder / name if isinstance(name, str) else None
+
+
+def id_of(entry: Entry) -> str:
+    """What to call an entry in messages, in ASCII."""
+    name = entry.value.get("audio_id") if isinstance(entry.value, dict) else None
+    return ascii(name)[1:-1] if isinstance(name, str) and name else "(no id)"
+
+
+def inspect_all(files: Iterable[Path], jobs: int | None = None) -> list[AudioFacts | AudioError]:
+    """What each file holds, or why it cannot be used; in `jobs` threads, since libsndfile needs no lock of Python's."""
+
+    def inspect(file: Path) -> AudioFacts | AudioError:
+        try:
+            return inspect_audio(file)
+        except AudioError as error:
+            return error
+
+    files = list(files)
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        return list(tqdm(pool.map(inspect, files), total=len(files), unit="clip", desc="audio", disable=None))
+
+
+def problems_of_entry(
+    entry: Entry, facts: Mapping[Path, AudioFacts | AudioError], folder: Path, limits: Limits
+) -> list:
+    """What is wrong with an entry and its audio, in words."""
+    problems = list(entry.problems)
+    if not isinstance(entry.value, dict):
+        return problems
+    for key in ("audio_id", "target", "transcription"):
+        if isinstance(text := entry.value.get(key), str) and not text.strip():
+            if key == "transcription" and entry.value.get("transcribed") is False:
+                continue
+            problems.append(f"{key} is empty")
+    found = facts.get(audio_file(entry, folder))
+    if isinstance(found, AudioError):
+        problems.append(str(found))
+    elif found:
+        problems += problems_of_audio(found, entry.value.get("duration"), limits.max_seconds)
+    return problems
+
+
+def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> Iterable[str]:
+    """What is wrong with a readable file; `told` is the manifest's duration, if it is one."""
+    if found.seconds < SHORTEST_SECONDS:
+        yield f"lasts {found.seconds:.3f} s; clips must last at least {SHORTEST_SECONDS} s"
+    if found.seconds > max_seconds:
+        yield f"lasts {found.seconds:.2f} s; what comes after {max_seconds:g} s is not heard"
+    if found.missing_seconds > 0:
+        yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
+    if isinstance(told, (int, float)) and 0 < told < LONGEST and abs(told - found.seconds) > DURATION_TOLERANCE:
+        yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
+
+
+def repeated_ids(entries: Sequence[Entry]) -> Iterable[tuple[int, str]]:
+    """Yield (index, the first one's place) for every entry whose audio_id was there before."""
+    first: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        name = entry.value.get("audio_id") if isinstance(entry.value, dict) else None
+        if isinstance(name, str):
+            if name in first:
+                yield index, first[name]
+            first.setdefault(name, entry.place)
+
+
+def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
+    """Tokens of each sample's prompt, and of its answer with the end of turn."""
+    lengths = []
+    for start in tqdm(
+        range(0, len(samples), TOKENIZED_AT_ONCE), unit_scale=TOKENIZED_AT_ONCE, desc="text", disable=None
+    ):
+        part = samples[start : start + TOKENIZED_AT_ONCE]
+        prompts = tokenizer([build_prompt(sample.input) for sample in part], add_special_tokens=False)["input_ids"]
+        answers = tokenizer([sample.target + END_OF_TURN for sample in part], add_special_tokens=False)["input_ids"]
+        lengths += zip(map(len, prompts), map(len, answers), strict=True)
+    return lengths
+
+
+def problems_of_text(prompt: int, answer: int, max_length: int) -> Iterable[str]:
+    if prompt >= max_length:
+        yield f"the prompt has {prompt} tokens, which leaves no room for an answer in {max_length}"
+    elif prompt + answer > max_length:
+        yield f"prompt and answer have {prompt} + {answer} tokens; the answer is cut at {max_length}"
+
+
+def summarise(report: Report, limits: Limits) -> str:
+    """The summary's text."""
+    lines = [f"{report.entries} entries, {len(report.samples)} of them complete, {len(report.seconds)} readable files"]
+    hours: Counter[str] = Counter()
+    for sample in report.samples:
+        hours[sample.dataset] += report.seconds.get(sample.audio_filepath, sample.duration) / 3600
+    lines += [f"{sum(hours.values()):.2f} hours" + "".join(f"; {ascii(k)[1:-1]} {v:.2f}" for k, v in hours.items())]
+    if report.seconds:
+        lines += ["durations of the files in seconds:", *draw_histogram(list(report.seconds.values()))]
+    if report.text_tokens:
+        tokens = np.array(report.text_tokens)
+        over = int((tokens > limits.max_length).sum())
+        middle, high = np.percentile(tokens, (50, 99))
+        lines += [
+            f"text in tokens: mean {tokens.mean():.0f}, median {middle:.0f}, 99 % {high:.0f}, longest {tokens.max()}; "
+            f"{over} over the limit of {limits.max_length}"
+        ]
+    for name, values in attribute_counts(report.samples).items():
+        shown = ", ".join(f"{value} {count}" for value, count in values.most_common(VALUES_SHOWN))
+        more = f", and {len(values) - VALUES_SHOWN} more" if len(values) > VALUES_SHOWN else ""
+        lines.append(f"{name}: {shown}{more}")
+    return "\n".join(lines)
+
+
+def attribute_counts(samples: Sequence[Sample]) -> dict[str, Counter[str]]:
+    """How often each attribute has each value, both in ASCII."""
+    counts: dict[str, Counter[str]] = {}
+    for sample in samples:
+        attributes = sample.extra.get("attributes")
+        for name, value in attributes.items() if isinstance(attributes, dict) else ():
+            if isinstance(value, (str, int, float)):
+                counts.setdefault(ascii(name)[1:-1], Counter())[ascii(value).strip("'")] += 1
+    return counts
+
+
+def bin_durations(seconds: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Counts [bins] and edges [bins + 1] in seconds, from 0 to the longest clip."""
+    return np.histogram(seconds, bins=HISTOGRAM_BINS, range=(0, max(seconds)))
+
+
+def draw_histogram(seconds: Sequence[float], width: int = 50) -> list[str]:
+    """The durations as lines of text."""
+    counts, edges = bin_durations(seconds)
+    return [
+        f"{low:7.2f} - {high:7.2f} {count:8d} {'#' * int(np.ceil(width * count / counts.max()))}".rstrip()
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+
+
+def draw_durations(seconds: Sequence[float], title: str) -> bytes:
+    """PNG: the durations' histogram."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts, edges = bin_durations(seconds)
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    plot = figure.add_subplot()
+    plot.stairs(counts, edges, fill=True, alpha=0.75)
+    plot.set(xlabel="duration (s)", ylabel="clips", title=title, xlim=(0, edges[-1]))
+    plot.grid(alpha=0.3, axis="y")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 for a manifest without problems, else 1."""
+    args = parse_args(argv)
+    limits = Limits(args.max_seconds, args.max_length)
+    try:
+        report = check_manifest(args.manifest, limits, load_tokenizer(args.llm_path), args.jobs)
+    except (ManifestError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for problem in report.problems:
+        print(str(problem).encode("utf-8", "backslashreplace").decode())
+    print(summarise(report, limits))
+    if report.seconds:
+        figure = args.figure or args.manifest.with_name(f"{args.manifest.stem}.durations.png")
+        try:
+            write_file(figure, draw_durations(list(report.seconds.values()), args.manifest.name))
+            print(f"durations drawn: {figure}")
+        except OSError as error:
+            print(f"durations not drawn: {figure}: {error.strerror}. Pass --figure FILE", file=sys.stderr)
+    wrong = len({problem.place for problem in report.problems})
+    print(f"{len(report.problems)} problem(s) in {wrong} of {report.entries} entries of {args.manifest}")
+    return 1 if report.problems else 0
+
+
+def load_tokenizer(llm_path: str | None):
+    """The LLM's tokenizer, None without a path. Raises CheckpointError."""
+    if llm_path is None:
+        return None
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(resolve(llm_path, "the LLM", "--llm_path"))
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m src.manifest", allow_abbrev=False)
+    check = parser.add_subparsers(required=True, metavar="check").add_parser(
+        "check", help="find everything wrong with a manifest and its audio", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    check.add_argument("manifest", type=Path)
+    check.add_argument("--max_seconds", type=float, default=WINDOW_SECONDS, help="the window (default: %(default)g)")
+    check.add_argument("--llm_path", help="LLaDA, folder or hub name: count text lengths with its tokenizer")
+    check.add_argument("--max_length", type=int, default=MAX_LENGTH, help="text tokens (default: %(default)s)")
+    check.add_argument("--figure", type=Path, help="durations as PNG (default: <manifest>.durations.png)")
+    check.add_argument("--jobs", type=int, help="files read at a time (default: the number of processors)")
+    return parser.parse_args(argv)
