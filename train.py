@@ -6,28 +6,37 @@ The two recipes are shell scripts; start with them:
     LLM_MODEL=... WHISPER_MODEL=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh
 
 `python train.py --help` lists every flag, `transformers.TrainingArguments` included. Started again with the same
-`--output_dir`, training goes on from the last checkpoint there.
+`--output_dir`, training goes on from the last complete checkpoint there. SIGTERM has it write one and stop.
 """
 
+import ctypes
 import dataclasses
+import errno
 import json
 import os
+import re
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 
 from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve, write_file
-from src.configuration_DIFFA import PUBLIC_LLM, PUBLIC_WHISPER
+from src.configuration_DIFFA import NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
 from src.manifest import ManifestError, read_manifest
-from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
+from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel, check_size
 from src.provenance import fingerprint, versions
-from src.sft_trainer import dLLMTrainer
+from src.sampler import TIME_SAMPLING
+from src.sft_trainer import TrainingError, dLLMTrainer
+from src.training_checkpoint import check_complete, last_complete, put_aside_incomplete
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 @dataclass
@@ -42,6 +51,20 @@ class ModelArguments:
     stage1_checkpoint: str | None = field(
         default=None, metadata={"help": "stage 2 starts from the semantic adapter of this stage-1 checkpoint"}
     )
+    prompt_size: int | None = field(
+        default=None,
+        metadata={
+            "help": f"learned queries of the acoustic adapter (default {NUM_QUERIES}, as published); given in stage 1, "
+            "remembered by its checkpoint"
+        },
+    )
+    target_layer_ids: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "encoder hidden states that the acoustic adapter reads, 0 being the embedding output (default: the "
+            "end of every quarter, as published); given in stage 1, remembered by its checkpoint"
+        },
+    )
     match_embedding_scale: bool = field(
         default=False,
         metadata={"help": "start new adapters at the scale of the LLM's embeddings; helps short runs (the miniature)"},
@@ -53,6 +76,10 @@ class DataArguments:
     """What to learn from."""
 
     train_dataset_path: str = field(metadata={"help": "manifest, JSON list or JSON Lines (README, section Data)"})
+    eval_dataset_path: str | None = field(
+        default=None,
+        metadata={"help": "manifest for a validation loss, with fixed masks; say how often by --eval_strategy"},
+    )
     max_length: int = field(default=2048, metadata={"help": "text tokens a sample, prompt and answer together"})
     max_seconds: float = field(default=30.0, metadata={"help": "audio beyond is cut off; at most the encoder's window"})
     learn_padding: bool = field(
@@ -62,10 +89,17 @@ class DataArguments:
 
 @dataclass
 class DIFFATrainingArguments(TrainingArguments):
-    """transformers.TrainingArguments, and one more."""
+    """transformers.TrainingArguments, and what is special here."""
 
-    semantic_lr_scale: float = field(
-        default=1.0, metadata={"help": "multiplies the semantic adapter's learning rate, for stage 2"}
+    time_sampling: str = field(
+        default="uniform",
+        metadata={
+            "choices": TIME_SAMPLING,
+            "help": "masking rates of a step's samples: each on its own, or spread evenly (a loss that varies less)",
+        },
+    )
+    max_bad_fraction: float = field(
+        default=0.001, metadata={"help": "of the clips, how many may be unusable; others take their place"}
     )
 
     def __post_init__(self) -> None:
@@ -87,41 +121,73 @@ def main() -> None:
     model_args, data_args, training_args = HfArgumentParser(
         (ModelArguments, DataArguments, DIFFATrainingArguments)
     ).parse_args_into_dataclasses()
-    check_arguments(model_args, training_args)
-    samples = read_manifest(data_args.train_dataset_path)  # before the model loads: a bad manifest shows at once
+    check_arguments(model_args, data_args, training_args)
+    # before the model loads: a bad manifest shows at once
+    samples = read_manifest(data_args.train_dataset_path)
+    eval_samples = read_manifest(data_args.eval_dataset_path) if data_args.eval_dataset_path else None
     model = build_model(model_args, training_args)
+    max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
     trainer = dLLMTrainer(
         model=model,
         args=training_args,
-        train_dataset=DIFFADataset(
-            samples,
-            model.tokenizer,
-            data_args.max_length,
-            min(data_args.max_seconds, window_seconds(model.feature_extractor)),
-        ),
+        train_dataset=DIFFADataset(samples, model.tokenizer, data_args.max_length, max_seconds),
+        eval_dataset=eval_samples and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds),
         data_collator=DIFFACollator(
             model.feature_extractor,
             model.llm_model.config.mask_token_id,
             model.llm_model.config.pad_token_id,
             data_args.learn_padding,
         ),
-        semantic_lr_scale=training_args.semantic_lr_scale,
+        time_sampling=training_args.time_sampling,
+        max_bad_fraction=training_args.max_bad_fraction,
     )
+    checkpoint = last_checkpoint(training_args)
+    if checkpoint:
+        check_same_run(checkpoint, model)
     if trainer.is_world_process_zero():
         describe(model, len(samples))
         write_run(model_args, data_args, training_args, model)
-    checkpoint = last_checkpoint(training_args)
+    status = run(trainer, checkpoint)
+    trainer.accelerator.wait_for_everyone()  # no process leaves while another still needs it
+    trainer.accelerator.end_training()
+    sys.exit(status)
+
+
+def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
+    """Train to the end, from a checkpoint if there is one, or until SIGTERM. Returns the exit status."""
+
+    def request_stop(*_: object) -> None:
+        trainer.stop_requested = True
+
+    signal.signal(signal.SIGTERM, request_stop)
     if checkpoint and trainer.steps_done(checkpoint) >= trainer.planned_steps():
-        # Trainer would take one step more. The final save is repeated: the run may have been killed just before it.
+        # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
-        model.load_adapters(Path(checkpoint))
+        trainer.model.load_adapters(checkpoint)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
     else:
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_state()
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        if trainer.stopped:
+            if trainer.is_world_process_zero():
+                print("train.py: asked to stop; a checkpoint is written, the same command goes on from it", flush=True)
+            return 128 + signal.SIGTERM
+    trainer.save_state()
     trainer.save_model()
+    return 0
 
 
-def check_arguments(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> None:
+def die_with_launcher() -> None:
+    """Under torch.distributed.run, end when it ends.
+
+    Killed, it cannot end its processes, which would go on training beside those of the next start.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def check_arguments(
+    model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments
+) -> None:
     """Raise SettingsError for settings that contradict each other."""
     if model_args.stage not in TRAINED_MODULES:
         raise SettingsError(f"--stage is {model_args.stage}; expected 1 or 2")
@@ -131,6 +197,16 @@ def check_arguments(model_args: ModelArguments, training_args: DIFFATrainingArgu
         )
     if model_args.stage == 1 and model_args.stage1_checkpoint:
         raise SettingsError("--stage1_checkpoint is for --stage 2; stage 1 resumes from its own --output_dir")
+    if model_args.stage == 2 and (model_args.prompt_size or model_args.target_layer_ids):
+        raise SettingsError(
+            "--prompt_size and --target_layer_ids are for --stage 1; stage 2 takes them from the stage-1 checkpoint"
+        )
+    if data_args.eval_dataset_path and training_args.eval_strategy == "no":
+        raise SettingsError("--eval_dataset_path needs --eval_strategy steps (and --eval_steps N), or epoch")
+    if training_args.eval_strategy != "no" and not data_args.eval_dataset_path:
+        raise SettingsError("--eval_strategy needs --eval_dataset_path, a manifest to evaluate on")
+    if not 0 <= training_args.max_bad_fraction <= 1:
+        raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
     if isinstance(training_args.deepspeed, str):
         for key in ("scheduler", "optimizer"):
             if key in read_json(Path(training_args.deepspeed)):
@@ -146,11 +222,15 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     device = training_args.device
     torch.manual_seed(training_args.seed)  # new adapters start alike on every rank and in every run
     if model_args.stage == 1:
+        config = DIFFAConfig(prompt_size=model_args.prompt_size or NUM_QUERIES)
+        if model_args.target_layer_ids:
+            config.acoustic_connector_config["target_layer_ids"] = model_args.target_layer_ids
         model = DIFFAModel.from_frozen(
-            model_args.llm_path, model_args.whisper_path, torch_dtype=frozen_dtype, device=device
+            model_args.llm_path, model_args.whisper_path, config, torch_dtype=frozen_dtype, device=device
         )
         new = TRAINED_MODULES[1]
     else:
+        check_stage1(model_args.stage1_checkpoint)
         model = DIFFAModel.from_pretrained(
             model_args.stage1_checkpoint, model_args.llm_path, model_args.whisper_path,
             torch_dtype=frozen_dtype, device=device, adapter_dtype=torch.float32,
@@ -167,13 +247,45 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     return model
 
 
-def last_checkpoint(training_args: DIFFATrainingArguments) -> str | None:
-    """The checkpoint to go on from: the one asked for, else the last one in the output folder, if there is any."""
+def check_stage1(stage1_checkpoint: str) -> None:
+    """Raise CheckpointError for a checkpoint of stage 2. (Published ones name no stage and hold all adapters.)"""
+    folder = resolve(stage1_checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
+    stage = read_json(folder / "config.json").get("stage")
+    if stage == 2:
+        raise CheckpointError(
+            f"{stage1_checkpoint} is a checkpoint of stage 2, but --stage1_checkpoint needs one of stage 1. To go on "
+            "with a stage-2 run, repeat the command that started it"
+        )
+
+
+def check_same_run(checkpoint: Path, model: DIFFAModel) -> None:
+    """Raise CheckpointError when a checkpoint is of another stage, or was trained on other frozen parts."""
+    saved, current = DIFFAConfig.from_dict(read_json(checkpoint / "config.json")), model.config
+    if saved.stage != model.stage:
+        raise CheckpointError(
+            f"{checkpoint} is of stage {saved.stage}, but this run is of stage {model.stage}: choose another "
+            "--output_dir"
+        )
+    check_size("LLM", "--llm_path", current.llm_model_id, saved.llm_config, current.llm_config, ("d_model",))
+    check_size(
+        "Whisper encoder", "--whisper_path", current.whisper_model_id, saved.whisper_config, current.whisper_config,
+        ("d_model", "encoder_layers", "num_mel_bins"),
+    )  # fmt: skip
+
+
+def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
+    """The checkpoint to go on from: the one asked for, else the last complete one in the output folder, if any."""
+    output_dir = Path(training_args.output_dir)
     if training_args.resume_from_checkpoint:
-        return training_args.resume_from_checkpoint
-    if training_args.overwrite_output_dir or not os.path.isdir(training_args.output_dir):
+        checkpoint = Path(training_args.resume_from_checkpoint)
+        check_complete(checkpoint)
+        return checkpoint
+    if training_args.overwrite_output_dir:
         return None
-    return get_last_checkpoint(training_args.output_dir)
+    with training_args.main_process_first(local=False):
+        for path in put_aside_incomplete(output_dir):
+            print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
+    return last_complete(output_dir)
 
 
 def describe(model: DIFFAModel, num_samples: int) -> None:
@@ -202,9 +314,20 @@ def write_run(
     write_file(folder / "run.json", json.dumps(run, indent=2, default=str) + "\n")
 
 
+def message_of(error: Exception) -> str:
+    """An error's own words; of one that comes from a process reading audio, without the traceback around them."""
+    last_line = str(error).rstrip().rpartition("\n")[2]
+    return re.sub(r"^[\w.]+Error: ", "", last_line)
+
+
 if __name__ == "__main__":
+    die_with_launcher()
     try:
         main()
-    except (CheckpointError, ManifestError, AudioError, SettingsError) as error:
+    except (CheckpointError, ManifestError, AudioError, SettingsError, TrainingError) as error:
         # Wrong input is the user's to mend: the message says how, a traceback would bury it.
-        sys.exit(f"train.py: {error}")
+        sys.exit(f"train.py: {message_of(error)}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"train.py: {error}: make room and start the same command again")

@@ -141,8 +141,8 @@ def main() -> None:
         free = shutil.disk_usage(folder).free
         if free < SPARE_DISK * needed:
             sys.exit(
-                f"{folder} has {free / GIGABYTE:.1f} GB free, the checkpoint needs {SPARE_DISK * needed / GIGABYTE:.1f}: "
-                "choose another place with --folder"
+                f"{folder} has {free / GIGABYTE:.1f} GB free, the checkpoint needs "
+                f"{SPARE_DISK * needed / GIGABYTE:.1f}: choose another place with --folder"
             )
         for part in ("llada", "whisper"):
             (folder / part).mkdir()

@@ -4,11 +4,15 @@ One sample at a time; every step one forward pass over everything, logits of eve
 all of them. Written for reading, and for being obviously right.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from src.llm_generate import GenerationOptions
-from src.modeling_DIFFA import DIFFAModel
+from src.configuration_DIFFA import IGNORE_INDEX
+from src.llm_generate import GenerationOptions, position_ids_of
+from src.modeling_DIFFA import DIFFAModel, splice
 from src.modeling_llada import LLaDAModel
 
 
@@ -69,3 +73,19 @@ def all_logits(llm: LLaDAModel, prompt_embeds: torch.Tensor, answer: torch.Tenso
 
 def rand(generator: torch.Generator, *size: int) -> torch.Tensor:
     return torch.rand(size, dtype=torch.float64, device=generator.device, generator=generator)
+
+
+def loss(model: DIFFAModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The loss of a training batch, as `DIFFAModel.forward` takes it: logits of every position, autograd for all."""
+    audio_embeds, audio_lengths = model.encode_audio(batch["input_features"], batch["feature_attention_mask"])
+    text_embeds = model.llm_model.embed(batch["input_ids"])
+    spliced = splice(
+        text_embeds, batch["text_attention_mask"], audio_embeds, audio_lengths, batch["audio_position"], "right"
+    )
+    mask = spliced.attention_mask  # [B, T]
+    logits = model.llm_model.project(model.llm_model(spliced.inputs_embeds, mask, position_ids_of(mask)))  # [B, T, V]
+    labels = torch.full_like(mask, IGNORE_INDEX).scatter(1, spliced.text_columns, batch["labels"])  # [B, T]
+    cross_entropy = F.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORE_INDEX
+    )  # [B T], zero where there is no label
+    return (cross_entropy.view_as(labels) / batch["t"][:, None]).sum() / batch["num_answer_tokens"]

@@ -22,11 +22,28 @@ if [ -n "$DS_CONFIG" ]; then
   DEVICE_FLAGS+=(--deepspeed "$DS_CONFIG")
 fi
 
-exec python -m torch.distributed.run --standalone --nproc_per_node "$NPROC" train.py \
+# More than one machine: the same command on each, with its own NODE_RANK (0, 1, ...) and the address of the first one.
+# All of them see the same OUTPUT_DIR. Clips an update grow with the machines: mind GRADIENT_ACCUMULATION.
+NNODES=${NNODES:-1}
+LAUNCHER=(--standalone)
+if [ "$NNODES" -gt 1 ]; then
+  for name in NODE_RANK MASTER_ADDR; do
+    if [ -z "${!name:-}" ]; then
+      echo "$(basename "$0"): NNODES=$NNODES needs NODE_RANK, this machine's number from 0 on, and MASTER_ADDR, the" \
+        "first one's address; $name is not set" >&2
+      exit 2
+    fi
+  done
+  LAUNCHER=(--nnodes "$NNODES" --node_rank "$NODE_RANK")
+  LAUNCHER+=(--master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
+fi
+
+exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" train.py \
   --stage "$STAGE" ${STAGE_FLAGS[@]+"${STAGE_FLAGS[@]}"} \
   --llm_path "$LLM_MODEL" --whisper_path "$WHISPER_MODEL" \
   --train_dataset_path "$TRAIN_DATASET" --output_dir "$OUTPUT_DIR" \
-  --per_device_train_batch_size "$BATCH_SIZE" --gradient_accumulation_steps "$GRADIENT_ACCUMULATION" \
+  --per_device_train_batch_size "$BATCH_SIZE" --per_device_eval_batch_size "$BATCH_SIZE" \
+  --gradient_accumulation_steps "$GRADIENT_ACCUMULATION" \
   --learning_rate "$LEARNING_RATE" --lr_scheduler_type "$LR_SCHEDULER" --warmup_steps "$WARMUP_STEPS" \
   --num_train_epochs "$EPOCHS" --weight_decay "$WEIGHT_DECAY" --max_grad_norm "$MAX_GRAD_NORM" --optim adamw_torch \
   --max_seconds "$MAX_SECONDS" --max_length "$MAX_LENGTH" --seed "$SEED" --bf16 "$BF16" \

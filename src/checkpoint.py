@@ -27,17 +27,17 @@ def resolve(name_or_path: str | os.PathLike, what: str, flag: str) -> Path:
     name = str(name_or_path)
     if Path(name).is_dir():
         return Path(name)
+    reason, example = "and it is not a hub name (owner/name)", "OWNER/NAME --local-dir FOLDER"
     looks_like_hub_name = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if looks_like_hub_name:
         try:
             return Path(snapshot_download(name, ignore_patterns=FOREIGN_FORMATS))
         except Exception as error:  # the hub client raises many kinds, all of which mean: not to be had
             reason = f"and the Hugging Face hub did not give it ({type(error).__name__})"
-    else:
-        reason = "and it is not a hub name (owner/name)"
+            example = f"{name} --local-dir models/{name.rpartition('/')[2]}"
     raise CheckpointError(
-        f"{what}: no folder {name!r}, {reason}. Pass an existing folder with {flag}, "
-        f"for example after `huggingface-cli download OWNER/NAME --local-dir FOLDER`."
+        f"{what}: no folder {name!r}, {reason}. Pass an existing folder with {flag}, for example after "
+        f"`huggingface-cli download {example}` where the hub can be reached."
     )
 
 

@@ -1,27 +1,36 @@
 """From a manifest to training batches: read audio and text, pad, and mask (the forward process of diffusion)."""
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
-from src.audio import log_mel, read_audio
+from src.audio import AudioError, log_mel, read_audio
 from src.chat import END_OF_TURN, build_prompt, tokenize_prompt
-from src.configuration_DIFFA import IGNORE_INDEX, MIN_MASK_RATE, SAMPLE_RATE
-from src.manifest import Sample
+from src.configuration_DIFFA import IGNORE_INDEX, MIN_MASK_RATE, SAMPLE_RATE, SEMANTIC_STRIDE
+from src.manifest import ManifestError, Sample
+from src.sampler import Draw, Masking
+
+EMBEDDINGS_PER_SECOND = 50 / SEMANTIC_STRIDE  # of audio; the encoder gives 50 frames a second
+CHARACTERS_PER_TOKEN = 4  # about, in English
+MAX_ATTEMPTS = 10  # samples tried in place of one that cannot be read, before reading counts as broken altogether
 
 
 @dataclass(frozen=True)
 class Example:
     """One sample, read and tokenized."""
 
+    audio_id: str
     waveform: np.ndarray  # float32 [n], 16 kHz
     prompt_ids: list[int]  # up to and with the assistant's header
     answer_ids: list[int]  # the answer and its end of turn
     audio_position: int  # the audio goes before this token of the prompt
+    masking: Masking | None = None  # None: drawn from torch's global random state when a batch is made
+    failures: tuple[str, ...] = ()  # what was wrong with the clips that this one was taken for
 
 
 class DIFFADataset(Dataset):
@@ -48,17 +57,47 @@ class DIFFADataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Example:
-        """Raises AudioError for unusable audio, ValueError for a prompt that leaves no room for an answer."""
+    def __getitem__(self, key: int | Draw) -> Example:
+        """The sample at an index, or what a sampler drew. Where the audio is unusable, a draw gives another sample.
+
+        Raises AudioError for unusable audio at an index, or for a draw in whose place ten others are unusable as well;
+        ManifestError for a prompt that leaves no room for an answer.
+        """
+        if not isinstance(key, Draw):
+            return self.read(key)
+        failures: list[str] = []
+        others = random.Random(key.masking.seed)
+        index = key.index
+        while True:
+            try:
+                return replace(self.read(index), masking=key.masking, failures=tuple(failures))
+            except AudioError as error:
+                failures.append(str(error))
+            if len(failures) > MAX_ATTEMPTS:
+                raise AudioError(f"{len(failures)} clips in a row cannot be used; the last one: {failures[-1]}")
+            index = others.randrange(len(self))
+
+    def lengths(self) -> list[int]:
+        """About how many positions of the LLM each sample takes, by the manifest alone; for grouping by length."""
+        return [
+            round(
+                EMBEDDINGS_PER_SECOND * min(sample.duration, self.max_seconds)
+                + (len(sample.input) + len(sample.target)) / CHARACTERS_PER_TOKEN
+            )
+            for sample in self.samples
+        ]
+
+    def read(self, index: int) -> Example:
         sample = self.samples[index]
         prompt_ids, audio_position = tokenize_prompt(self.tokenizer, build_prompt(sample.input))
         if len(prompt_ids) >= self.max_length:
-            raise ValueError(
+            raise ManifestError(
                 f"sample {sample.audio_id}: its prompt has {len(prompt_ids)} tokens, which leaves no room for an "
                 f"answer in max_length {self.max_length}; shorten `input` or raise --max_length"
             )
         answer_ids = self.tokenizer(sample.target + END_OF_TURN, add_special_tokens=False)["input_ids"]
         return Example(
+            sample.audio_id,
             read_audio(sample.audio_filepath, self.max_seconds),
             prompt_ids,
             answer_ids[: self.max_length - len(prompt_ids)],
@@ -93,7 +132,8 @@ class DIFFACollator:
             answer[row, len(example.prompt_ids) : None if self.learn_padding else len(ids)] = True
             if not self.learn_padding:
                 text[row, len(ids) :] = 0
-        input_ids, labels, t = mask_answers(clean_ids, answer, self.mask_id)
+        maskings = [example.masking or Masking.random() for example in examples]
+        input_ids, labels, t = mask_answers(clean_ids, answer, self.mask_id, maskings)
         return {
             "input_features": input_features,  # float32 [B, n_mels, F]
             "feature_attention_mask": feature_attention_mask,  # [B, F]
@@ -107,19 +147,22 @@ class DIFFACollator:
 
 
 def mask_answers(
-    clean_ids: torch.Tensor, answer: torch.Tensor, mask_id: int
+    clean_ids: torch.Tensor, answer: torch.Tensor, mask_id: int, maskings: Sequence[Masking]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The forward process (LLaDA, algorithm 1): mask each answer token with the sample's own rate t'.
 
     Args:
-        clean_ids: int64 [B, L]; answer: bool [B, L], the answer region.
+        clean_ids: int64 [B, L]; answer: bool [B, L], the answer region; maskings: one a sample.
 
     Returns:
         `input_ids` with masks applied, `labels` (the clean id where masked, else -100), both int64 [B, L], and the
-        masking rates t' = (1 - 1e-3) t + 1e-3, t ~ U(0, 1), float32 [B].
+        masking rates t' = (1 - 1e-3) t + 1e-3, float32 [B].
     """
-    t = (1 - MIN_MASK_RATE) * torch.rand(len(clean_ids)) + MIN_MASK_RATE
-    masked = (torch.rand(clean_ids.shape) < t[:, None]) & answer
+    length = clean_ids.shape[1]
+    t = (1 - MIN_MASK_RATE) * torch.tensor([masking.time for masking in maskings]) + MIN_MASK_RATE
+    generators = [torch.Generator().manual_seed(masking.seed) for masking in maskings]
+    noise = torch.stack([torch.rand(length, generator=generator) for generator in generators])  # [B, L]
+    masked = (noise < t[:, None]) & answer
     return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX), t
 
 

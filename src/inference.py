@@ -27,7 +27,7 @@ from src.audio import AudioError, read_audio
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
-from src.inference_flags import DTYPES, OptionError, device_of, options_of
+from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.journal import Answer, Journal, ResumeError, remove_answers
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.provenance import fingerprint, versions
@@ -84,7 +84,9 @@ class Ranks:
         return sums.tolist()
 
     def leave(self) -> None:
+        """Part from the other processes, all at once: one that ends earlier cuts connections the others still hold."""
         if self.world > 1:
+            dist.barrier()
             dist.destroy_process_group()
 
 
@@ -178,7 +180,7 @@ class Runner:
 
     def __init__(self, args: argparse.Namespace, stage: int | None) -> None:
         self.args, self.options, self.device = args, options_of(args), device_of(args)
-        self.dtype = args.dtype or ("float32" if self.device.type == "cpu" else "bfloat16")
+        self.dtype = dtype_of(args, self.device)
         self.ranks = Ranks.join()
         self.requested_stage = stage
 

@@ -1,4 +1,4 @@
-"""The flags that all inference scripts take, and what they mean."""
+"""The flags that the inference scripts and ask.py share, and what they mean."""
 
 import argparse
 import os
@@ -25,15 +25,44 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    add_model_flags(parser)
+    add_decoding_flags(parser, "exact", steps, block_length, max_new_tokens)
+    work = parser.add_argument_group("running")
+    work.add_argument("--audio_root", type=Path, help="folder of relative audio paths; default: the input file's own")
+    work.add_argument("--batch_size", type=int, default=1, help="items at a time (default: %(default)s)")
+    work.add_argument("--limit", type=int, help="answer only the first so many items")
+    work.add_argument("--overwrite", action="store_true", help="discard answers already on disk")
+    work.add_argument(
+        "--max_error_rate", type=float, default=0.01,
+        help="share of items with unusable audio above which the exit status is 1 (default: %(default)s)",
+    )  # fmt: skip
+    work.add_argument(
+        "--swap_audio", action="store_true",
+        help="control: give every item another item's audio, drawn by --seed; a model that listens falls to chance",
+    )  # fmt: skip
+    return parser
+
+
+def add_model_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
+    """Which model, and where it runs; `default` says what serves without --model_path, which else must be given."""
     model = parser.add_argument_group("model")
-    model.add_argument("--model_path", required=True, help="DIFFA checkpoint: folder or hub name")
+    model.add_argument(
+        "--model_path", required=not default,
+        help="DIFFA checkpoint: folder or hub name" + (f"; default: {default}" if default else ""),
+    )  # fmt: skip
     model.add_argument("--llm_path", help="LLaDA: folder or hub name; default: what the checkpoint remembers")
     model.add_argument("--whisper_path", help="Whisper: folder or hub name; default: what the checkpoint remembers")
     model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     model.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
+
+
+def add_decoding_flags(
+    parser: argparse.ArgumentParser, preset: str, steps: int, block_length: int, max_new_tokens: int
+) -> None:
+    """How to decode; the arguments are the defaults."""
     decoding = parser.add_argument_group("decoding")
     decoding.add_argument(
-        "--preset", choices=PRESETS, default="exact",
+        "--preset", choices=PRESETS, default=preset,
         help="exact gives the published tokens; fast and fastest take fewer and cheaper forward passes and may differ "
         "a little (docs/performance.md); the flags below win over it (default: %(default)s)",
     )  # fmt: skip
@@ -57,27 +86,13 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     decoding.add_argument(
         "--stop_at_eos", action=argparse.BooleanOptionalAction, help="compute no block after one with an end token"
     )
-    decoding.add_argument("--seed", type=int, default=0, help="of sampling and --swap_audio (default: %(default)s)")
-    work = parser.add_argument_group("running")
-    work.add_argument("--audio_root", type=Path, help="folder of relative audio paths; default: the input file's own")
-    work.add_argument("--batch_size", type=int, default=1, help="items at a time (default: %(default)s)")
-    work.add_argument("--limit", type=int, help="answer only the first so many items")
-    work.add_argument("--overwrite", action="store_true", help="discard answers already on disk")
-    work.add_argument(
-        "--max_error_rate", type=float, default=0.01,
-        help="share of items with unusable audio above which the exit status is 1 (default: %(default)s)",
-    )  # fmt: skip
-    work.add_argument(
-        "--swap_audio", action="store_true",
-        help="control: give every item another item's audio; a model that listens then falls to chance",
-    )  # fmt: skip
-    return parser
+    decoding.add_argument("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
 
 
 def options_of(args: argparse.Namespace) -> GenerationOptions:
     """How to decode, by the flags. Raises OptionError for numbers that do not fit together."""
     for name in ("batch_size", "limit"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
+        if getattr(args, name, None) is not None and getattr(args, name) < 1:  # ask.py has neither
             raise OptionError(f"{name} is {getattr(args, name)}; it must be at least 1")
     given = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     try:
@@ -96,3 +111,8 @@ def device_of(args: argparse.Namespace) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
+
+
+def dtype_of(args: argparse.Namespace, device: torch.device) -> str:
+    """The name, in DTYPES, of the number format asked for, else of the device's usual one."""
+    return args.dtype or ("float32" if device.type == "cpu" else "bfloat16")

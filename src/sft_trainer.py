@@ -1,42 +1,168 @@
-"""The trainer: `transformers.Trainer` with checkpoints that hold the adapters alone."""
+"""The trainer: `transformers.Trainer` with checkpoints of the adapters alone, and ways to go through rough weather."""
 
+import logging
 import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
-from src.modeling_DIFFA import DIFFAModel
+from src.checkpoint import CheckpointError
+from src.dataloader import Example
+from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
+from src.sampler import EvaluationSampler, TrainingSampler
+from src.training_checkpoint import UNFINISHED, finish, last_complete
+from src.training_meter import TrainingMeter
+
+ORIGIN = "origin"  # the key that a batch carries its Origin under until `compute_loss`
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a batch comes from: for messages and counts, not for the model."""
+
+    audio_ids: list[str]
+    failures: list[str]  # what was wrong with clips that could not be used, and were replaced
+
+
+@dataclass(frozen=True)
+class OriginCollator:
+    """Adds to a collator's batch where it comes from."""
+
+    collate: Callable[[Sequence[Example]], dict[str, torch.Tensor]]
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        failures = [failure for example in examples for failure in example.failures]
+        return self.collate(examples) | {ORIGIN: Origin([example.audio_id for example in examples], failures)}
 
 
 class dLLMTrainer(Trainer):
-    """Trains a `DIFFAModel` whose `forward` returns the diffusion loss.
+    """Trains a `DIFFAModel` whose `forward` returns the diffusion loss, on a `DIFFADataset`.
 
-    Nothing frozen is written: neither into the model file nor into DeepSpeed's. `semantic_lr_scale` multiplies the
-    learning rate of the semantic adapter, which in stage 2 starts trained while the acoustic one starts new.
+    Nothing frozen is written: neither into the model file nor into DeepSpeed's.
+
+    Args (besides Trainer's):
+        time_sampling: see `TrainingSampler`.
+        max_bad_fraction: of the clips, how many may be unusable before training stops.
+
+    Attributes:
+        stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step and
+            training ended; it is enough that one process is asked.
+        stopped: whether that is how training ended.
     """
 
-    def __init__(self, *args, semantic_lr_scale: float = 1.0, **kwargs) -> None:
-        self.semantic_lr_scale = semantic_lr_scale
+    def __init__(self, *args, time_sampling: str = "uniform", max_bad_fraction: float = 0.001, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.time_sampling = time_sampling
+        self.max_bad_fraction = max_bad_fraction
+        self.stop_requested = self.stopped = False
+        self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
+        self.new_failures: list[str] = []  # this process's, since the last step
+        self.unfinished_dir: str | None = None  # while a checkpoint is being written
+        self.meter = TrainingMeter(self.args.device, self.model.feature_extractor.hop_length)
 
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        """One parameter group for each learning rate and weight decay (none on biases and norms, as in Trainer)."""
-        if self.optimizer is None:
-            decaying = set(self.get_decay_parameter_names(self.model))
-            groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-            for name, parameter in self.model.named_parameters():
-                if parameter.requires_grad:
-                    scale = self.semantic_lr_scale if name.startswith("semantic_connector.") else 1.0
-                    key = (self.args.learning_rate * scale, self.args.weight_decay * (name in decaying))
-                    groups.setdefault(key, []).append(parameter)
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = optimizer_class(
-                [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()],
-                **options,
+    # -- data ---------------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        # A cluster's SIGTERM goes to the reading processes as well; the step that is under way still needs them.
+        loader.base_dataloader.worker_init_fn = ignore_sigterm
+        return loader
+
+    def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
+        return OriginCollator(data_collator)
+
+    def _get_train_sampler(self) -> TrainingSampler:
+        args = self.args
+        return TrainingSampler(
+            len(self.train_dataset),
+            self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            args.seed if args.data_seed is None else args.data_seed,
+            self.time_sampling,
+            self.train_dataset.lengths() if args.group_by_length else None,
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> EvaluationSampler:
+        return EvaluationSampler(len(eval_dataset))
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""
+        device = self.args.device
+        return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, DIFFAOutput]:
+        """Raises TrainingError for a loss that is not finite, naming the batch's samples."""
+        origin: Origin = inputs.pop(ORIGIN)
+        self.new_failures.extend(origin.failures)
+        outputs: DIFFAOutput = model(**inputs)
+        if not torch.isfinite(outputs.loss):
+            rates = zip(origin.audio_ids, inputs["t"].tolist(), strict=True)
+            raise TrainingError(
+                f"step {self.state.global_step + 1}: the loss is {outputs.loss.item()}, of a batch of the samples "
+                f"{', '.join(f'{name} (masking rate {t:.3f})' for name, t in rates)}. Listen to them and read their "
+                "targets; if they are sound, lower the learning rate"
             )
-        return self.optimizer
+        if model.training:
+            self.meter.add(inputs, outputs.cross_entropy)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "learning_rate" in logs:  # a training step's, of all processes
+            logs |= self.meter.read(lambda sums: self.accelerator.reduce(sums, "sum"))
+            if self.unusable:
+                logs["unusable_clips"] = len(self.unusable)
+        super().log(logs, start_time)
+
+    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
+        """After each step: first agree with the other processes on what any of them met."""
+        self.agree()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def agree(self) -> None:
+        """Stop if one process was asked to; count the clips that could not be used.
+
+        Raises TrainingError once they are too many.
+        """
+        counts = torch.tensor([self.stop_requested, len(self.new_failures)], device=self.args.device)
+        stop, failed = self.accelerator.reduce(counts, "sum").tolist()
+        if stop and not self.control.should_training_stop:
+            self.stopped = self.control.should_save = self.control.should_training_stop = True
+        if failed:
+            for message in gather_object(self.new_failures):
+                if message not in self.unusable and self.is_world_process_zero():
+                    logger.warning("clip replaced by another one: %s", message)
+                self.unusable.add(message)
+            self.new_failures = []
+            total = len(self.train_dataset)
+            if len(self.unusable) > self.max_bad_fraction * total:
+                raise TrainingError(
+                    f"{len(self.unusable)} of {total} clips cannot be used, more than --max_bad_fraction "
+                    f"{self.max_bad_fraction:g} allows. The warnings above name them: mend them or take them out of "
+                    "the manifest, or allow more"
+                )
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run, as the arguments have it."""
@@ -51,9 +177,52 @@ class dLLMTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the adapters. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
+        model: DIFFAModel = self.accelerator.unwrap_model(self.model)
+        with self.whole([parameter for parameter in model.parameters() if parameter.requires_grad]):
+            if self.args.should_save:
+                model.save_pretrained(output_dir or self.args.output_dir)
+
+    @staticmethod
+    def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
+        """Where ZeRO-3 has shared parameters out, every process has them whole meanwhile."""
+        if not is_deepspeed_zero3_enabled():
+            return nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(parameters)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.unfinished_dir or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside the others, and give it its name once all processes have written their parts.
+
+        Raises CheckpointError, and leaves earlier checkpoints as they are, when it cannot be written.
+        """
+        run_dir = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        self.unfinished_dir = str(run_dir / UNFINISHED)
         if self.args.should_save:
-            model: DIFFAModel = self.accelerator.unwrap_model(self.model)
-            model.save_pretrained(output_dir or self.args.output_dir)
+            shutil.rmtree(self.unfinished_dir, ignore_errors=True)  # of a run that was killed
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                finish(run_dir / UNFINISHED / name, run_dir / name)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            free = shutil.disk_usage(run_dir).free
+            raise CheckpointError(
+                f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: "
+                f"{str(error).splitlines()[0]}. The last complete checkpoint is {last_complete(run_dir) or 'none'}; "
+                "make room and start the same command again"
+            ) from error
+        finally:
+            if self.args.should_save:
+                shutil.rmtree(self.unfinished_dir, ignore_errors=True)
+            self.unfinished_dir = None
+        if self.args.should_save:
+            self._rotate_checkpoints(output_dir=str(run_dir))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Keep frozen weights out of what DeepSpeed writes; Trainer asks that of DeepSpeed for PEFT models alone."""
@@ -63,3 +232,7 @@ class dLLMTrainer(Trainer):
         self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+
+def ignore_sigterm(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

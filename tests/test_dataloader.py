@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from src.audio import AudioError
 from src.chat import build_prompt, tokenize_prompt
 from src.dataloader import DIFFACollator, DIFFADataset, mask_answers, window_seconds
-from src.manifest import Sample
+from src.manifest import ManifestError, Sample
+from src.sampler import Draw, Masking
 from tests.conftest import GOLDEN
 
 MASK_ID, PAD_ID = 402, 401
@@ -78,11 +81,11 @@ def test_without_learned_padding_it_is_hidden_and_not_counted(model, dataset):
 
 
 def test_masking_rates_are_uniform_and_obeyed():
-    torch.manual_seed(0)
     clean = torch.zeros(4000, 50, dtype=torch.int64)
     answer = torch.ones_like(clean, dtype=torch.bool)
     answer[:, :10] = False
-    input_ids, labels, t = mask_answers(clean, answer, MASK_ID)
+    times = np.random.default_rng(0).random(4000).tolist()
+    input_ids, labels, t = mask_answers(clean, answer, MASK_ID, [Masking(time, i) for i, time in enumerate(times)])
     assert t.min() >= 1e-3 and t.max() <= 1
     assert t.mean().item() == pytest.approx(0.5, abs=0.02) and t.var().item() == pytest.approx(1 / 12, rel=0.05)
     masked = input_ids == MASK_ID
@@ -93,12 +96,56 @@ def test_masking_rates_are_uniform_and_obeyed():
         assert share[rows].mean().item() == pytest.approx(t[rows].mean().item(), abs=0.01)
 
 
+def test_masks_are_a_function_of_the_masking_alone(dataset, collator):
+    examples = [replace(dataset[i], masking=Masking(0.5, 7 + i)) for i in range(3)]
+    torch.manual_seed(0)
+    first = collator(examples)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    again = collator(examples)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert torch.allclose(first["t"], torch.tensor(0.5 * 0.999 + 1e-3))
+    assert torch.equal(collator([examples[2], examples[1]])["labels"], first["labels"][[2, 1]])
+    other = collator([replace(example, masking=Masking(0.5, 1)) for example in examples])
+    assert not torch.equal(other["labels"], first["labels"])
+    # without one, torch's global random state decides
+    unmasked = [replace(example, masking=None) for example in examples]
+    torch.manual_seed(0)
+    drawn = [collator(unmasked)["t"] for _ in range(2)]
+    torch.manual_seed(0)
+    assert torch.equal(collator(unmasked)["t"], drawn[0]) and not torch.equal(*drawn)
+
+
+def test_another_sample_takes_the_place_of_one_that_cannot_be_read(model):
+    gone = Sample("gone", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
+    dataset = DIFFADataset([gone, sample(0), sample(1)], model.tokenizer)
+    draw = Draw(0, Masking(0.25, 3))
+    example = dataset[draw]
+    assert example.audio_id in ("clip0", "clip1") and example.masking == draw.masking
+    assert set(example.failures) == {"/nowhere/x.wav: no such audio file"}
+    assert dataset[draw].audio_id == example.audio_id
+    assert {dataset[Draw(0, Masking(0.25, seed))].audio_id for seed in range(20)} == {"clip0", "clip1"}
+    sound = dataset[Draw(1, Masking(0.25, 3))]
+    assert sound.audio_id == "clip0" and sound.failures == ()
+    with pytest.raises(AudioError, match=r"11 clips in a row cannot be used; the last one: /nowhere/x\.wav: no such"):
+        DIFFADataset([gone], model.tokenizer)[draw]
+
+
+def test_lengths_are_estimated_without_reading_audio(model):
+    def long(duration: float, target: str) -> Sample:
+        return Sample("x", Path("/nowhere"), "12345678", target, "", "golden", duration, {})
+
+    dataset = DIFFADataset([long(8.0, "x" * 92), long(99.0, "")], model.tokenizer, max_seconds=16)
+    assert dataset.lengths() == [100 + 25, 200 + 2]
+
+
 def test_long_answers_are_cut_and_long_prompts_named(model):
     dataset = DIFFADataset([sample(0, "word " * 100)], model.tokenizer, max_length=60)
     example = dataset[0]
     assert len(example.prompt_ids) + len(example.answer_ids) == 60
     tight = DIFFADataset([sample(0)], model.tokenizer, max_length=len(example.prompt_ids))
-    with pytest.raises(ValueError, match=r"sample clip0: its prompt has 44 tokens.*max_length 44"):
+    with pytest.raises(ManifestError, match=r"sample clip0: its prompt has 44 tokens.*max_length 44"):
         tight[0]
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks import naive
+from src import cross_entropy
 from src.checkpoint import CheckpointError
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import ADAPTER_MODULES, TRAINED_MODULES, DIFFAModel, splice
@@ -63,6 +65,75 @@ def test_loss_and_gradient_norms_match_the_published_code(golden, golden_cases, 
     for name, norm in case["grad_norms"].items():
         assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-4), name
     assert {name.split(".")[0] for name in gradients} == set(TRAINED_MODULES[stage])
+
+
+# -- the loss against the plain way -----------------------------------------------------------------------------------
+
+
+def mixed_batch(case: dict, golden: dict, model: DIFFAModel, clips: list, columns_without_text: int) -> dict:
+    """Three clips of different lengths; the last columns of the first two rows hold no text."""
+    batch = golden_batch(case, golden, model, clips)
+    mixed = model.feature_extractor(clips, sampling_rate=16000, return_attention_mask=True, return_tensors="pt")
+    batch |= {"input_features": mixed.input_features, "feature_attention_mask": mixed.attention_mask}
+    if columns_without_text:
+        batch["text_attention_mask"][:2, -columns_without_text:] = 0
+        batch["labels"][:2, -columns_without_text:] = -100
+    return batch
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("columns_without_text", [0, 5])
+def test_loss_and_gradients_equal_the_plain_way(
+    golden, golden_cases, clips, monkeypatch, stage, checkpointing, columns_without_text
+):
+    monkeypatch.setattr(cross_entropy, "ROWS_AT_A_TIME", 7)
+    model = load_golden()
+    model.prepare_training(stage)
+    batch = mixed_batch(golden_cases["loss"][stage - 1], golden, model, clips, columns_without_text)
+
+    def loss_and_gradients(loss: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
+        model.zero_grad()
+        (3 * loss).backward()
+        return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    plain, expected = loss_and_gradients(naive.loss(model, batch))
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    ours, gradients = loss_and_gradients(model(**batch).loss)
+    assert ours == pytest.approx(plain, rel=1e-5)
+    assert set(gradients) == set(expected) and {n.split(".")[0] for n in gradients} == set(TRAINED_MODULES[stage])
+    largest = max(gradient.abs().max().item() for gradient in expected.values())
+    for name, gradient in gradients.items():
+        if name.endswith(".key.bias"):  # shifts all scores of a query alike: its gradient is nothing but rounding
+            assert max(gradient.abs().max(), expected[name].abs().max()) < 1e-6 * largest
+            continue
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5 * expected[name].abs().max().item())
+
+
+def test_each_samples_cross_entropy_is_told(golden, golden_cases, clips):
+    model = load_golden()
+    batch = mixed_batch(golden_cases["loss"][1], golden, model, clips, 5)
+    output = model(**batch)
+    assert (output.cross_entropy / batch["t"]).sum() / batch["num_answer_tokens"] == pytest.approx(output.loss.item())
+    for row in range(3):
+        alone = {key: value if value.dim() == 0 else value[row : row + 1] for key, value in batch.items()}
+        assert model(**alone).cross_entropy.item() == pytest.approx(output.cross_entropy[row].item(), rel=1e-4)
+
+
+def test_no_graph_goes_through_the_frozen_encoder_and_blocks_are_computed_again(golden, golden_cases, clips):
+    model = load_golden()
+    model.prepare_training(2)
+    batch = golden_batch(golden_cases["loss"][1], golden, model, clips)
+    heard, calls = [], []
+    model.whisper_model.register_forward_hook(lambda module, inputs, output: heard.extend(output[0]))
+    model.llm_model.model.transformer.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    model(**batch).loss.backward()
+    assert heard and not any(states.requires_grad for states in heard)
+    assert len(calls) == 1
+    model.gradient_checkpointing_enable()
+    model(**batch).loss.backward()
+    assert len(calls) == 1 + 2
 
 
 # -- splicing ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "demo/*.md", "examples/*.md")
+    for path in ROOT.glob(pattern)
+)
 TREE = README.split("## File tree")[1].split("## ")[0]
 
 
@@ -26,12 +31,24 @@ def test_everything_in_the_file_tree_exists():
     ] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "demo/README.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_relative_links_lead_somewhere(document):
     path = ROOT / document
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    links = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text(encoding="utf-8"))
+    broken = []
+    for name, heading in links:
+        target = path.parent / name if name else path
+        if "://" in name or name.startswith("mailto:"):
+            continue
+        if not target.exists() or (heading and heading not in headings(target)):
+            broken.append(f"{name}#{heading}")
     assert broken == []
+
+
+def headings(document: Path) -> list[str]:
+    """The names by which a document's headings are linked."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_every_variable_of_the_table_is_read_by_a_script():

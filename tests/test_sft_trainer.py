@@ -1,38 +1,56 @@
 import json
+import logging
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
+from src import sft_trainer
+from src.checkpoint import CheckpointError
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
-from src.sft_trainer import dLLMTrainer
+from src.sft_trainer import ORIGIN, TrainingError, dLLMTrainer
+from src.training_checkpoint import is_complete, last_complete
 from tests.conftest import GOLDEN, load_golden
 
 SAMPLES = [
     Sample(f"clip{clip}", GOLDEN / f"clip{clip}.wav", "hello", target, "", "golden", 1.0, {})
     for clip, target in ((0, "one two"), (1, "the speaker is male"), (0, "ten"), (1, "nine"))
 ]
+GONE = replace(SAMPLES[0], audio_id="gone", audio_filepath=Path("/nowhere/gone.wav"))
 
 
-def trainer_for(model: DIFFAModel, output_dir, semantic_lr_scale: float = 1.0, **options) -> dLLMTrainer:
+def trainer_for(model: DIFFAModel, output_dir, samples=SAMPLES, max_bad_fraction: float = 0.001, **options):
     config = model.llm_model.config
     defaults = {"per_device_train_batch_size": 2, "max_steps": 2, "learning_rate": 1e-3, "save_steps": 1, "seed": 3}
-    defaults["report_to"] = "none"
-    arguments = TrainingArguments(
-        output_dir, use_cpu=True, remove_unused_columns=False, logging_steps=1, disable_tqdm=True,
-        **(defaults | options),
-    )  # fmt: skip
+    defaults |= {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
+    arguments = TrainingArguments(output_dir, use_cpu=True, remove_unused_columns=False, **(defaults | options))
     return dLLMTrainer(
         model,
         arguments,
-        train_dataset=DIFFADataset(SAMPLES, model.tokenizer),
+        train_dataset=DIFFADataset(samples, model.tokenizer),
+        eval_dataset=DIFFADataset(samples, model.tokenizer),
         data_collator=DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id),
-        semantic_lr_scale=semantic_lr_scale,
+        max_bad_fraction=max_bad_fraction,
     )
+
+
+def trained(stage: int, output_dir, resume: Path | None = None, **options) -> dLLMTrainer:
+    """A trainer after training a fresh model."""
+    model = load_golden()
+    model.prepare_training(stage)
+    trainer = trainer_for(model, output_dir, **options)
+    trainer.train(resume_from_checkpoint=resume and str(resume))
+    return trainer
+
+
+def losses(trainer: dLLMTrainer) -> dict[int, float]:
+    return {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
 
 
 def adapters(model: DIFFAModel) -> dict[str, torch.Tensor]:
@@ -54,19 +72,6 @@ def test_only_the_stages_modules_change_are_optimised_and_saved(tmp_path, stage)
     assert {name.split(".")[0] for name in saved} == set(TRAINED_MODULES[stage])
     state = torch.load(tmp_path / "checkpoint-2" / "optimizer.pt", weights_only=True)
     assert len(state["state"]) == len(in_optimizer)
-
-
-def test_the_semantic_adapter_can_learn_slower(tmp_path):
-    model = load_golden()
-    model.prepare_training(2)
-    optimizer = trainer_for(model, tmp_path, semantic_lr_scale=0.25, weight_decay=0.05).create_optimizer()
-    names = {id(p): name for name, p in model.named_parameters()}
-    found = {names[id(p)]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
-    assert found["semantic_connector.conv.0.weight"] == (2.5e-4, 0.05)
-    assert found["semantic_connector.conv.0.bias"] == (2.5e-4, 0.0)
-    assert found["semantic_connector.layernorm.weight"] == (2.5e-4, 0.0)
-    assert found["acoustic_connector.proj.1.weight"] == (1e-3, 0.05)
-    assert found["acoustic_connector.proj.1.bias"] == (1e-3, 0.0)
 
 
 def test_resuming_goes_on_with_the_saved_adapters_and_step(tmp_path):
@@ -121,3 +126,178 @@ def test_gradient_accumulation_averages(tmp_path):
 
     loss, norm = one_update(2, 1, tmp_path / "a")
     assert one_update(1, 2, tmp_path / "b") == (pytest.approx(loss, rel=1e-4), pytest.approx(norm, rel=1e-4))
+
+
+# -- the same after a kill as without --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("step", [2, 3])  # at the end of an epoch and in the middle of one
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path, workers, step):
+    """Three samples and two micro-batches of one: an epoch has two updates, the last one filled up."""
+    options = {
+        "samples": SAMPLES[:3], "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 5,
+        "dataloader_num_workers": workers, "lr_scheduler_type": "cosine",
+    }  # fmt: skip
+    whole = trained(2, tmp_path / "whole", **options)  # stage 2: dropout in the acoustic adapter
+    torch.manual_seed(99)  # another process has other random numbers
+    resumed = trained(2, tmp_path / "again", resume=tmp_path / "whole" / f"checkpoint-{step}", **options)
+    assert losses(resumed) == losses(whole) and len(losses(whole)) == 5 and len(set(losses(whole).values())) > 1
+    for name, tensor in adapters(whole.model).items():
+        assert torch.equal(adapters(resumed.model)[name], tensor), name
+
+
+def batches_of(trainer: dLLMTrainer, epochs: int) -> list[list[list[str]]]:
+    """The ids of each epoch, by batches."""
+    loader = trainer.get_train_dataloader()
+    found = []
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        found.append([batch[ORIGIN].audio_ids for batch in loader])
+    return found
+
+
+def test_epochs_have_whole_updates_of_shuffled_samples(tmp_path, model):
+    samples = [replace(SAMPLES[0], audio_id=str(index)) for index in range(5)]
+    trainer = trainer_for(model, tmp_path, samples=samples, gradient_accumulation_steps=2)
+    epochs = batches_of(trainer, epochs=2)
+    assert [[len(batch) for batch in batches] for batches in epochs] == [[2] * 4] * 2
+    first, second = ([name for batch in batches for name in batch] for batches in epochs)
+    assert sorted(first[:5]) == sorted(second[:5]) == list("01234") and first != second
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_grouping_by_length_goes_by_the_manifest(tmp_path, model, grouped):
+    samples = [replace(SAMPLES[0], duration=float(index % 2) * 20) for index in range(400)]
+    sampler = trainer_for(model, tmp_path, samples=samples, group_by_length=grouped)._get_train_sampler()
+    order = [draw.index for draw in sampler]
+    mixed = sum(one % 2 != other % 2 for one, other in zip(order[::2], order[1::2], strict=True))
+    assert mixed < 10 if grouped else mixed > 70
+
+
+def test_deepspeed_does_not_round_the_batch(tmp_path, model, monkeypatch):
+    trainer = trainer_for(model, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader()))
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    prepared = trainer._prepare_inputs(batch)
+    assert prepared["t"].dtype == prepared["input_features"].dtype == torch.float32
+    assert all(prepared[key] is batch[key] for key in batch)
+
+
+def test_gradient_checkpointing_reaches_the_llm(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    trainer_for(model, tmp_path, gradient_checkpointing=True, max_steps=1).train()
+    assert model.llm_model.gradient_checkpointing
+
+
+# -- rough weather ---------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_that_cannot_be_used_is_replaced_counted_and_named(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="src.sft_trainer"):
+        trainer = trained(1, tmp_path, samples=[*SAMPLES[:3], GONE], max_steps=6, max_bad_fraction=0.25)
+    assert trainer.state.global_step == 6
+    warnings = [record.getMessage() for record in caplog.records if record.name == "src.sft_trainer"]
+    assert warnings == ["clip replaced by another one: /nowhere/gone.wav: no such audio file"]  # once, in three epochs
+    assert trainer.state.log_history[-2]["unusable_clips"] == 1
+
+
+def test_too_many_clips_that_cannot_be_used_stop_the_run(tmp_path):
+    with pytest.raises(TrainingError, match=r"1 of 4 clips cannot be used, more than --max_bad_fraction 0\.2 allows"):
+        trained(1, tmp_path, samples=[*SAMPLES[:3], GONE], max_steps=6, max_bad_fraction=0.2)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batchs_samples(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, max_steps=3)
+
+    class Spoil(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 1:
+                model.trainable_prompts.weight.data.fill_(torch.nan)
+
+    trainer.add_callback(Spoil())
+    samples = r"clip[01] \(masking rate 0\.\d{3}\), clip[01] \(masking rate 0\.\d{3}\)"
+    with pytest.raises(TrainingError, match=rf"step 2: the loss is nan, of a batch of the samples {samples}\. "):
+        trainer.train()
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-1"
+
+
+def test_being_asked_to_stop_writes_a_checkpoint_first(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, max_steps=5, save_steps=100)
+
+    class Ask(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            trainer.stop_requested = state.global_step == 2
+
+    trainer.add_callback(Ask())
+    trainer.train()
+    assert trainer.stopped and trainer.state.global_step == 3
+    assert is_complete(tmp_path / "checkpoint-3")
+    assert not trained(1, tmp_path, resume=tmp_path / "checkpoint-3", max_steps=5, save_steps=100).stopped
+    assert is_complete(tmp_path / "checkpoint-5")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch, error):
+    save = torch.save
+
+    def full_disk(value, path, *args, **kwargs):
+        if "checkpoint-2" in str(path) and "optimizer" in str(path):
+            Path(path).write_bytes(b"the first half")
+            raise error
+        save(value, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    message = r"checkpoint-2 could not be written, with \d+ MB free on its disk: .*(No space|write failed).*"
+    with pytest.raises(CheckpointError, match=message + r"The last complete checkpoint is .*checkpoint-1; make room"):
+        trained(1, tmp_path, save_total_limit=1)
+    assert is_complete(tmp_path / "checkpoint-1") and not (tmp_path / "checkpoint-2").exists()
+    assert not (tmp_path / "unfinished").exists()
+    monkeypatch.undo()
+    trained(1, tmp_path, resume=tmp_path / "checkpoint-1", save_total_limit=1)
+    assert is_complete(tmp_path / "checkpoint-2") and not (tmp_path / "checkpoint-1").exists()
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_nothing_that_looks_like_one(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Like SIGKILL, no handler runs."""
+
+    def kill(*_):
+        monkeypatch.setattr(sft_trainer.shutil, "rmtree", lambda *_, **__: None)
+        raise Killed
+
+    monkeypatch.setattr(sft_trainer, "finish", kill)  # everything is written, but for the list of contents
+    with pytest.raises(Killed):
+        trained(1, tmp_path)
+    assert not list(tmp_path.glob("checkpoint-*")) and (tmp_path / "unfinished" / "checkpoint-1").is_dir()
+    monkeypatch.undo()
+    trained(1, tmp_path)
+    assert is_complete(tmp_path / "checkpoint-1") and not (tmp_path / "unfinished").exists()
+
+
+# -- watching ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_logged(tmp_path):
+    trainer = trained(2, tmp_path, max_steps=4, logging_steps=4)
+    entry = trainer.state.log_history[0]
+    names = {"loss", "grad_norm", "learning_rate", "epoch", "step", "samples_per_second", "audio_seconds_per_second"}
+    assert names | {"memory_gib"} <= set(entry)
+    assert entry["audio_seconds_per_second"] == pytest.approx(entry["samples_per_second"] * (0.8 + 2.3) / 2, rel=0.02)
+    assert 0.05 < entry["memory_gib"] < 8
+    binned = {name: value for name, value in entry.items() if name.startswith("loss_t")}
+    assert len(binned) >= 3 and all(1 < value < 20 for value in binned.values())  # about log(vocabulary)
+
+
+def test_validation_masks_alike_every_time(tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "learning_rate": 0.0, "per_device_eval_batch_size": 2}
+    one = trained(2, tmp_path / "a", **options)
+    evaluated = [entry["eval_loss"] for entry in one.state.log_history if "eval_loss" in entry]
+    assert len(evaluated) == 2 and evaluated[0] == evaluated[1] > 0
+    other = trained(2, tmp_path / "b", seed=8, **options)
+    assert [entry["eval_loss"] for entry in other.state.log_history if "eval_loss" in entry] == evaluated

@@ -1,21 +1,29 @@
 """The training recipes as a user starts them: shell scripts, processes, DeepSpeed, kill and resume."""
 
-import contextlib
 import json
 import os
+import random
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import HfArgumentParser
 
-from tests.conftest import GOLDEN
+import train
+from src.audio import AudioError
+from src.checkpoint import CheckpointError
+from src.training_checkpoint import is_complete, last_complete
+from tests.conftest import GOLDEN, load_golden
 
 ROOT = Path(__file__).parent.parent
-ADAPTER_BYTES = 4 * 50_000  # stage-1 adapters of the golden miniature: under 50 thousand float32 parameters
 
 
 def write_manifest(folder: Path) -> Path:
@@ -55,39 +63,146 @@ def steps_logged(output: str) -> int:
     return output.count("'learning_rate':")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("nproc", ["1", "2"])
-@pytest.mark.parametrize("config", ["config/dp_config.json", ""])
-def test_stage_1_trains_is_killed_and_resumes(tmp_path, nproc, config):
-    write_manifest(tmp_path)
-    env = environment(tmp_path, NPROC=nproc, DS_CONFIG=config)
-    checkpoint = tmp_path / "out" / "checkpoint-2"
+def stage2_environment(folder: Path, **changes: str) -> dict[str, str]:
+    """Stage 2 has dropout, and so random numbers that a resumed run must go on with."""
+    write_manifest(folder)
+    stage1 = load_golden()
+    stage1.prepare_training(1)
+    stage1.save_pretrained(folder / "stage1")
+    return environment(folder, STAGE1_CKPT=str(folder / "stage1"), **changes)
 
-    process = subprocess.Popen(
-        ["bash", str(ROOT / "train_stage1.sh"), "--max_steps", "4"],
-        env=env | {"SAVE_STEPS": "2"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+
+def start(script: str, env: dict[str, str], *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        ["bash", str(ROOT / script), *flags],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+    )  # fmt: skip
+
+
+def read_until_logged(process: subprocess.Popen, steps: int) -> str:
+    """Output up to where so many steps are logged, or to its end."""
+    output = ""
+    for line in process.stdout:
+        output += line
+        if steps_logged(output) == steps:
+            break
+    return output
+
+
+def kill_launcher(process: subprocess.Popen) -> None:
+    """SIGKILL the process that was started; those that it started must end by themselves."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive, "training went on after its launcher was killed"
+
+
+def same_course(out: Path, reference: Path) -> None:
+    """Losses and adapters of a run that was killed are those of one that was not."""
+    losses, expected = (
+        {
+            e["step"]: e["loss"]
+            for e in json.loads((run / "trainer_state.json").read_text())["log_history"]
+            if "loss" in e
+        }
+        for run in (out, reference)
     )
-    deadline = time.monotonic() + 240
-    while not (checkpoint / "trainer_state.json").exists() and process.poll() is None:
-        assert time.monotonic() < deadline, "no checkpoint within four minutes"
-        time.sleep(0.05)
-    kill_all(process.pid)
-    process.wait()
-    assert checkpoint.exists()
+    assert losses == pytest.approx(expected, abs=1e-4) and len(set(losses.values())) > 2
+    adapters, wanted = (load_file(run / "model.safetensors") for run in (out, reference))
+    assert set(adapters) == set(wanted)
+    for name, tensor in adapters.items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=1e-5, atol=1e-5)
 
-    finished = run("train_stage1.sh", env | {"SAVE_STEPS": "2"}, "--max_steps", "4")
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("nproc", "config"), [("1", ""), ("2", ""), ("2", "config/dp_config.json")])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config):
+    env = stage2_environment(tmp_path, NPROC=nproc, DS_CONFIG=config)
+    reference = run("train_stage2.sh", env | {"OUTPUT_DIR": str(tmp_path / "whole")}, "--max_steps=6")
+    assert reference.returncode == 0, reference.stderr[-3000:]
+
+    process = start("train_stage2.sh", env, "--max_steps=6")
+    read_until_logged(process, 3)
+    kill_launcher(process)
+    assert is_complete(tmp_path / "out" / "checkpoint-2") and not (tmp_path / "out" / "trainer_state.json").exists()
+    cut = last_complete(tmp_path / "out") / "model.safetensors"
+    torn = tmp_path / "out" / "checkpoint-5"  # one that another program left half-written
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(cut.read_bytes()[:1000])
+
+    finished = run("train_stage2.sh", env, "--max_steps=6")
     assert finished.returncode == 0, finished.stderr[-3000:]
-    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
-    assert state["global_step"] == 4
-    assert steps_logged(finished.stdout) <= 2, "it started over instead of resuming"
+    assert "incomplete-checkpoint-5: this checkpoint is incomplete" in finished.stdout
+    assert steps_logged(finished.stdout) <= 4, "it started over instead of resuming"
+    same_course(tmp_path / "out", tmp_path / "whole")
 
     model = load_file(tmp_path / "out" / "model.safetensors")
-    assert {name.split(".")[0] for name in model} == {"semantic_connector", "trainable_prompts"}
+    assert {name.split(".")[0] for name in model} == {"semantic_connector", "acoustic_connector"}
     nothing_frozen_in(tmp_path / "out", used_deepspeed=bool(config))
     recorded = json.loads((tmp_path / "out" / "run.json").read_text())
     assert recorded["training"]["seed"] == 1 and recorded["versions"]["transformers"] == "4.49.0"
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_nothing(tmp_path):
+    """Both stages, two processes, ZeRO-1; five kills each."""
+    write_manifest(tmp_path)
+    moments = random.Random(0)
+    for stage in (1, 2):
+        script = f"train_stage{stage}.sh"
+        ends = {}
+        for name, kills in (("whole", 0), ("killed", 5)):
+            env = environment(
+                tmp_path, NPROC="2", OUTPUT_DIR=str(tmp_path / f"{name}{stage}"), STAGE1_CKPT=str(tmp_path / "whole1")
+            )
+            for _ in range(kills):
+                process = start(script, env, "--max_steps=12")
+                read_until_logged(process, moments.randint(1, 2))
+                time.sleep(moments.random())
+                kill_launcher(process)
+            finished = run(script, env, "--max_steps=12")
+            assert finished.returncode == 0, finished.stderr[-3000:]
+            ends[name] = Path(env["OUTPUT_DIR"])
+        same_course(ends["killed"], ends["whole"])
+
+
+@pytest.mark.slow
+def test_sigterm_has_a_checkpoint_written(tmp_path):
+    """The launcher sends it on to every process, those that read audio included."""
+    env = stage2_environment(tmp_path, NPROC="2", SAVE_STEPS="1000", WORKERS="1")
+    process = start("train_stage2.sh", env, "--max_steps=1000")
+    read_until_logged(process, 2)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert "train.py: asked to stop; a checkpoint is written, the same command goes on from it" in output
+    assert is_complete(last_complete(tmp_path / "out")), output[-3000:]
+    assert not (tmp_path / "out" / "model.safetensors").exists()  # it does not look finished
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk that holds one checkpoint of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs to be root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, small_disk):
+    env = stage2_environment(tmp_path, DS_CONFIG="", OUTPUT_DIR=str(small_disk))
+    full = run("train_stage2.sh", env, "--max_steps=3")
+    assert full.returncode != 0
+    said = r"train\.py: .*checkpoint-(\d) could not be written, with \d MB free on its disk: .*checkpoint-(\d); make"
+    step, last = map(int, re.search(said, full.stderr).groups())
+    assert last == step - 1 and last_complete(small_disk) == small_disk / f"checkpoint-{last}", full.stderr
+    subprocess.run(["mount", "-o", "remount,size=60m", small_disk], check=True)
+    finished = run("train_stage2.sh", env, "--max_steps=3")
+    assert finished.returncode == 0 and steps_logged(finished.stdout) == 3 - last
 
 
 @pytest.mark.slow
@@ -102,24 +217,16 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 
 
-def kill_all(pid: int) -> None:
-    """SIGKILL a process and all its descendants; workers are in sessions of their own."""
-    family = psutil.Process(pid).children(recursive=True)
-    for process in [psutil.Process(pid), *family]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(family, timeout=30)
-
-
 def nothing_frozen_in(folder: Path, used_deepspeed: bool) -> None:
     """No weight file names a frozen part, and all of them are small enough to hold adapters and their state alone."""
     files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".pt", ".bin", ".pth")]
+    adapters = (folder / "model.safetensors").stat().st_size
     assert any("optim" in path.name for path in files)
     assert used_deepspeed == any("zero_pp_rank" in path.name for path in files)
     for path in files:
         content = path.read_bytes()  # names of weights stand uncompressed in both formats
         assert not re.search(rb"(llm|whisper)_model[\w.]*\.(weight|bias)", content), path
-        assert len(content) < 3.5 * ADAPTER_BYTES, path  # float32 weights and two moments, and their names
+        assert len(content) < 3.5 * adapters, path  # float32 weights and two moments, and their names
 
 
 @pytest.mark.slow
@@ -170,6 +277,92 @@ def test_missing_paths_stop_at_once(tmp_path, script, changes, message):
     assert time.monotonic() - start < 2
 
 
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Stand-ins for python, which says how it was called, and for Slurm's commands on a job of two nodes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    scripts = {
+        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi',
+        "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
+        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
+    }
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))  # so that the script leaves the PATH alone
+
+
+def test_more_nodes_reach_the_launcher(tmp_path, commands):
+    write_manifest(tmp_path)
+    nodes = {"NNODES": "2", "NPROC": "3"}
+    incomplete = run("train_stage1.sh", environment(tmp_path, **nodes, NODE_RANK="1"))
+    assert incomplete.returncode == 2 and "NNODES=2 needs NODE_RANK" in incomplete.stderr
+    assert "MASTER_ADDR is not set" in incomplete.stderr
+    nodes |= {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}
+    started = run("train_stage1.sh", environment(tmp_path, **nodes), "--max_steps=1").stdout
+    launcher = "-m torch.distributed.run --nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 12345"
+    assert started.startswith(f"python {launcher} --nproc_per_node 3 train.py --stage 1 ")
+    assert started.rstrip().endswith("--max_steps=1")
+    alone = run("train_stage1.sh", environment(tmp_path, MASTER_ADDR="10.0.0.1")).stdout
+    assert alone.startswith("python -m torch.distributed.run --standalone --nproc_per_node 1 train.py ")
+
+
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
+    write_manifest(tmp_path)
+    job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
+    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path)}
+    result = run(f"config/slurm_stage{stage}.sbatch", environment(tmp_path, **job), "--max_steps=1")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2, result.stderr
+    for rank, line in enumerate(lines):
+        assert f"--nnodes 2 --node_rank {rank} --master_addr node7 --master_port 23456" in line
+        assert f"train.py --stage {stage} " in line and line.endswith("--max_steps=1")
+
+
+@pytest.mark.parametrize(("name", "stage"), [("dp_config", 1), ("zero2", 2), ("zero3", 3)])
+def test_deepspeed_files_leave_the_recipe_to_the_flags(tmp_path, name, stage):
+    file = ROOT / "config" / f"{name}.json"
+    settings = json.loads(file.read_text())
+    assert settings["zero_optimization"]["stage"] == stage
+    assert all(settings[key] == "auto" for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"))
+    assert not {"optimizer", "scheduler", "fp16"} & set(settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name):
+    """Two steps, and a third one after a resume."""
+    env = stage2_environment(tmp_path, NPROC="2", DS_CONFIG=f"config/{name}.json")
+    plain = run("train_stage2.sh", env | {"OUTPUT_DIR": str(tmp_path / "plain"), "DS_CONFIG": ""}, "--max_steps=3")
+    assert plain.returncode == 0, plain.stderr[-3000:]
+    process = start("train_stage2.sh", env, "--max_steps=3")
+    read_until_logged(process, 3)
+    kill_launcher(process)
+    shutil.rmtree(tmp_path / "out" / "checkpoint-3", ignore_errors=True)
+    finished = run("train_stage2.sh", env, "--max_steps=3")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert steps_logged(finished.stdout) == 1
+    same_course(tmp_path / "out", tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_two_nodes_give_what_one_gives(tmp_path):
+    env = stage2_environment(tmp_path, DS_CONFIG="")
+    alone = run("train_stage2.sh", env | {"NPROC": "2", "OUTPUT_DIR": str(tmp_path / "one")}, "--max_steps=3")
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env |= {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    nodes = [start("train_stage2.sh", env | {"NODE_RANK": rank}, "--max_steps=3") for rank in "01"]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    same_course(tmp_path / "out", tmp_path / "one")
+
+
 def python_train(*flags: str) -> subprocess.CompletedProcess:
     command = ["python", str(ROOT / "train.py"), "--output_dir", "/nowhere/out", "--use_cpu", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -192,3 +385,63 @@ def test_contradicting_flags_and_empty_manifests_are_said_in_one_line(tmp_path):
         result = python_train(*frozen_flags(tmp_path, *flags))
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert re.search(message, result.stderr), result.stderr
+
+
+def parsed(tmp_path: Path, *flags: str) -> tuple:
+    required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
+    parser = HfArgumentParser((train.ModelArguments, train.DataArguments, train.DIFFATrainingArguments))
+    return parser.parse_args_into_dataclasses([*required, *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eval_dataset_path", "dev.json"], "--eval_dataset_path needs --eval_strategy steps"),
+        (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
+        (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
+        (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path, flags, message):
+    with pytest.raises(train.SettingsError, match=message):
+        train.check_arguments(*parsed(tmp_path, *flags))
+    train.check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_stages_and_frozen_parts_must_fit(tmp_path):
+    model = load_golden()
+    folders = [tmp_path / "stage1", tmp_path / "stage2"]
+    for stage, folder in enumerate(folders, 1):
+        model.prepare_training(stage)
+        model.save_pretrained(folder)
+    train.check_stage1(folders[0])
+    train.check_stage1(GOLDEN / "diffa_upstream")  # holds all adapters and names no stage
+    with pytest.raises(CheckpointError, match=r"stage2 is a checkpoint of stage 2, but .* needs one of stage 1"):
+        train.check_stage1(folders[1])
+    train.check_same_run(folders[1], model)
+    with pytest.raises(CheckpointError, match=r"stage1 is of stage 1, but this run is of stage 2: choose another --"):
+        train.check_same_run(folders[0], model)
+    config = json.loads((folders[1] / "config.json").read_text())
+    for part, size, message in (
+        ("llm_config", "d_model", r"LLM with d_model 1234, but .*llada has 64; .* --llm_path"),
+        ("whisper_config", "encoder_layers", r"Whisper encoder with encoder_layers 1234, but .*whisper has \d+; "),
+    ):
+        other = config | {part: config[part] | {size: 1234}}
+        (folders[1] / "config.json").write_text(json.dumps(other))
+        with pytest.raises(CheckpointError, match=message):
+            train.check_same_run(folders[1], model)
+
+
+def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
+    (tmp_path / "checkpoint-3").mkdir()
+    args = parsed(tmp_path, "--resume_from_checkpoint", str(tmp_path / "checkpoint-3"))[2]
+    with pytest.raises(CheckpointError, match="checkpoint-3 is not a complete checkpoint"):
+        train.last_checkpoint(args)
+    assert train.last_checkpoint(parsed(tmp_path)[2]) is None
+    assert "incomplete-checkpoint-3: this checkpoint is incomplete" in capsys.readouterr().out
+
+
+def test_an_error_from_a_reading_process_is_said_in_its_own_words():
+    wrapped = "Caught AudioError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File\n"
+    assert train.message_of(AudioError(wrapped + "src.audio.AudioError: /x.wav: is silent\n")) == "/x.wav: is silent"
+    assert train.message_of(AudioError("/x.wav: is silent")) == "/x.wav: is silent"

@@ -1,0 +1,63 @@
+"""An answer while it is being made: its tokens as text, how sure the model is of each, and what is still masked."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from src.generation_options import GenerationOptions
+from src.modeling_DIFFA import DIFFAModel
+
+UNFINISHED = "\ufffd"  # what a tokenizer makes of a character some bytes of which are missing
+
+
+@dataclass(frozen=True)
+class Token:
+    """One place of an answer."""
+
+    text: str  # with the space before it; "" for end tokens and for masks
+    confidence: float  # when it was fixed; 0 where none was computed
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer after so many forward passes."""
+
+    tokens: tuple[Token, ...]
+    forward_passes: int
+
+    @property
+    def text(self) -> str:
+        """What is fixed so far; of a finished answer, what `DIFFAModel.generate` gives."""
+        return "".join(token.text for token in self.tokens)
+
+
+def drafts(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions) -> Iterator[Draft]:
+    """Answer one instruction about one waveform (float32 [n] at 16 kHz): a draft a forward pass, the last one whole."""
+    mask_id = model.llm_model.config.mask_token_id
+    for progress in model.decode([waveform], [instruction], options):
+        ids = progress.answer_ids[0].tolist()
+        columns = zip(texts(model.tokenizer, ids, mask_id), progress.confidence[0].tolist(), ids, strict=True)
+        tokens = tuple(Token(text, confidence, index == mask_id) for text, confidence, index in columns)
+        yield Draft(tokens, int(progress.forward_passes[0]))
+
+
+def texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], mask_id: int) -> list[str]:
+    """Each token's share of the text; a character made of several tokens goes to the last of them."""
+    result, run, done = [], [], ""
+    for place, index in enumerate(ids):
+        if index == mask_id:
+            run, done = [], ""
+            result.append("")
+            continue
+        run.append(index)
+        text = tokenizer.decode(run, skip_special_tokens=True)
+        at_end = place + 1 == len(ids) or ids[place + 1] == mask_id
+        if text.endswith(UNFINISHED) and not at_end:
+            result.append("")
+        else:
+            result.append(text[len(done) :])
+            done = text
+    return result
