@@ -95,7 +95,7 @@ class DIFFATrainingArguments(TrainingArguments):
         default="uniform",
         metadata={
             "choices": TIME_SAMPLING,
-            "help": "masking rates of a step's samples: each on its own, or spread evenly (a loss that varies less)",
+            "help": "masking rates of an update: each sample's on its own, or spread evenly (slightly steadier)",
         },
     )
     max_bad_fraction: float = field(

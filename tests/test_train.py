@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -364,7 +365,7 @@ def test_two_nodes_give_what_one_gives(tmp_path):
 
 
 def python_train(*flags: str) -> subprocess.CompletedProcess:
-    command = ["python", str(ROOT / "train.py"), "--output_dir", "/nowhere/out", "--use_cpu", *flags]
+    command = [sys.executable, str(ROOT / "train.py"), "--output_dir", "/nowhere/out", "--use_cpu", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
