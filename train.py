@@ -31,6 +31,7 @@ from src.configuration_DIFFA import NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, DIF
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
 from src.manifest import ManifestError, read_manifest
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel, check_size
+from src.processes import leave
 from src.provenance import fingerprint, versions
 from src.sampler import TIME_SAMPLING
 from src.sft_trainer import TrainingError, dLLMTrainer
@@ -147,10 +148,7 @@ def main() -> None:
     if trainer.is_world_process_zero():
         describe(model, len(samples))
         write_run(model_args, data_args, training_args, model)
-    status = run(trainer, checkpoint)
-    trainer.accelerator.wait_for_everyone()  # no process leaves while another still needs it
-    trainer.accelerator.end_training()
-    sys.exit(status)
+    leave(run(trainer, checkpoint))
 
 
 def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:

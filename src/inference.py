@@ -30,6 +30,7 @@ from src.dataloader import window_seconds
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.journal import Answer, Journal, ResumeError, remove_answers
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
+from src.processes import leave
 from src.provenance import fingerprint, versions
 from src.records import BenchmarkFileError
 
@@ -82,12 +83,6 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(sums)
         return sums.tolist()
-
-    def leave(self) -> None:
-        """Part from the other processes, all at once: one that ends earlier cuts connections the others still hold."""
-        if self.world > 1:
-            dist.barrier()
-            dist.destroy_process_group()
 
 
 # --- input ---------------------------------------------------------------------------------------------------------
@@ -171,8 +166,10 @@ def run(args: argparse.Namespace, make_tasks: Callable[[], list[Task]], stage: i
     except (BenchmarkFileError, CheckpointError, OptionError, ResumeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runner.ranks.leave()
-    return int(any(too_many_failed))
+    status = int(any(too_many_failed))
+    if runner.ranks.world > 1:
+        leave(status)
+    return status
 
 
 class Runner:
