@@ -112,11 +112,13 @@ def steps_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, Callable[
         """With the frozen parts of `model`, and adapters of its own."""
         return to_train(copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)}))
 
+    checkpointed = same_precision()
+    checkpointed.gradient_checkpointing_enable()
     return {
         "naive": step_of(to_train(with_float32_encoder(model)), batch, naive_loss, autocast=False),
         "naive_same_precision": step_of(same_precision(), batch, naive_loss, autocast=low),
         "ours": step_of(same_precision(), batch, partial(our_loss, checkpointing=False), autocast=low),
-        "ours_checkpointed": step_of(same_precision(), batch, partial(our_loss, checkpointing=True), autocast=low),
+        "ours_checkpointed": step_of(checkpointed, batch, partial(our_loss, checkpointing=True), autocast=low),
     }
 
 

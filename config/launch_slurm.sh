@@ -1,7 +1,8 @@
 # Sourced by the Slurm scripts: how the nodes of a job find each other.
 
 export NNODES=$SLURM_NNODES
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MASTER_ADDR=${hosts%%$'\n'*}  # the first line; `| head` would now and then kill scontrol, and the job with it (pipefail)
 MASTER_PORT=$(( 20000 + SLURM_JOB_ID % 10000 ))  # jobs that share a node do not meet
 export MASTER_ADDR MASTER_PORT
 

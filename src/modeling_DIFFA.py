@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
 from transformers.utils import ModelOutput
 
@@ -275,8 +277,14 @@ class DIFFAModel(nn.Module):
                 linear.bias.zero_()
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
-        """What Trainer calls for `--gradient_checkpointing`; its `gradient_checkpointing_kwargs` are not needed."""
+        """Keep only the inputs of the LLM's blocks and the Q-Former's layers, and compute them again in backward.
+
+        Trainer calls it for `--gradient_checkpointing`; its `gradient_checkpointing_kwargs` are not needed.
+        """
         self.llm_model.gradient_checkpointing = True
+        qformer = self.acoustic_connector.qformer
+        qformer.gradient_checkpointing = True
+        qformer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def train(self, mode: bool = True) -> "DIFFAModel":
         """Training mode for the adapters alone: frozen parts never drop anything out."""
@@ -337,14 +345,15 @@ class DIFFAModel(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio as LLM embeddings: [B, N, d_llm] in the LLM's dtype, and their lengths [B]; zeros past the length."""
         hidden_states, lengths = self.whisper_model(input_features, feature_attention_mask)
-        dtype = self.trainable_prompts.weight.dtype
-        semantic, semantic_lengths = self.semantic_connector(hidden_states[-1].to(dtype), lengths)
+        if not torch.is_autocast_enabled(self.device.type):  # it casts what goes into a product, and nothing else
+            hidden_states = tuple(states.to(self.trainable_prompts.weight.dtype) for states in hidden_states)
+        semantic, semantic_lengths = self.semantic_connector(hidden_states[-1], lengths)
         columns = torch.arange(semantic.shape[1], device=semantic.device)
         semantic = semantic.masked_fill((columns >= semantic_lengths[:, None])[:, :, None], 0)
         if self.stage == 1:
             prefix = self.trainable_prompts.weight[None].expand(len(semantic), -1, -1)  # [B, 20, d]
         else:
-            prefix = self.acoustic_connector(tuple(h.to(dtype) for h in hidden_states))  # [B, 64, d]
+            prefix = self.acoustic_connector(hidden_states)  # [B, 64, d]
         audio_embeds = torch.cat((prefix, semantic), dim=1)
         audio_lengths = prefix.shape[1] + semantic_lengths
         # a clip of under four encoder frames (80 ms) has no semantic embedding: cut what stands in for it

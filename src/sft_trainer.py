@@ -211,11 +211,10 @@ class dLLMTrainer(Trainer):
             if self.args.should_save:
                 finish(run_dir / UNFINISHED / name, run_dir / name)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            free = shutil.disk_usage(run_dir).free
+            free, reason = shutil.disk_usage(run_dir).free, str(error).partition("\n")[0]
             raise CheckpointError(
-                f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: "
-                f"{str(error).splitlines()[0]}. The last complete checkpoint is {last_complete(run_dir) or 'none'}; "
-                "make room and start the same command again"
+                f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: {reason}. The last "
+                f"complete checkpoint is {last_complete(run_dir) or 'none'}; make room and start the same command again"
             ) from error
         finally:
             if self.args.should_save:

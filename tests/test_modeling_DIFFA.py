@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks import naive
 from src import cross_entropy
+from src.audio import log_mel
 from src.checkpoint import CheckpointError
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import ADAPTER_MODULES, TRAINED_MODULES, DIFFAModel, splice
@@ -90,17 +92,20 @@ def test_loss_and_gradients_equal_the_plain_way(
     monkeypatch.setattr(cross_entropy, "ROWS_AT_A_TIME", 7)
     model = load_golden()
     model.prepare_training(stage)
+    model.train()
     batch = mixed_batch(golden_cases["loss"][stage - 1], golden, model, clips, columns_without_text)
 
-    def loss_and_gradients(loss: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
+    def loss_and_gradients(forward: Callable[[], torch.Tensor]) -> tuple[float, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)  # the acoustic adapter's dropout
         model.zero_grad()
+        loss = forward()
         (3 * loss).backward()
         return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
-    plain, expected = loss_and_gradients(naive.loss(model, batch))
+    plain, expected = loss_and_gradients(lambda: naive.loss(model, batch))
     if checkpointing:
         model.gradient_checkpointing_enable()
-    ours, gradients = loss_and_gradients(model(**batch).loss)
+    ours, gradients = loss_and_gradients(lambda: model(**batch).loss)
     assert ours == pytest.approx(plain, rel=1e-5)
     assert set(gradients) == set(expected) and {n.split(".")[0] for n in gradients} == set(TRAINED_MODULES[stage])
     largest = max(gradient.abs().max().item() for gradient in expected.values())
@@ -121,19 +126,38 @@ def test_each_samples_cross_entropy_is_told(golden, golden_cases, clips):
         assert model(**alone).cross_entropy.item() == pytest.approx(output.cross_entropy[row].item(), rel=1e-4)
 
 
-def test_no_graph_goes_through_the_frozen_encoder_and_blocks_are_computed_again(golden, golden_cases, clips):
+def test_autocast_hears_what_float32_states_would_give(clips):
+    """With frozen parts in bf16 and adapters in float32, as --bf16 trains."""
+    model = DIFFAModel.from_pretrained(
+        GOLDEN / "diffa_upstream", GOLDEN / "llada", GOLDEN / "whisper", torch_dtype=torch.bfloat16,
+        adapter_dtype=torch.float32,
+    )  # fmt: skip
+    seen = []
+    model.acoustic_connector.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0].dtype))
+    features = log_mel(model.feature_extractor, clips)
+    plain, _ = model.encode_audio(*features)
+    with torch.autocast("cpu", torch.bfloat16):
+        embeds, _ = model.encode_audio(*features)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert torch.nn.functional.cosine_similarity(embeds.float(), plain.float(), dim=-1)[embeds.any(-1)].min() > 0.99
+
+
+def test_no_graph_goes_through_the_frozen_encoder_and_layers_are_computed_again(golden, golden_cases, clips):
     model = load_golden()
     model.prepare_training(2)
+    model.train()
     batch = golden_batch(golden_cases["loss"][1], golden, model, clips)
     heard, calls = [], []
     model.whisper_model.register_forward_hook(lambda module, inputs, output: heard.extend(output[0]))
-    model.llm_model.model.transformer.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    for layer in (model.llm_model.model.transformer.blocks[0], model.acoustic_connector.qformer.layer[0]):
+        layer.register_forward_pre_hook(lambda layer, _: calls.append(type(layer).__name__))
     model(**batch).loss.backward()
     assert heard and not any(states.requires_grad for states in heard)
-    assert len(calls) == 1
+    assert calls == ["BertLayer", "LLaDABlock"]
+    calls.clear()
     model.gradient_checkpointing_enable()
     model(**batch).loss.backward()
-    assert len(calls) == 1 + 2
+    assert calls == ["BertLayer", "LLaDABlock", "LLaDABlock", "BertLayer"]
 
 
 # -- splicing ---------------------------------------------------------------------------------------------------------
