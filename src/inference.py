@@ -194,7 +194,10 @@ class Runner:
 
     @cached_property
     def model(self) -> DIFFAModel:
-        return self.parts.load(self.dtype, self.device)
+        model = self.parts.load(self.dtype, self.device)
+        if self.args.compile:
+            model.llm_model.compile_blocks()
+        return model
 
     def open(self, task: Task) -> Journal:
         """What is on disk of `task`'s answers. Raises ResumeError if it was made in another way."""
@@ -204,6 +207,7 @@ class Runner:
             "dtype": self.dtype,
             "stage": self.parts.stage,
             "swap_audio": self.args.swap_audio,
+            "compile": self.args.compile,  # another order of operations: nearly equal tokens can change places
             "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),
             **{f"{part} {file}": value for part, files in self.fingerprints.items() for file, value in files.items()},
         }

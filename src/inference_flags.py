@@ -30,6 +30,10 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     work = parser.add_argument_group("running")
     work.add_argument("--audio_root", type=Path, help="folder of relative audio paths; default: the input file's own")
     work.add_argument("--batch_size", type=int, default=1, help="items at a time (default: %(default)s)")
+    work.add_argument(
+        "--compile", action="store_true",
+        help="torch.compile for the LLM: about a minute at the start, then faster passes; for long runs",
+    )  # fmt: skip
     work.add_argument("--limit", type=int, help="answer only the first so many items")
     work.add_argument("--overwrite", action="store_true", help="discard answers already on disk")
     work.add_argument(

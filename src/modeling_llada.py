@@ -70,6 +70,7 @@ class LLaDABlock(nn.Module):
         super().__init__()
         d, head_dim = config.d_model, config.head_dim
         self.head_dim = head_dim
+        self.grouped = config.n_heads != config.n_kv_heads  # fewer key/value heads than query heads
         self.attn_norm = RMSNorm(d, config.rms_norm_eps)
         self.q_proj = nn.Linear(d, config.n_heads * head_dim, bias=False)
         self.k_proj = nn.Linear(d, config.n_kv_heads * head_dim, bias=False)
@@ -102,8 +103,7 @@ class LLaDABlock(nn.Module):
             hidden_states, h = hidden_states[:, wanted], h[:, wanted]
             rotary = tuple(table[:, :, wanted] for table in rotary)
         q = rotate(self.heads(self.q_proj(h)), *rotary)
-        grouped = q.shape[1] != k.shape[1]  # fewer key/value heads than query heads
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, enable_gqa=grouped)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, enable_gqa=self.grouped)
         hidden_states = hidden_states + self.attn_out(attended.transpose(1, 2).flatten(2))
         h = self.ff_norm(hidden_states)
         return hidden_states + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
@@ -189,6 +189,15 @@ class LLaDAModel(nn.Module):
             cache = None if caches is None else caches[index]
             hidden_states = block(hidden_states, rotary, key_mask, wanted if index == last else None, cache, start)
         return self.model.transformer.ln_f(hidden_states)
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks (torch.compile): passes are faster, but the first ones wait for the compiler.
+
+        One program serves all blocks and lengths. The last block stays as it is: which columns it computes changes
+        from block to block of an answer, and each would be another program.
+        """
+        for block in self.model.transformer.blocks[:-1]:
+            block.compile(dynamic=True)
 
     def new_caches(self, like: torch.Tensor) -> list[KeyValueCache]:
         """Room for the keys and values of sequences `like` [B, T, d], layer by layer, on its device, in its dtype."""

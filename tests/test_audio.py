@@ -61,6 +61,7 @@ def wav_bytes(samples: np.ndarray) -> bytes:
         (wav_bytes(np.zeros(800, dtype=np.float32)), r"bad\.wav: is silent"),
         (wav_bytes(np.full(800, np.nan, dtype=np.float32)), r"bad\.wav: holds NaN"),
     ],
+    ids=["nothing", "text", "cut", "no samples", "silent", "NaN"],  # the bytes hold the time they were made
 )
 def test_bad_files_are_named(tmp_path, content, message):
     (tmp_path / "bad.wav").write_bytes(content)
@@ -110,6 +111,7 @@ def test_a_wav_file_written_into_a_pipe_is_not_taken_for_cut(tmp_path):
         ("a.wav", wav_bytes(np.zeros(0, dtype=np.float32)), "holds no samples"),
         ("a.wav", wav_bytes(tone(1, 16000)).replace(struct.pack("<I", 16000), struct.pack("<I", 3)), "3 samples a sec"),
     ],
+    ids=["headerless", "infinite", "silent", "no samples", "rate"],
 )
 def test_reading_and_inspecting_refuse_alike(tmp_path, use, name, content, message):
     (tmp_path / name).write_bytes(content)

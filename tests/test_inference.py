@@ -277,6 +277,15 @@ def test_presets_reach_the_model(folder, model, monkeypatch):
     assert mmsu(folder, *flags, "--preset", "fast", output="exact.jsonl") == 2  # settings of another run
 
 
+def test_compiling_is_asked_for_and_remembered(folder, echo, capsys):
+    compiled = []
+    echo.llm_model = SimpleNamespace(compile_blocks=lambda: compiled.append(True))
+    assert mmsu(folder) == 0 and not compiled
+    assert mmsu(folder, "--compile", output="compiled.jsonl") == 0 and compiled == [True]
+    assert mmsu(folder, "--compile") == 2
+    assert "compile was False, now True" in capsys.readouterr().err
+
+
 def test_unusable_audio_costs_its_item_only(folder, echo, capsys):
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("not a sound")

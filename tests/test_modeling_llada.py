@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch._dynamo.testing import CompileCounter
 
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import LLaDAConfig
@@ -91,6 +92,24 @@ def test_rms_norm_normalises_in_float32_then_scales():
     x = torch.tensor([[300.0, -300.0, 300.0, -300.0]], dtype=torch.bfloat16)  # its squares' sum needs float32
     assert norm(x).tolist() == [[3.0, -3.0, 3.0, -3.0]]
     assert norm(x).dtype == torch.bfloat16
+
+
+def test_compiled_blocks_compute_the_same(golden, monkeypatch):
+    """With keys and values kept; after two sizes, programs are general enough to serve any."""
+    compile_module = torch.nn.Module.compile
+    programs = CompileCounter()  # traces and counts, and leaves out the slow part: making machine code
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda m, **kw: compile_module(m, backend=programs, **kw))
+    llada = LLaDAModel.from_pretrained(GOLDEN / "llada", torch_dtype=torch.float32)
+    embeds, mask = llada.embed(golden["llada.input_ids"]).repeat(2, 1, 1), golden["llada.attention_mask"].repeat(2, 1)
+    sizes = [(4, embeds.shape[1]), (3, 8), (2, 9), (4, 7)]
+    expected = [llada(embeds[:rows, :end], mask[:rows, :end]) for rows, end in sizes]
+    llada.compile_blocks()
+    counts = []
+    for (rows, end), whole in zip(sizes, expected, strict=True):
+        some = embeds[:rows, :end].contiguous()
+        torch.testing.assert_close(llada(some, mask[:rows, :end], caches=llada.new_caches(some)), whole, **close)
+        counts.append(programs.frame_count)
+    assert 0 < counts[1] == counts[-1]
 
 
 @pytest.fixture

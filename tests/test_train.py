@@ -146,26 +146,21 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config):
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_nothing(tmp_path):
-    """Both stages, two processes, ZeRO-1; five kills each."""
-    write_manifest(tmp_path)
-    moments = random.Random(0)
-    for stage in (1, 2):
-        script = f"train_stage{stage}.sh"
-        ends = {}
-        for name, kills in (("whole", 0), ("killed", 5)):
-            env = environment(
-                tmp_path, NPROC="2", OUTPUT_DIR=str(tmp_path / f"{name}{stage}"), STAGE1_CKPT=str(tmp_path / "whole1")
-            )
-            for _ in range(kills):
-                process = start(script, env, "--max_steps=12")
-                read_until_logged(process, moments.randint(1, 2))
-                time.sleep(moments.random())
-                kill_launcher(process)
-            finished = run(script, env, "--max_steps=12")
-            assert finished.returncode == 0, finished.stderr[-3000:]
-            ends[name] = Path(env["OUTPUT_DIR"])
-        same_course(ends["killed"], ends["whole"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage):
+    """Two processes, ZeRO-1; five kills in each stage."""
+    env = stage2_environment(tmp_path, NPROC="2")
+    script, moments = f"train_stage{stage}.sh", random.Random(stage)
+    whole, killed = (env | {"OUTPUT_DIR": str(tmp_path / name)} for name in ("whole", "killed"))
+    for _ in range(5):
+        process = start(script, killed, "--max_steps=12")
+        read_until_logged(process, moments.randint(1, 2))
+        time.sleep(moments.random())
+        kill_launcher(process)
+    for env in (whole, killed):
+        finished = run(script, env, "--max_steps=12")
+        assert finished.returncode == 0, finished.stderr[-3000:]
+    same_course(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
