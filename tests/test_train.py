@@ -359,8 +359,16 @@ def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
     """Two processes, ZeRO-1, three clips."""
     samples = read_manifest(write_manifest(tmp_path, transcription="hello there"))
     env = environment(tmp_path, NPROC="2", DS_CONFIG="config/dp_config.json")
-    flags = "--max_steps 2 --eval_strategy steps --eval_steps 1 --eval_wer_clips 3 --eval_dataset_path".split()
-    flags += [env["TRAIN_DATASET"], "--load_best_model_at_end", "--metric_for_best_model", "wer"]
+    flags = ["--max_steps", "2", "--eval_dataset_path", env["TRAIN_DATASET"], "--eval_strategy", "steps"]
+    flags += [
+        "--eval_steps",
+        "1",
+        "--eval_wer_clips",
+        "3",
+        "--load_best_model_at_end",
+        "--metric_for_best_model",
+        "wer",
+    ]
     done = run("train_stage1.sh", env, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
