@@ -68,7 +68,7 @@ def draw(log: Log, title: str) -> bytes:
     if any("eval_wer" in entry for entry in log):
         wer = loss.twinx()
         wer.plot(*series(log, "eval_wer"), color="C2", marker="o", markersize=3)
-        wer.set(ylim=(0, None), ylabel="word error rate")
+        wer.set(ylim=(0, None))
         loss.plot([], [], color="C2", marker="o", markersize=3, label="word error rate (right)")
     top = 1.1 * np.quantile(values, 0.98)  # a rarely masked sample weighs up to a thousandfold
     loss.set(title="loss", ylim=(0, top))
