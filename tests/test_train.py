@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -508,6 +509,20 @@ def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
         train.last_checkpoint(args)
     assert train.last_checkpoint(parsed(tmp_path)[2]) is None
     assert "incomplete-checkpoint-3: this checkpoint is incomplete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp_path, monkeypatch, best):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    state = {"global_step": 4, "best_model_checkpoint": "out/checkpoint-2"}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    loaded = []
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(load_best_model_at_end=best), model=SimpleNamespace(load_adapters=loaded.append),
+        steps_done=lambda _: 4, planned_steps=lambda: 4, save_state=lambda: None, save_model=lambda: None,
+    )  # fmt: skip
+    assert train.run(trainer, tmp_path) == 0
+    assert loaded == [Path("out/checkpoint-2") if best else tmp_path]
 
 
 def test_an_error_from_a_reading_process_is_said_in_its_own_words():
