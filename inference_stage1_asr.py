@@ -14,6 +14,7 @@ from src.chat import ASR_PROMPT
 from src.inference import Item, Task, find_audio, run
 from src.inference_flags import make_parser
 from src.records import read_benchmark
+from src.transcription import TRANSCRIPT
 
 SOURCE = "Pass a manifest with --input_json: a JSON list or JSON Lines of audio_filepath and transcription"
 REQUIRED = {"audio_filepath": str, "transcription": str}
@@ -28,7 +29,7 @@ def read_items(path: Path, audio_root: Path | None) -> list[Item]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser(__doc__, steps=128, block_length=32, max_new_tokens=128)
+    parser = make_parser(__doc__, **TRANSCRIPT)
     parser.add_argument("--input_json", "--input_jsonl", "--input_json_path", type=Path, required=True)
     parser.add_argument("--output_jsonl", "--output_json_path", type=Path, required=True)
     parser.add_argument(

@@ -27,6 +27,7 @@ import pyarrow.parquet
 from src.chat import VOICEBENCH_PROMPT
 from src.inference import ROOT, Item, Task, find_audio, run
 from src.inference_flags import make_parser
+from src.parquet_audio import locate_audio
 from src.records import BenchmarkFileError, read_benchmark
 from voicebench.subsets import EVALUATORS, LEADERBOARD
 
@@ -100,16 +101,18 @@ def read_lines(file: Path, audio_root: Path | None) -> list[Item]:
 def read_parquet(file: Path, audio_root: Path | None) -> list[Item]:
     """Rows whose `audio` is {bytes, path}: the encoded file itself or, without it, where it lies."""
     try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            columns = [name for name in parquet.schema_arrow.names if name != "audio"]
+            rows = parquet.read([*columns, "audio.path"]).to_pylist()  # all but the sound itself
+            sounds = locate_audio(file, parquet)
+    except (pyarrow.ArrowException, OSError) as error:
         raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {SOURCE}") from None
     items = []
-    for number, row in enumerate(rows, start=1):
-        audio = row.pop("audio", None)
-        if not isinstance(audio, dict) or not (audio.get("bytes") or audio.get("path")):
+    for number, (row, sound) in enumerate(zip(rows, sounds, strict=True), start=1):
+        path = (row.pop("audio", None) or {}).get("path")
+        if not sound and not path:
             raise BenchmarkFileError(f"{file} row {number}: no `audio` with bytes or a path in it")
-        source = audio.get("bytes") or find_audio(audio["path"], file, audio_root)
-        items.append(Item(row, VOICEBENCH_PROMPT, source))
+        items.append(Item(row, VOICEBENCH_PROMPT, sound or find_audio(path, file, audio_root)))
     return items
 
 

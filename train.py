@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
@@ -29,15 +30,18 @@ from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve, write_file
 from src.configuration_DIFFA import NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
-from src.manifest import ManifestError, read_manifest
+from src.manifest import ManifestError, Sample, read_manifest
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel, check_size
 from src.processes import leave
 from src.provenance import fingerprint, versions
 from src.sampler import TIME_SAMPLING
 from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import check_complete, last_complete, put_aside_incomplete
+from src.transcription import transcribed
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+WER_CLIPS = 32
+WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
 
 
 @dataclass
@@ -81,6 +85,13 @@ class DataArguments:
         default=None,
         metadata={"help": "manifest for a validation loss, with fixed masks; say how often by --eval_strategy"},
     )
+    eval_wer_clips: int | None = field(
+        default=None,
+        metadata={
+            "help": "stage 1: at each evaluation, the word error rate on so many clips, the first with a transcription "
+            f"(default {WER_CLIPS}; 0: none)"
+        },
+    )
     max_length: int = field(default=2048, metadata={"help": "text tokens a sample, prompt and answer together"})
     max_seconds: float = field(default=30.0, metadata={"help": "audio beyond is cut off; at most the encoder's window"})
     learn_padding: bool = field(
@@ -105,6 +116,8 @@ class DIFFATrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.remove_unused_columns = False  # the collator makes the batch from objects, not columns
+        if self.greater_is_better is None and self.metric_for_best_model in WER_NAMES:
+            self.greater_is_better = False  # Trainer's default for whatever is no loss is True
         super().__post_init__()
 
     @property
@@ -126,6 +139,7 @@ def main() -> None:
     # before the model loads: a bad manifest shows at once
     samples = read_manifest(data_args.train_dataset_path)
     eval_samples = read_manifest(data_args.eval_dataset_path) if data_args.eval_dataset_path else None
+    wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
     model = build_model(model_args, training_args)
     max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
     trainer = dLLMTrainer(
@@ -141,6 +155,7 @@ def main() -> None:
         ),
         time_sampling=training_args.time_sampling,
         max_bad_fraction=training_args.max_bad_fraction,
+        wer_samples=wer_samples,
     )
     checkpoint = last_checkpoint(training_args)
     if checkpoint:
@@ -161,8 +176,9 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
     if checkpoint and trainer.steps_done(checkpoint) >= trainer.planned_steps():
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
-        trainer.model.load_adapters(checkpoint)
         trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
+        trainer.model.load_adapters(Path(best or checkpoint))
     else:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if trainer.stopped:
@@ -203,6 +219,7 @@ def check_arguments(
         raise SettingsError("--eval_dataset_path needs --eval_strategy steps (and --eval_steps N), or epoch")
     if training_args.eval_strategy != "no" and not data_args.eval_dataset_path:
         raise SettingsError("--eval_strategy needs --eval_dataset_path, a manifest to evaluate on")
+    check_wer_arguments(model_args, data_args, training_args)
     if not 0 <= training_args.max_bad_fraction <= 1:
         raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
     if isinstance(training_args.deepspeed, str):
@@ -212,6 +229,58 @@ def check_arguments(
                     f"{training_args.deepspeed} has a {key!r}, which would silently override the training flags; "
                     "take it out"
                 )
+
+
+def check_wer_arguments(
+    model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments
+) -> None:
+    """Raise SettingsError for a word error rate, or a best model by one, that there cannot be."""
+    clips, metric = data_args.eval_wer_clips, training_args.metric_for_best_model
+    if clips is not None and clips < 0:
+        raise SettingsError(f"--eval_wer_clips is {clips}; expected a number of clips, or 0 for none")
+    if clips and model_args.stage == 2:
+        raise SettingsError("--eval_wer_clips is for --stage 1, which transcribes; leave it out")
+    if clips and not data_args.eval_dataset_path:
+        raise SettingsError("--eval_wer_clips needs --eval_dataset_path, a manifest to take the clips from")
+    if metric in WER_NAMES and (model_args.stage == 2 or clips == 0 or is_deepspeed_zero3_enabled()):
+        raise SettingsError(
+            f"--metric_for_best_model is {metric}, measured in stage 1 alone, with --eval_wer_clips above 0, and not "
+            "under ZeRO-3; choose loss"
+        )
+    if metric is not None and metric not in (*WER_NAMES, *LOSS_NAMES):
+        raise SettingsError(f"--metric_for_best_model is {metric}; expected loss, or in stage 1 wer")
+    if metric in WER_NAMES and training_args.greater_is_better:
+        raise SettingsError(f"--greater_is_better True contradicts --metric_for_best_model {metric}; leave it out")
+    if training_args.load_best_model_at_end and training_args.save_total_limit == 1:
+        raise SettingsError(
+            "--load_best_model_at_end needs --save_total_limit 2 or more: for the best checkpoint, and for the last, "
+            "which a run goes on from"
+        )
+
+
+def samples_to_transcribe(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: DIFFATrainingArguments,
+    eval_samples: list[Sample] | None,
+) -> list[Sample]:
+    """What each evaluation takes the word error rate of; nothing, and a line that says why, where it cannot.
+
+    Raises SettingsError where it was asked for and no sample has a transcription.
+    """
+    clips = WER_CLIPS if data_args.eval_wer_clips is None else data_args.eval_wer_clips
+    if model_args.stage != 1 or not eval_samples or not clips:
+        return []
+    samples, reason = transcribed(eval_samples, clips), ""
+    if not samples:
+        reason = f"no sample of {data_args.eval_dataset_path} has a `transcription`"
+        if data_args.eval_wer_clips or training_args.metric_for_best_model in WER_NAMES:
+            raise SettingsError(f"{reason}, so there is no word error rate; pass --eval_wer_clips 0")
+    elif is_deepspeed_zero3_enabled():
+        samples, reason = [], "ZeRO-3 shares the model out over the processes, and answering needs it whole"
+    if reason and training_args.process_index == 0:
+        print(f"no eval_wer: {reason}", flush=True)
+    return samples
 
 
 def build_model(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> DIFFAModel:

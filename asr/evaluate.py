@@ -7,38 +7,18 @@ Each line holds `transcription` (the truth) and `response` (what the model heard
 """
 
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import jiwer
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.intervals import mean_interval
 from src.records import BenchmarkFileError, Result, answer_of, check_same_items, read_result
 from src.scoring import format_interval, format_table, parse_args, percent, report
+from src.word_errors import Edits, character_edits, normalise, total, word_edits
 
 ANSWER_FIELDS = ("response",)
 WORST = 10  # utterances named
-
-
-@dataclass(frozen=True)
-class Edits:
-    """What turns one text into another, counted in words or in characters."""
-
-    length: int  # of the reference
-    substitutions: int
-    deletions: int
-    insertions: int
-
-    @property
-    def errors(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def rate(self) -> float:
-        return self.errors / max(1, self.length)
 
 
 @dataclass(frozen=True)
@@ -55,17 +35,8 @@ class Utterance:
 
 def align(key: str, reference: str, hypothesis: str, error: bool) -> Utterance:
     """Align two normalised texts by words and by characters."""
-    words, characters = (
-        Edits(
-            found.hits + found.substitutions + found.deletions, found.substitutions, found.deletions, found.insertions
-        )
-        for found in (jiwer.process_words(reference, hypothesis), jiwer.process_characters(reference, hypothesis))
-    )
+    words, characters = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
     return Utterance(key, reference, hypothesis, words, characters, error)
-
-
-def total(edits: list[Edits]) -> Edits:
-    return Edits(*(sum(getattr(one, field.name) for one in edits) for field in fields(Edits)))
 
 
 def interval(edits: list[Edits]) -> tuple[float, float]:
@@ -122,7 +93,6 @@ def key(record: dict) -> str:
 
 def align_items(result: Result) -> list[Utterance]:
     """Normalise and align every item; one without an answer counts as if nothing had been heard."""
-    normalise = EnglishTextNormalizer({})  # Whisper's own table of British spellings comes with no package
     utterances = []
     for name, record in result.items.items():
         if "transcription" not in record:

@@ -11,8 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -23,13 +22,15 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from src.audio import AudioError, read_audio
+from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.journal import Answer, Journal, ResumeError, remove_answers
+from src.listening import batches_of, hear, in_order, read_ahead
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
+from src.parquet_audio import ParquetAudio
 from src.processes import leave
 from src.provenance import fingerprint, versions
 from src.records import BenchmarkFileError
@@ -44,7 +45,7 @@ class Item:
 
     record: dict  # written back with the answer
     instruction: str
-    audio: Path | bytes  # a file, or a file's content
+    audio: Path | ParquetAudio
 
 
 @dataclass(frozen=True)
@@ -254,16 +255,16 @@ class Runner:
     def answer_items(self, items: Sequence[Item], journal: Journal) -> "Work":
         """Answer this rank's share of what is missing, batch by batch, each on disk as soon as it is made."""
         work = Work()
-        # Longest first, so that a batch too large for the memory fails at once; batches hold items of similar length.
-        order = sorted(range(len(items)), key=lambda index: (-size_of(items[index].audio), index))
+        audio = [item.audio for item in items]
+        order = in_order(audio)
         mine = [index for index in order[self.ranks.rank :: self.ranks.world] if journal.is_missing(index)]
         if not mine:
             return work
-        batches = [mine[start : start + self.args.batch_size] for start in range(0, len(mine), self.args.batch_size)]
+        batches = batches_of(mine, audio, self.args.batch_size)
         window = window_seconds(self.model.feature_extractor)
 
         def listen(batch: list[int]) -> list[np.ndarray | AudioError]:
-            return [hear(items[index].audio, window, f"audio of item {index + 1}") for index in batch]
+            return [hear(audio[index], window, f"audio of item {index + 1}") for index in batch]
 
         with tqdm(total=len(mine), unit="item", desc=journal.output.name, disable=self.ranks.rank > 0) as bar:
             for batch, sounds in read_ahead(batches, listen):
@@ -304,34 +305,6 @@ class Work:
             "forward_passes_per_item": round(passes / items, 3) if items else None,
             "tokens_per_second": round(tokens * ranks.world / seconds, 3) if items else None,
         }
-
-
-def read_ahead(
-    batches: Sequence[list[int]], listen: Callable[[list[int]], list[np.ndarray | AudioError]]
-) -> Iterator[tuple[list[int], list[np.ndarray | AudioError]]]:
-    """Yield (batch, its sounds); the next batch is read in the background while the caller works on this one."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = reader.submit(listen, batches[0])
-        for number, batch in enumerate(batches):
-            sounds = ahead.result()
-            if number + 1 < len(batches):
-                ahead = reader.submit(listen, batches[number + 1])
-            yield batch, sounds
-
-
-def hear(audio: Path | bytes, window: float, name: str) -> np.ndarray | AudioError:
-    """The waveform, or what is wrong with it."""
-    try:
-        return read_audio(audio, window, name)
-    except AudioError as error:
-        return error
-
-
-def size_of(audio: Path | bytes) -> int:
-    """Bytes of the encoded audio, which within one benchmark goes with its length; 0 for a missing file."""
-    if isinstance(audio, bytes):
-        return len(audio)
-    return audio.stat().st_size if audio.is_file() else 0
 
 
 def device_name(device: torch.device) -> str:

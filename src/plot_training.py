@@ -3,8 +3,8 @@
     python -m src.plot_training exp/stage1                      # writes exp/stage1/training.png
     python -m src.plot_training exp/stage1 --output curves.png
 
-Losses as they were logged and smoothed, the validation loss, losses by masking rate, learning rate, gradient norm and
-throughput; a run that is still going is drawn up to its last checkpoint.
+Losses as they were logged and smoothed, validation loss and word error rate, losses by masking rate, learning rate,
+gradient norm and throughput; a run that is still going is drawn up to its last checkpoint.
 """
 
 import argparse
@@ -65,6 +65,11 @@ def draw(log: Log, title: str) -> bytes:
     loss.plot(steps, smoothed(values), color="C0", label="training, smoothed")
     if any("eval_loss" in entry for entry in log):
         loss.plot(*series(log, "eval_loss"), color="C1", marker="o", markersize=3, label="validation, fixed masks")
+    if any("eval_wer" in entry for entry in log):
+        wer = loss.twinx()
+        wer.plot(*series(log, "eval_wer"), color="C2", marker="o", markersize=3)
+        wer.set(ylim=(0, None))
+        loss.plot([], [], color="C2", marker="o", markersize=3, label="word error rate (right)")
     top = 1.1 * np.quantile(values, 0.98)  # a rarely masked sample weighs up to a thousandfold
     loss.set(title="loss", ylim=(0, top))
     for name in sorted({name for entry in log for name in entry if name.startswith("loss_t")}):

@@ -4,8 +4,9 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import EvalLoopOutput
 
 from src.checkpoint import CheckpointError
 from src.dataloader import Example
+from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
 from src.sampler import EvaluationSampler, TrainingSampler
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
+from src.transcription import transcribe
+from src.word_errors import total
 
 ORIGIN = "origin"  # the key that a batch carries its Origin under until `compute_loss`
 
@@ -61,6 +66,8 @@ class dLLMTrainer(Trainer):
     Args (besides Trainer's):
         time_sampling: see `TrainingSampler`.
         max_bad_fraction: of the clips, how many may be unusable before training stops.
+        wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3, where a process alone holds no
+            whole model to answer with.
 
     Attributes:
         stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step and
@@ -68,13 +75,23 @@ class dLLMTrainer(Trainer):
         stopped: whether that is how training ended.
     """
 
-    def __init__(self, *args, time_sampling: str = "uniform", max_bad_fraction: float = 0.001, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        time_sampling: str = "uniform",
+        max_bad_fraction: float = 0.001,
+        wer_samples: Sequence[Sample] = (),
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.time_sampling = time_sampling
         self.max_bad_fraction = max_bad_fraction
         self.stop_requested = self.stopped = False
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
+        self.wer_samples = wer_samples
+        self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
+        self.known_eval_failures: set[str] = set()  # all processes'
         self.unfinished_dir: str | None = None  # while a checkpoint is being written
         self.meter = TrainingMeter(self.args.device, self.model.feature_extractor.hop_length)
 
@@ -114,7 +131,8 @@ class dLLMTrainer(Trainer):
     ) -> torch.Tensor | tuple[torch.Tensor, DIFFAOutput]:
         """Raises TrainingError for a loss that is not finite, naming the batch's samples."""
         origin: Origin = inputs.pop(ORIGIN)
-        self.new_failures.extend(origin.failures)
+        training = self.model.training  # not `model`'s: DeepSpeed's engine always says True
+        (self.new_failures if training else self.eval_failures).extend(origin.failures)
         outputs: DIFFAOutput = model(**inputs)
         if not torch.isfinite(outputs.loss):
             rates = zip(origin.audio_ids, inputs["t"].tolist(), strict=True)
@@ -123,7 +141,7 @@ class dLLMTrainer(Trainer):
                 f"{', '.join(f'{name} (masking rate {t:.3f})' for name, t in rates)}. Listen to them and read their "
                 "targets; if they are sound, lower the learning rate"
             )
-        if model.training:
+        if training:
             self.meter.add(inputs, outputs.cross_entropy)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -161,6 +179,43 @@ class dLLMTrainer(Trainer):
                     f"{self.max_bad_fraction:g} allows. The warnings above name them: mend them or take them out of "
                     "the manifest, or allow more"
                 )
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
+        """Trainer's, and the word error rate; training goes on afterwards as if there had been no evaluation."""
+        clock, training = time.perf_counter(), self.model.training
+        with unchanged_random_state(self.args.device):
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            metrics = self.word_error_rate() | self.unusable_eval_clips()
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        self.model_wrapped.train(training)
+        self.meter.leave_out(time.perf_counter() - clock)
+        return output
+
+    def word_error_rate(self) -> dict[str, float]:
+        """`wer` of `wer_samples` (errors by words said, may exceed 1); each process transcribes its share of them.
+
+        Empty where there are none, or none that can be used.
+        """
+        if not self.wer_samples:
+            return {}
+        args, model = self.args, self.accelerator.unwrap_model(self.model)
+        share = self.wer_samples[args.process_index :: args.world_size]
+        mine = transcribe(model, share, args.eval_batch_size, self.eval_dataset.max_seconds)
+        self.eval_failures.extend(mine.failures)
+        words = [edits for transcripts in gather_object([mine]) for edits in transcripts.words]
+        return {"wer": total(words).rate} if words else {}
+
+    def unusable_eval_clips(self) -> dict[str, int]:
+        """How many clips this evaluation could not use; what was wrong with each is logged once."""
+        failures = set(gather_object(self.eval_failures))
+        self.eval_failures = []
+        if self.is_world_process_zero():
+            for message in sorted(failures - self.known_eval_failures):
+                logger.warning("clip left out of the evaluation: %s", message)
+        self.known_eval_failures |= failures
+        return {"unusable_clips": len(failures)} if failures else {}
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -231,6 +286,13 @@ class dLLMTrainer(Trainer):
         self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+
+@contextmanager
+def unchanged_random_state(device: torch.device) -> Iterator[None]:
+    """Afterwards torch's random state is what it was: each evaluation's loader draws from it, for one."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def ignore_sigterm(worker: int) -> None:

@@ -37,6 +37,10 @@ class TrainingMeter:
         self.samples += len(bins)
         self.frames += batch["feature_attention_mask"].sum()
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that went into something other than training."""
+        self.start += seconds
+
     def read(self, add_up: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """Figures since the last reading, by the names they are logged under; starts over.
 

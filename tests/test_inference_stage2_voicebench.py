@@ -51,7 +51,7 @@ def test_every_field_but_the_audio_survives(tmp_path, tasks):
     assert script.main(flags(tmp_path, "--data", "ifeval")) == 0
     (item,) = tasks["diffa-ifeval-test-audio.jsonl"].items
     assert json.loads(json.dumps(item.record)) == {"prompt": "p0", **fields}
-    assert (item.audio, item.instruction) == (b"RIFF0", VOICEBENCH_PROMPT)
+    assert (item.audio.read(), item.instruction) == (b"RIFF0", VOICEBENCH_PROMPT)
     assert tasks["diffa-ifeval-test-audio.jsonl"].field == "response"
 
 

@@ -53,6 +53,9 @@ def test_curves_are_drawn(tmp_path, capsys):
     assert picture.shape[:2] == (840, 1320)
     (tmp_path / "other.png").write_bytes(draw(LOG, tmp_path.name))
     assert not np.array_equal(picture, imread(tmp_path / "other.png"))  # the validation loss is in the first one
+    write_run(tmp_path, [*EVALUATED, {"step": 20, "eval_loss": 0.7, "eval_wer": 1.2}])
+    main([str(tmp_path)])
+    assert not np.array_equal(picture, imread(tmp_path / "training.png"))
 
 
 @pytest.mark.parametrize(

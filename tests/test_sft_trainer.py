@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerCallback, TrainingArguments
 
-from src import sft_trainer
+from src import sft_trainer, transcription
 from src.checkpoint import CheckpointError
 from src.dataloader import DIFFACollator, DIFFADataset
+from src.generation_options import GenerationOptions
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
 from src.sft_trainer import ORIGIN, TrainingError, dLLMTrainer
@@ -25,7 +26,9 @@ SAMPLES = [
 GONE = replace(SAMPLES[0], audio_id="gone", audio_filepath=Path("/nowhere/gone.wav"))
 
 
-def trainer_for(model: DIFFAModel, output_dir, samples=SAMPLES, max_bad_fraction: float = 0.001, **options):
+def trainer_for(
+    model: DIFFAModel, output_dir, samples=SAMPLES, max_bad_fraction: float = 0.001, wer_samples=(), **options
+):
     config = model.llm_model.config
     defaults = {"per_device_train_batch_size": 2, "max_steps": 2, "learning_rate": 1e-3, "save_steps": 1, "seed": 3}
     defaults |= {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
@@ -37,6 +40,7 @@ def trainer_for(model: DIFFAModel, output_dir, samples=SAMPLES, max_bad_fraction
         eval_dataset=DIFFADataset(samples, model.tokenizer),
         data_collator=DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id),
         max_bad_fraction=max_bad_fraction,
+        wer_samples=wer_samples,
     )
 
 
@@ -301,3 +305,87 @@ def test_validation_masks_alike_every_time(tmp_path):
     assert len(evaluated) == 2 and evaluated[0] == evaluated[1] > 0
     other = trained(2, tmp_path / "b", seed=8, **options)
     assert [entry["eval_loss"] for entry in other.state.log_history if "eval_loss" in entry] == evaluated
+
+
+def logged(trainer: dLLMTrainer, name: str) -> list[float]:
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+@pytest.fixture
+def hears_targets(monkeypatch):
+    """Each evaluation hears what the samples' targets say, whatever the model has learned; their instructions."""
+    told = []
+
+    def generate(self, waveforms, instructions, options):
+        assert not self.training and options.threshold and len(waveforms) == len(instructions) <= 2
+        torch.rand(3), told.extend(instructions)
+        targets = {round(0.8 * 16_000): "red blue", round(2.3 * 16_000): "The speaker is male!"}
+        return [targets[len(waveform)] for waveform in waveforms]
+
+    monkeypatch.setattr(DIFFAModel, "generate", generate)
+    return told
+
+
+EVALUATE = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 2}
+SAID = [replace(SAMPLES[0], transcription="Red, blue."), replace(SAMPLES[1], transcription="the speaker was a male")]
+
+
+def test_the_word_error_rate_is_logged_beside_the_loss(tmp_path, hears_targets, caplog):
+    options = EVALUATE | {"report_to": "tensorboard", "logging_dir": tmp_path / "logs", "max_steps": 2}
+    samples = [*SAID, replace(GONE, transcription="lost words"), replace(SAID[0], input="What is said?")]
+    with caplog.at_level(logging.WARNING, logger="src.sft_trainer"):
+        trainer = trained(1, tmp_path, wer_samples=samples, **options)
+    # "is" for "was" and no "a", of two, five and two words
+    assert logged(trainer, "eval_wer") == [2 / 9, 2 / 9] and len(logged(trainer, "eval_loss")) == 2
+    assert hears_targets == ["hello", "hello", "What is said?"] * 2
+    assert logged(trainer, "eval_unusable_clips") == [1, 1] and not logged(trainer, "unusable_clips")
+    warnings = [record.getMessage() for record in caplog.records if record.name == "src.sft_trainer"]
+    assert warnings == ["clip left out of the evaluation: /nowhere/gone.wav: no such audio file"]
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [event.value for event in events.Scalars("eval/wer")] == pytest.approx([2 / 9] * 2)
+    state = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["eval_wer"] for entry in state if "eval_loss" in entry] == [2 / 9, 2 / 9]
+
+
+def test_no_usable_clip_gives_no_rate(tmp_path, hears_targets):
+    trainer = trained(1, tmp_path, wer_samples=[GONE], **EVALUATE)
+    assert not logged(trainer, "eval_wer") and len(logged(trainer, "eval_loss")) == 2
+
+
+def test_evaluation_leaves_training_as_it_was(tmp_path, monkeypatch):
+    """The real model answers, in inference mode, before the first step and after each. (Stage 2, for its dropout.)"""
+    monkeypatch.setattr(transcription, "OPTIONS", GenerationOptions(steps=4, block_length=4, max_new_tokens=4))
+    options = {"max_steps": 3, "save_strategy": "no"}
+    without = trained(2, tmp_path / "a", **options)
+    options |= EVALUATE | {"eval_on_start": True, "wer_samples": SAID}
+    evaluated = trained(2, tmp_path / "b", **options)
+    assert losses(evaluated) == pytest.approx(losses(without), abs=1e-6) and len(losses(without)) == 3
+    for name, tensor in adapters(without.model).items():
+        assert torch.equal(adapters(evaluated.model)[name], tensor), name
+    assert len(logged(evaluated, "eval_wer")) == 4
+
+
+def test_evaluation_gives_back_random_state_mode_and_time(tmp_path, hears_targets):
+    model = load_golden()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, wer_samples=SAID)
+    for training in (True, False):
+        model.train(training)
+        before, start = torch.get_rng_state(), trainer.meter.start
+        assert trainer.evaluate()["eval_wer"] == 2 / 7
+        assert torch.equal(torch.get_rng_state(), before) and model.training is training
+        assert trainer.meter.start > start
+
+
+def test_the_best_checkpoint_by_word_error_rate_is_loaded_at_the_end(tmp_path, monkeypatch):
+    heard = iter([["red blue", "no"], ["red blue", "the speaker was a male"], ["", ""], ["", ""]])
+    monkeypatch.setattr(DIFFAModel, "generate", lambda *_: next(heard))
+    options = EVALUATE | {"load_best_model_at_end": True, "metric_for_best_model": "wer", "greater_is_better": False}
+    trainer = trained(1, tmp_path, wer_samples=SAID, max_steps=4, save_total_limit=2, **options)
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2") and trainer.state.best_metric == 0
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-4" and is_complete(tmp_path / "checkpoint-2")
+    best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    for name, tensor in best.items():
+        assert torch.equal(trainer.model.state_dict()[name], tensor), name
+    last = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert any(not torch.equal(last[name], tensor) for name, tensor in best.items())

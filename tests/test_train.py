@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -21,20 +23,24 @@ from transformers import HfArgumentParser
 import train
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
+from src.manifest import Sample, read_manifest
+from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import is_complete, last_complete
+from src.transcription import transcribe
+from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
 
 ROOT = Path(__file__).parent.parent
 
 
-def write_manifest(folder: Path) -> Path:
+def write_manifest(folder: Path, transcription: str = "") -> Path:
     entries = [
         {
             "audio_id": f"a{index}",
             "audio_filepath": str(GOLDEN / f"clip{index % 2}.wav"),
             "input": "What can you hear from the audio?",
             "target": ("one two three", "ten")[index % 2],
-            "transcription": "",
+            "transcription": transcription,
             "dataset": "golden",
             "duration": 1.0,
         }
@@ -345,6 +351,31 @@ def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
+    """Two processes, ZeRO-1, three clips."""
+    samples = read_manifest(write_manifest(tmp_path, transcription="hello there"))
+    env = environment(tmp_path, NPROC="2", DS_CONFIG="config/dp_config.json")
+    flags = ["--max_steps", "2", "--eval_dataset_path", env["TRAIN_DATASET"], "--eval_strategy", "steps"]
+    flags += [
+        "--eval_steps",
+        "1",
+        "--eval_wer_clips",
+        "3",
+        "--load_best_model_at_end",
+        "--metric_for_best_model",
+        "wer",
+    ]
+    done = run("train_stage1.sh", env, *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
+    rates = {entry["step"]: entry["eval_wer"] for entry in state["log_history"] if "eval_wer" in entry}
+    model = DIFFAModel.from_pretrained(tmp_path / "out")
+    expected = total(transcribe(model, samples[:3], batch_size=2, max_seconds=30).words)
+    assert expected.length == 6 and min(rates.values()) == state["best_metric"] == expected.rate
+    assert list(rates) == [1, 2] and Path(state["best_model_checkpoint"]).name in ("checkpoint-1", "checkpoint-2")
+
+
+@pytest.mark.slow
 def test_two_nodes_give_what_one_gives(tmp_path):
     env = stage2_environment(tmp_path, DS_CONFIG="")
     alone = run("train_stage2.sh", env | {"NPROC": "2", "OUTPUT_DIR": str(tmp_path / "one")}, "--max_steps=3")
@@ -383,6 +414,10 @@ def test_contradicting_flags_and_empty_manifests_are_said_in_one_line(tmp_path):
         assert re.search(message, result.stderr), result.stderr
 
 
+EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
+STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
+
+
 def parsed(tmp_path: Path, *flags: str) -> tuple:
     required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
     parser = HfArgumentParser((train.ModelArguments, train.DataArguments, train.DIFFATrainingArguments))
@@ -396,12 +431,46 @@ def parsed(tmp_path: Path, *flags: str) -> tuple:
         (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
         (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
         (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
+        ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
+        (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
+        ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),
+        ([*EVALUATE, "--eval_wer_clips", "0", "--metric_for_best_model", "wer"], "wer, measured in stage 1 alone"),
+        ([*STAGE_2, *EVALUATE, "--metric_for_best_model", "eval_wer"], "eval_wer, measured in stage 1 alone"),
+        ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
+        (
+            [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
+            "--greater_is_better True",
+        ),
+        ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):
     with pytest.raises(train.SettingsError, match=message):
         train.check_arguments(*parsed(tmp_path, *flags))
     train.check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
+    clip = Sample("a", Path("a.wav"), "", "", "hello", "", 1.0, {})
+    samples = [replace(clip, transcription=""), *[clip] * 50]
+    args = parsed(tmp_path, *EVALUATE, "--metric_for_best_model", "wer")
+    train.check_arguments(*args)
+    assert args[2].greater_is_better is False
+    assert train.samples_to_transcribe(*args, samples) == [clip] * 32
+    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples) == [clip] * 7
+    for flags in (["--eval_wer_clips", "0"], STAGE_2):
+        assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, *flags), samples) == []
+    assert train.samples_to_transcribe(*parsed(tmp_path), None) == []
+    assert capsys.readouterr().out == ""
+    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples[:1]) == []
+    assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
+    with pytest.raises(train.SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
+        train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
+    monkeypatch.setattr(train, "is_deepspeed_zero3_enabled", lambda: True)
+    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
+    assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
+    with pytest.raises(train.SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
+        train.check_arguments(*args)
 
 
 def test_stages_and_frozen_parts_must_fit(tmp_path):
@@ -435,6 +504,20 @@ def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
         train.last_checkpoint(args)
     assert train.last_checkpoint(parsed(tmp_path)[2]) is None
     assert "incomplete-checkpoint-3: this checkpoint is incomplete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp_path, monkeypatch, best):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    state = {"global_step": 4, "best_model_checkpoint": "out/checkpoint-2"}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    loaded = []
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(load_best_model_at_end=best), model=SimpleNamespace(load_adapters=loaded.append),
+        steps_done=lambda _: 4, planned_steps=lambda: 4, save_state=lambda: None, save_model=lambda: None,
+    )  # fmt: skip
+    assert train.run(trainer, tmp_path) == 0
+    assert loaded == [Path("out/checkpoint-2") if best else tmp_path]
 
 
 def test_an_error_from_a_reading_process_is_said_in_its_own_words():

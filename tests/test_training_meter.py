@@ -25,7 +25,8 @@ def test_figures_are_means_by_masking_rate_and_rates_by_the_clock(clock):
     meter = TrainingMeter(torch.device("cpu"), hop_length=160)
     meter.add(batch([0.1, 0.15, 1.0], [1, 3, 10], [100, 200, 300]), torch.tensor([2.0, 10.0, 50.0]))
     meter.add(batch([0.2], [2], [400]), torch.tensor([5.0]))
-    clock[0] += 4
+    clock[0] += 6
+    meter.leave_out(2.0)
     figures = meter.read(lambda sums: sums)
     assert figures.pop("memory_gib") > 0.01
     assert figures == pytest.approx(

@@ -1,0 +1,50 @@
+"""Transcripts of a manifest's clips and their word errors, as training watches them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from src.audio import AudioError, read_audio
+from src.generation_options import GenerationOptions
+from src.manifest import Sample
+from src.modeling_DIFFA import DIFFAModel
+from src.word_errors import Edits, normalise, word_edits
+
+TRANSCRIPT: Mapping[str, int] = {"steps": 128, "block_length": 32, "max_new_tokens": 128}  # tokens; 30 s take about 100
+OPTIONS = GenerationOptions.of_preset("fast", **TRANSCRIPT, seed=0)
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What was heard in some clips, held against what was said."""
+
+    words: list[Edits]  # one a clip that could be used
+    failures: list[str]  # what was wrong with the others
+
+
+def transcribed(samples: Iterable[Sample], count: int) -> list[Sample]:
+    """The first `count` samples that say what is spoken in them."""
+    return list(islice((sample for sample in samples if normalise(sample.transcription)), count))
+
+
+def transcribe(model: DIFFAModel, samples: Sequence[Sample], batch_size: int, max_seconds: float) -> Transcripts:
+    """Have each sample's `input` answered about its clip, by the preset `fast`, and compare with its `transcription`.
+
+    Clips are cut at `max_seconds`; those that cannot be used are left out.
+    """
+    words, failures = [], []
+    for start in range(0, len(samples), batch_size):
+        heard, waveforms = [], []
+        for sample in samples[start : start + batch_size]:
+            try:
+                waveforms.append(read_audio(sample.audio_filepath, max_seconds))
+                heard.append(sample)
+            except AudioError as error:
+                failures.append(str(error))
+        if heard:
+            texts = model.generate(waveforms, [sample.input for sample in heard], OPTIONS)
+            words += [
+                word_edits(normalise(sample.transcription), normalise(text))
+                for sample, text in zip(heard, texts, strict=True)
+            ]
+    return Transcripts(words, failures)
