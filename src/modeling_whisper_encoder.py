@@ -14,7 +14,7 @@ ENCODER_PREFIXES = ("model.encoder.", "encoder.")
 
 
 def encoder_frames(mel_frames: torch.Tensor | int) -> torch.Tensor | int:
-    """Encoder frames of log-mel frames: the encoder's second convolution has stride 2. Integers, alone or in a tensor."""
+    """Encoder frames of log-mel frames (integers): the second convolution of the encoder has stride 2."""
     return (mel_frames - 1) // 2 + 1
 
 
