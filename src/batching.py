@@ -27,7 +27,7 @@ class QueueFullError(Exception):
     """As many questions wait as may; `retry_after` (whole seconds) is an estimate of when there will be room."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} requests wait already, which is all that may; try again in {retry_after} s")
+        super().__init__(f"the queue is full, with {waiting} waiting; try again in {retry_after} s")
         self.retry_after = retry_after
 
 

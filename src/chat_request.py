@@ -278,7 +278,8 @@ def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptio
     try:
         return GenerationOptions.of_preset(request.preset or service.preset, **settings), num_tokens
     except ValueError as error:
-        raise RequestError(str(error), next((name for name in given if name in str(error)), None)) from None
+        named = (name for name in ("preset", *given) if name in str(error))
+        raise RequestError(str(error), next(named, None)) from None
 
 
 def hear(clip: Audio, service: Service) -> tuple[np.ndarray, str | None]:

@@ -42,7 +42,7 @@ def read_answer(tokenizer: PreTrainedTokenizerBase, answer: Answer, num_tokens: 
         return Reply(text[: min(places)].rstrip(), count, "stop")
     if not answer.is_complete:
         held_back = max(map(len, stops), default=1) - 1
-        return Reply(text[: len(text) - held_back].rstrip(), count, None)
+        return Reply(text[: max(0, len(text) - held_back)].rstrip(), count, None)
     ended = not {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)}.isdisjoint(ids)
     return Reply(text.rstrip(), count, "stop" if ended else "length")
 

@@ -148,9 +148,7 @@ def test_a_full_queue_takes_nothing_more_and_says_when_to_come_again(stub, make)
     hold(stub, batcher)
     batcher.batch_seconds = 7.4
     kept = [ask(batcher, name)[1] for name in "ab"]
-    with pytest.raises(
-        QueueFullError, match="2 requests wait already, which is all that may; try again in 7 s"
-    ) as error:
+    with pytest.raises(QueueFullError, match="the queue is full, with 2 waiting; try again in 7 s") as error:
         ask(batcher, "c")
     assert error.value.retry_after == 7
     stub.gate.set()
