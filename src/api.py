@@ -74,6 +74,9 @@ class Api:
         self.under_way += 1
         try:
             await self.routes(scope, receive, send_on)
+        except Exception:
+            outcome["status"] = 500
+            raise
         finally:
             self.under_way -= 1
             self.metrics.requests.labels(str(outcome["status"])).inc()

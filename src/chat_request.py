@@ -178,7 +178,7 @@ class Service:
 class Assignment:
     """A request, understood."""
 
-    request: ChatRequest
+    request: ChatRequest  # without its messages, which may be large
     question: Question
     prompt_tokens: int  # text, and embeddings of the audio
     warning: str | None
@@ -208,7 +208,8 @@ def understand(request: ChatRequest, service: Service) -> Assignment:
             "messages",
             "context_length_exceeded",
         )
-    return Assignment(request, Question(waveform, instruction, options, num_tokens), prompt_tokens, warning)
+    parameters = request.model_copy(update={"messages": []})
+    return Assignment(parameters, Question(waveform, instruction, options, num_tokens), prompt_tokens, warning)
 
 
 def read_messages(messages: list[Message]) -> tuple[str, Audio]:

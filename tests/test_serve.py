@@ -3,11 +3,14 @@
 import argparse
 import base64
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -311,9 +314,9 @@ def small(tmp_path_factory):
 
 
 @contextmanager
-def busy(address, client):
+def busy(client, max_tokens):
     """While the model is at work on a first request; yields its stream."""
-    stream = ask(client, CLIPS[0], QUESTIONS[0], stream=True, max_tokens=128, extra_body={"block_length": 4})
+    stream = ask(client, CLIPS[0], QUESTIONS[0], stream=True, max_tokens=max_tokens, extra_body={"block_length": 4})
     while not next(stream).choices[0].delta.content:  # until its first block is finished
         pass
     yield stream
@@ -333,7 +336,7 @@ def queue_length(address) -> int:
 
 def test_a_full_queue_is_429_and_who_leaves_makes_room(small):
     _, address, client = small
-    with busy(address, client) as first:
+    with busy(client, 128) as first:
         waiting = ask(client, CLIPS[1], QUESTIONS[0], stream=True)
         assert queue_length(address) == 1
         with pytest.raises(openai.RateLimitError, match="the queue is full, with 1 waiting; try again in") as error:
@@ -348,16 +351,31 @@ def test_a_full_queue_is_429_and_who_leaves_makes_room(small):
     assert figures(address)["diffa_requests_total", "429"] == 1
 
 
+def test_the_documents_examples_work(small, monkeypatch, capsys):
+    _, address, _ = small
+    text = (ROOT / "docs" / "serving.md").read_text().replace("http://127.0.0.1:8000", address)
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)]
+    [snippet] = [block for block in blocks if "import OpenAI" in block]
+    [curl] = [block for block in blocks if "curl" in block]
+    monkeypatch.chdir(ROOT)
+    exec(snippet, {})
+    assert capsys.readouterr().out.startswith("brown CompletionUsage(")
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    printed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    assert json.loads(printed)["choices"][0]["message"]["content"].startswith("brown")
+
+
 def test_sigterm_finishes_what_was_accepted(small, miniature):
     process, address, client = small
-    options = GenerationOptions(128, 4, 128), GenerationOptions(64, 16, 64)
+    options = GenerationOptions(64, 4, 64), GenerationOptions(16, 16, 16)
     expected = [
         miniature.generate([read_audio(clip)], [QUESTIONS[0]], option)[0].strip()
         for clip, option in zip(CLIPS[:2], options, strict=True)
     ]
     session = requests.Session()  # a connection that stays
-    with busy(address, client) as first, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ask, client, CLIPS[1], QUESTIONS[0])
+    with busy(client, 64) as first, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, client, CLIPS[1], QUESTIONS[0], max_tokens=16)
         until(lambda: queue_length(address) == 1)
         process.send_signal(signal.SIGTERM)
         until(lambda: session.get(f"{address}/health", timeout=PATIENCE).status_code == 503)
