@@ -14,15 +14,19 @@ import os
 import sys
 from types import FrameType
 
-import uvicorn
-
-from src.api import Api
-from src.batching import Batcher
-from src.chat_request import Service
 from src.checkpoint import CheckpointError
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
 from src.miniature import NOTICE, load_model
-from src.serving_metrics import Metrics
+
+try:
+    import uvicorn
+
+    from src.api import Api
+    from src.batching import Batcher
+    from src.chat_request import Service
+    from src.serving_metrics import Metrics
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}: pip install -r requirements-serve.txt")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB = 2**20
@@ -36,7 +40,8 @@ class Server(uvicorn.Server):
         self.api = api
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.should_exit = self.force_exit = self.api.draining  # the second time
+        if self.api.draining:
+            os._exit(1)  # at once, whatever the model's thread is at
         self.api.draining = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -115,8 +120,6 @@ def main(argv: list[str] | None = None) -> int:
     api = Api(service, batcher, metrics, key, int(args.max_upload_mb * MIB))
     server = Server(uvicorn.Config(api, host=args.host, port=args.port), api)
     server.run()
-    if server.force_exit:
-        os._exit(1)  # without waiting for the model's thread
     batcher.close()
     return 0
 

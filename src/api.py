@@ -188,7 +188,7 @@ class Api:
     # -- everything else --------------------------------------------------------------------------------------------
 
     def check_key(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
+        given = request.headers.get("authorization", "").encode("latin-1")
         if self.api_key and not hmac.compare_digest(given, b"Bearer " + self.api_key):
             found = "another one was given" if given else "none was given"
             raise RequestError(f"an API key is needed: {found}", code="invalid_api_key", status=401)

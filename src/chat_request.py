@@ -21,6 +21,8 @@ from src.windows import read_windows
 SYSTEM_ROLES = ("system", "developer")
 SEEDS = 2**63
 MAX_STOPS = 4
+MAX_STEPS = 2**16
+MAX_CHARACTERS = 100_000  # of a text; LLaDA reads 4096 tokens
 MAX_WINDOW_BYTES = 2**28  # of a window before it is mixed down and resampled; more is no honest audio
 # What the preset decides where nobody says otherwise.
 PARALLEL_RULES = ("threshold", "factor")
@@ -59,6 +61,9 @@ class RequestError(Exception):
 # --- the request's form --------------------------------------------------------------------------------------------
 
 
+Word = Annotated[str, Field(max_length=200)]
+
+
 class Audio(BaseModel):
     data: str  # base64 of a file
     format: Literal["wav", "mp3", "flac", "ogg"]
@@ -66,7 +71,7 @@ class Audio(BaseModel):
 
 class Part(BaseModel):
     type: Literal["text", "input_audio"]
-    text: str | None = None
+    text: str | None = Field(None, max_length=MAX_CHARACTERS)
     input_audio: Audio | None = None
 
     @model_validator(mode="after")
@@ -101,11 +106,11 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """The parameters that mean something here; `other_parameters` must not."""
+    """The parameters that mean something here; what else is given is in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    model: str
+    model: Word
     messages: list[Message] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -115,12 +120,12 @@ class ChatRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # DIFFA's own (the openai client's `extra_body`); GenerationOptions checks them
-    preset: str | None = None
-    steps: int | None = None
+    preset: Word | None = None
+    steps: int | None = Field(None, le=MAX_STEPS)
     block_length: int | None = Field(None, ge=1)
     cfg_scale: float | None = None
-    remasking: str | None = None
-    cache: str | None = None
+    remasking: Word | None = None
+    cache: Word | None = None
     refresh_interval: int | None = None
     threshold: float | None = None
     factor: float | None = None
@@ -148,7 +153,8 @@ def parse_request(body: bytes) -> ChatRequest:
         if value is None or name in IGNORED:
             continue
         if name not in NEUTRAL:
-            raise RequestError(f"unknown parameter {name!r}: leave it out", name[:100], "unknown_parameter")
+            name = name[:200]
+            raise RequestError(f"unknown parameter {name!r}: leave it out", name, "unknown_parameter")
         if value not in NEUTRAL[name]:
             would_do = "".join(f", or say {allowed!r}" for allowed in NEUTRAL[name])
             raise RequestError(f"{name} is not supported: leave it out{would_do}", name, "unsupported_parameter")

@@ -23,6 +23,7 @@ import openai
 import pytest
 import requests
 import soundfile
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 import ask as ask_script
@@ -419,3 +420,14 @@ def test_a_key_comes_from_the_environment_alone(monkeypatch):
     monkeypatch.setenv("DIFFA_TEST_KEY", " ")
     with pytest.raises(OptionError):
         serve.key_of(parse(["--api_key_env", "DIFFA_TEST_KEY"]))
+
+
+def test_a_second_signal_ends_at_once(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    api = argparse.Namespace(draining=False)
+    server = serve.Server(uvicorn.Config(api), api)
+    server.handle_exit(signal.SIGTERM, None)
+    assert (api.draining, left) == (True, [])
+    server.handle_exit(signal.SIGINT, None)
+    assert left == [1]
