@@ -193,27 +193,20 @@ class Assignment:
 def understand(request: ChatRequest, service: Service) -> Assignment:
     """Decode the audio, and find out what is asked. Raises RequestError. Takes its time: not for an event loop."""
     if request.model != service.name:
-        raise RequestError(
-            f"the model {request.model!r} does not exist; this server has {service.name!r}",
-            "model",
-            "model_not_found",
-            404,
-        )
+        message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
+        raise RequestError(message, "model", "model_not_found", 404)
     instruction, clip = read_messages(request.messages)
     options, num_tokens = options_for(request, service)
-    prompt = build_prompt(instruction)
     check_control_tokens(service.model, instruction)
     waveform, warning = hear(clip, service)
-    prompt_tokens = len(tokenize_prompt(service.model.tokenizer, prompt)[0])
+    prompt_tokens = len(tokenize_prompt(service.model.tokenizer, build_prompt(instruction))[0])
     prompt_tokens += service.model.num_audio_embeddings(len(waveform))
     longest = service.model.llm_model.config.max_sequence_length
     if prompt_tokens + options.max_new_tokens > longest:
-        raise RequestError(
+        message = (
             f"{prompt_tokens} tokens of prompt and audio and {options.max_new_tokens} of answer are more than the "
-            f"model's {longest}: shorten the text",
-            "messages",
-            "context_length_exceeded",
         )
+        raise RequestError(f"{message}model's {longest}: shorten the text", "messages", "context_length_exceeded")
     parameters = request.model_copy(update={"messages": []})
     return Assignment(parameters, Question(waveform, instruction, options, num_tokens), prompt_tokens, warning)
 
