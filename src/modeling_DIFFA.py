@@ -20,11 +20,11 @@ from transformers.utils import ModelOutput
 from src.audio import log_mel
 from src.chat import build_prompt, tokenize_prompt
 from src.checkpoint import CheckpointError, check_names, read_json, read_tensors, resolve, write_file
-from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, DIFFAConfig
+from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.cross_entropy import projected_cross_entropy
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode, position_ids_of
 from src.modeling_llada import LLaDAModel
-from src.modeling_whisper_encoder import WhisperAudioEncoder
+from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
 from src.qformer import QformerConnector, target_layers
 from src.subsample import WhisperProjector
 
@@ -359,6 +359,12 @@ class DIFFAModel(nn.Module):
         # a clip of under four encoder frames (80 ms) has no semantic embedding: cut what stands in for it
         audio_embeds = audio_embeds[:, : int(audio_lengths.max())]
         return audio_embeds.to(self.llm_model.model.transformer.wte.weight.dtype), audio_lengths
+
+    def num_audio_embeddings(self, num_samples: int) -> int:
+        """How many embeddings the LLM hears of so many samples at 16 kHz, at most a window."""
+        mel_frames = -(-num_samples // self.feature_extractor.hop_length)
+        prefix = NUM_TRAINABLE_PROMPTS if self.stage == 1 else self.config.prompt_size
+        return prefix + encoder_frames(mel_frames) // SEMANTIC_STRIDE
 
     @torch.inference_mode()
     def get_speech_features(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,8 @@ from src.checkpoint import CheckpointError, assign, check_names, read_json, read
 ENCODER_PREFIXES = ("model.encoder.", "encoder.")
 
 
-def encoder_frames(mel_frames: torch.Tensor) -> torch.Tensor:
-    """Encoder frames of log-mel frames: the encoder's second convolution has stride 2. Integers of any shape."""
+def encoder_frames(mel_frames: torch.Tensor | int) -> torch.Tensor | int:
+    """Encoder frames of log-mel frames (integers): the second convolution of the encoder has stride 2."""
     return (mel_frames - 1) // 2 + 1
 
 

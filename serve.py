@@ -1,0 +1,128 @@
+"""Serve DIFFA to OpenAI's clients.
+
+    python serve.py                                                    # the built-in miniature, on this machine alone
+    python serve.py --model_path zhoujiaming777/DIFFA --batch_size 16 --max_wait_ms 20
+    API_KEY=... python serve.py --api_key_env API_KEY --host 0.0.0.0 --port 8000
+
+`POST /v1/chat/completions` with an `input_audio` part, `GET /v1/models`, `/health`, `/metrics`; docs/serving.md has the
+details. SIGTERM and SIGINT (Ctrl-C) let nothing more in and finish what was accepted; a second one ends at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from types import FrameType
+
+from src.checkpoint import CheckpointError
+from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
+from src.miniature import NOTICE, load_model
+
+try:
+    import uvicorn
+
+    from src.api import Api
+    from src.batching import Batcher
+    from src.chat_request import Service
+    from src.serving_metrics import Metrics
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}: pip install -r requirements-serve.txt")
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MIB = 2**20
+
+
+class Server(uvicorn.Server):
+    """Stops listening when what it accepted is finished, and not before: until then, new requests are told."""
+
+    def __init__(self, config: uvicorn.Config, api: Api) -> None:
+        super().__init__(config)
+        self.api = api
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.api.draining:
+            os._exit(1)  # at once, whatever the model's thread is at
+        self.api.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or (self.api.draining and self.api.under_way == 0)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_model_flags(parser, default="the built-in miniature")
+    add_decoding_flags(parser, preset="fast", steps=64, block_length=16, max_new_tokens=64)  # as ask.py
+    parser.set_defaults(seed=None)  # samples differ unless a request, or this flag, says otherwise
+    server = parser.add_argument_group("server")
+    server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    server.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
+    server.add_argument("--served_model_name", default="diffa", help="what clients call it (default: %(default)s)")
+    server.add_argument("--api_key_env", metavar="NAME", help="environment variable with the key clients must send")
+    server.add_argument("--batch_size", type=int, default=8, help="requests answered together (default: %(default)s)")
+    server.add_argument("--max_queue", type=int, default=64, help="requests that may wait (default: %(default)s)")
+    server.add_argument(
+        "--max_wait_ms", type=float, default=10.0, help="that a request waits for company (default: %(default)s)"
+    )
+    server.add_argument(
+        "--max_answer_tokens", type=int, default=512, help="of a request's max_tokens (default: %(default)s)"
+    )
+    server.add_argument("--max_upload_mb", type=float, default=32.0, help="of a request (default: %(default)s)")
+    server.add_argument("--max_audio_seconds", type=float, default=600.0, help="of a clip (default: %(default)s)")
+    return parser
+
+
+def key_of(args: argparse.Namespace) -> str:
+    """The API key, "" for none. Raises OptionError where there ought to be one."""
+    if args.api_key_env is None:
+        return ""
+    key = os.environ.get(args.api_key_env, "")
+    if not key.strip():
+        raise OptionError(f"--api_key_env {args.api_key_env}: this environment variable is empty or not set")
+    return key
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises OptionError for numbers that cannot be."""
+    for name in ("max_queue", "max_answer_tokens", "max_upload_mb", "max_audio_seconds"):
+        if getattr(args, name) <= 0:
+            raise OptionError(f"{name} is {getattr(args, name)}; it must be above 0")
+    if args.max_wait_ms < 0:
+        raise OptionError(f"max_wait_ms is {args.max_wait_ms}; it must not be negative")
+    if args.max_new_tokens > args.max_answer_tokens:
+        raise OptionError(f"max_new_tokens {args.max_new_tokens} is above max_answer_tokens {args.max_answer_tokens}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    if args.model_path is None:
+        print(f"note: {NOTICE}", file=sys.stderr)
+    try:
+        check(args)
+        options_of(args)
+        key, model = key_of(args), load_model(args)
+    except (CheckpointError, OptionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.host not in LOOPBACK and not key:
+        print(f"warning: anyone who reaches {args.host} may ask; --api_key_env asks for a key", file=sys.stderr)
+    logging.basicConfig(level=logging.INFO)
+    settings = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
+    service = Service(
+        model, args.served_model_name, args.preset, settings, args.max_answer_tokens, args.max_audio_seconds
+    )
+    metrics = Metrics()
+    batcher = Batcher(
+        model.decode, model.llm_model.config.mask_token_id, args.batch_size, args.max_queue, args.max_wait_ms / 1000,
+        metrics,
+    )  # fmt: skip
+    api = Api(service, batcher, metrics, key, int(args.max_upload_mb * MIB))
+    server = Server(uvicorn.Config(api, host=args.host, port=args.port), api)
+    server.run()
+    batcher.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
