@@ -8,7 +8,8 @@ where and how it was measured. The encoder is not counted, except in the two `mu
 waveform to a 4-token answer; there the published algorithm encodes in float32, as its code does.
 
 Random weights are never confident, so parallel decoding has nothing to go by. The row `dual_parallel` stands in for it:
-the dual cache, with `--tokens_per_pass` tokens fixed in every pass.
+the dual cache, with `--tokens_per_pass` tokens fixed in every pass. `--compile` adds rows of compiled blocks; what the
+compiler takes is not in them, but in `run`.
 """
 
 import argparse
@@ -117,6 +118,13 @@ def modes_of(options: GenerationOptions, tokens_per_pass: int) -> dict[str, Gene
     }
 
 
+def compiled_copy(llm: LLaDAModel) -> LLaDAModel:
+    """The same weights in compiled blocks."""
+    twin = copy.deepcopy(llm, {id(parameter): parameter for parameter in llm.parameters()})
+    twin.compile_blocks()
+    return twin
+
+
 def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> dict[str, Callable[[], Answer]]:
     """What is measured, by the row's name."""
     llm, instruction = model.llm_model, instruction_of(model.tokenizer, args.text_tokens)
@@ -134,6 +142,10 @@ def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) 
     cases = {"naive": lambda: by_naive(llm, prompt, options)}
     for name, mode in modes_of(options, args.tokens_per_pass).items():
         cases[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
+    if args.compile:
+        compiled = compiled_copy(llm)
+        for name, mode in (("exact", options), ("dual", replace(options, cache="dual"))):
+            cases[f"{name}_compiled"] = lambda mode=mode: by_sampler(compiled, prompt, mode)
     return cases | {"naive_multiple_choice": naive_multiple_choice, "multiple_choice": multiple_choice}
 
 
@@ -227,6 +239,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     answer.add_argument("--max_new_tokens", type=int, default=64)
     answer.add_argument("--steps", type=int, default=64)
     answer.add_argument("--block_length", type=int, default=32)
+    answer.add_argument("--compile", action="store_true", help="also measure compiled blocks")
     answer.add_argument("--tokens_per_pass", type=int, default=4, help="of dual_parallel (default: %(default)s)")
     return parser.parse_args(argv)
 
@@ -237,8 +250,11 @@ def main(argv: list[str] | None = None) -> None:
     model = random_model(args)
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
     limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
-    rows = rows_of(cases_of(args, model, waveform), device, args.runs, limit)
+    cases = cases_of(args, model, waveform)
     run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    for name in [name for name in cases if name.endswith("_compiled")]:
+        run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
+    rows = rows_of(cases, device, args.runs, limit)
     print(table(rows))
     print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
     if args.json:

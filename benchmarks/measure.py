@@ -72,8 +72,8 @@ def flops_of(call: Callable[[], object]) -> int:
 
 
 @torch.inference_mode()
-def matrix_product_limit(device: torch.device, dtype: torch.dtype, runs: int = 9) -> float:
-    """Operations a second in the best of several large matrix products."""
+def matrix_product_limit(device: torch.device, dtype: torch.dtype, runs: int = 30) -> float:
+    """Operations a second in the best of many large matrix products, so that a moment's disturbance does not count."""
     x = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype)
     best = min(seconds_of(lambda: x @ x, device) for _ in range(runs))
     return 2 * MATRIX_SIZE**3 / best

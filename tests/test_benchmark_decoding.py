@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks import decoding, measure
+from src.modeling_llada import LLaDAModel
 
 CPU = torch.device("cpu")
 
@@ -29,18 +30,21 @@ def test_runs_take_turns_and_the_median_counts(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_table_of_decoding(tmp_path, capsys):
+def test_the_table_of_decoding(tmp_path, capsys, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(LLaDAModel, "compile_blocks", lambda llm: compiled.append(llm))
     flags = "--d_model 64 --n_layers 1 --vocabulary 800 --whisper tiny --runs 1 --dtype float32 --device cpu"
-    answer = "--max_new_tokens 16 --steps 16 --block_length 8 --tokens_per_pass 2"
+    answer = "--max_new_tokens 16 --steps 16 --block_length 8 --tokens_per_pass 2 --compile"
     decoding.main([*flags.split(), *answer.split(), "--json", str(tmp_path / "d.json")])
     rows = json.loads((tmp_path / "d.json").read_text())
     run = rows.pop("run")
     assert run["runs"] == 1 and run["limit_gigaflops_per_second"] > 1 and "torch" in run
     assert {name: row["forward_passes"] for name, row in rows.items()} == {
-        "naive": 16, "exact": 16, "prefix": 16, "dual": 16, "dual_parallel": 8, "naive_multiple_choice": 4,
-        "multiple_choice": 4,
+        "naive": 16, "exact": 16, "prefix": 16, "dual": 16, "dual_parallel": 8, "exact_compiled": 16,
+        "dual_compiled": 16, "naive_multiple_choice": 4, "multiple_choice": 4,
     }  # fmt: skip
-    assert all(rows[name]["same_tokens"] for name in ("exact", "multiple_choice"))
+    assert all(rows[name]["same_tokens"] for name in ("exact", "exact_compiled", "multiple_choice"))
+    assert len(compiled) == 1 and run["seconds_of_first_dual_compiled"] > 0
     work = {name: row["gigaflops"] for name, row in rows.items()}
     assert work["naive"] > work["exact"] > work["prefix"] > work["dual"] > work["dual_parallel"] > 0
     assert rows["naive"]["ratio_to_naive"] == 1
