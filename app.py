@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="gradio")  # of what it calls itself
+    warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as after Ctrl+C, uploads are deleted
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)

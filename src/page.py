@@ -102,8 +102,8 @@ def legend() -> str:
 
 
 def statistics(draft: Draft, seconds: float) -> str:
-    """What a finished answer took; `seconds` of computing."""
-    tokens = sum(bool(token.text) for token in draft.tokens)
+    """What a finished answer took; `seconds` of computing. End tokens, which come last, are not counted."""
+    tokens = max((place for place, token in enumerate(draft.tokens, start=1) if token.text), default=0)
     return (
         f'<p class="small statistics">{seconds:.2f} s, {count(draft.forward_passes, "forward pass", "es")}, '
         f"{count(tokens, 'token', 's')}, {tokens / max(seconds, 1e-6):.1f} tokens/s</p>"
