@@ -99,12 +99,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as after Ctrl+C, uploads are deleted
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="diffa-app-") as uploads:
         try:
+            check_limits(args)
             settings_of(args, {})
             blocks = open_page(load_model(args), args, Path(uploads))
         except (CheckpointError, OptionError, OSError) as error:
@@ -115,9 +115,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def check_limits(args: argparse.Namespace) -> None:
+    """Raises OptionError for a limit that would let nothing through."""
+    for name in ("max_queue", "max_megabytes", "max_seconds"):
+        if getattr(args, name) < 1:
+            raise OptionError(f"--{name} is {getattr(args, name)}; it must be at least 1")
+
+
 def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
     """Serve the page from a thread; uploads go to the folder `uploads`. Raises OSError where the port is taken."""
     librosa.resample(np.zeros(800), orig_sr=8000, target_sr=SAMPLE_RATE)  # loads for seconds, so not at an upload
+    warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when components are made
     gr.set_static_paths([ROOT / "examples" / clip for clip in EXAMPLES])  # served as they are, not copied
     blocks = build_page(model, args, uploads)
@@ -227,11 +235,13 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
         return clip, messages[0], page.NO_ANSWER
 
     def on_ask(clip: Clip | None, question: str, preset: str, *numbers: float) -> Iterator[str]:
-        with explained() as messages:
-            options = settings_of(args, {"preset": preset} | dict(zip(SETTINGS, numbers, strict=True)))
-            yield from answer(model, clip, question, options)
-        if clip:
-            delete_upload(clip.file, uploads)
+        try:
+            with explained() as messages:
+                options = settings_of(args, {"preset": preset} | dict(zip(SETTINGS, numbers, strict=True)))
+                yield from answer(model, clip, question, options)
+        finally:  # also when the page is left meanwhile
+            if clip:
+                delete_upload(clip.file, uploads)
         yield from messages
 
     def on_example(name: str) -> tuple[str, str]:
@@ -251,7 +261,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
                 question = gr.Textbox(label="Question", info="Enter asks", max_length=LONGEST_QUESTION)
                 ask = gr.Button("Ask", variant="primary")
             with gr.Column(min_width=300):
-                frame = {"show_label": True, "container": True, "padding": True}
+                frame = {"show_label": True, "container": True}
                 shown_answer = gr.HTML(page.NO_ANSWER, label="Answer", elem_id="answer", **frame)
                 shown_sound = gr.HTML(page.NOTHING_HEARD, label="Heard", elem_id="heard", **frame)
         with gr.Accordion("Settings", open=False):
@@ -260,7 +270,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
                 for name, (label, meaning) in SETTINGS.items():
                     value = getattr(args, name)
                     precision = 0 if isinstance(value, int) else None
-                    settings.append(gr.Number(value, label=label, info=meaning, precision=precision, min_width=200))
+                    settings.append(gr.Number(value, label=label, info=meaning, precision=precision, min_width=140))
         if args.model_path is None:
             with gr.Accordion("What the miniature can be asked", open=False):
                 gr.Markdown("\n".join(f"- {known}" for known in QUESTIONS.values()))

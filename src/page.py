@@ -34,7 +34,8 @@ footer { display: none !important }
 .unsure { font-style: italic; border-bottom: 2px dotted }
 .mask { color: var(--body-text-color-subdued); padding: 0 }
 .small { font-size: .85rem; color: var(--body-text-color-subdued); margin: .5rem 0 0 }
-.legend .token { margin-right: .15rem }
+.legend { margin-top: 1rem; line-height: 1.9rem }
+.legend > span { color: inherit; display: inline-block; margin-right: .75rem }
 .message { margin: 0 0 .5rem; padding: .5rem .75rem; border-left: 4px solid; border-radius: .25rem;
   background: var(--background-fill-secondary); overflow-wrap: anywhere }
 .message.error { border-color: #dc2626 }
@@ -91,13 +92,13 @@ def legend() -> str:
         ("fair", (SURE + UNSURE) / 2, "dashed", f"{UNSURE:.0%} to {SURE:.0%}"),
         ("unsure", UNSURE / 2, "italic, dotted", f"below {UNSURE:.0%}"),
     )
-    samples = " &ensp; ".join(
-        f'<span class="token {name}" style="--confidence: {shade}">{sample}</span> {meaning}'
+    samples = "".join(
+        f'<span><span class="token {name}" style="--confidence: {shade}">{sample}</span> {meaning}</span> '
         for name, shade, sample, meaning in meanings
     )
     return (
-        '<p class="small legend">The number under a token says how sure the model was when it wrote it; the fuller the '
-        f"shade, the surer: {samples} &ensp; {MASK.strip()} not written yet</p>"
+        '<p class="small legend"><span>Numbers and shades say how sure the model was.</span> '
+        f"{samples}<span>{MASK.strip()} not written yet</span></p>"
     )
 
 
@@ -121,7 +122,7 @@ def heard(name: str, window: Window, seconds: float, feature_extractor: WhisperF
     if not window.is_last or window.start:
         warning = message(
             "warning", f"{name} is {seconds:.1f} s long, and of it only {span} is heard: the encoder's window. "
-            "Cut out the part you mean, or ask.py --chunks answers for each window.",
+            "Trim it to the part you mean, or ask.py --chunks answers for each window.",
         )  # fmt: skip
     return warning + spectrogram(window, feature_extractor) + (
         f'<p class="small">What was heard of {html.escape(name)}: {span}, one channel, {SAMPLE_RATE // 1000} kHz, as '

@@ -202,10 +202,18 @@ def quiet_signals(monkeypatch):
     monkeypatch.setattr(app.signal, "signal", lambda *_: None)
 
 
-def test_flags_that_do_not_fit_together_end_it_before_the_model_loads(capsys, monkeypatch, quiet_signals):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max_new_tokens", "20"], "error: block_length 16 does not divide max_new_tokens 20"),
+        (["--max_queue", "0"], "error: --max_queue is 0; it must be at least 1"),
+        (["--max_seconds", "0.5"], "error: --max_seconds is 0.5; it must be at least 1"),
+    ],
+)
+def test_flags_that_make_no_sense_end_it_before_the_model_loads(capsys, monkeypatch, quiet_signals, flags, message):
     monkeypatch.setattr(app, "load_model", lambda args: pytest.fail("loaded for nothing"))
-    assert app.main(["--max_new_tokens", "20"]) == 2
-    assert "error: block_length 16 does not divide max_new_tokens 20" in capsys.readouterr().err
+    assert app.main(flags) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_taken_port_is_named(capsys, monkeypatch, model, quiet_signals):

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,17 +10,14 @@ import app
 import ask
 from src.miniature import load_model
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
-CHROMIUM = shutil.which("chromium")
+pytest.importorskip("playwright", reason="Playwright is not installed (requirements-dev.txt)")
+from tests.chromium import CHROMIUM, chromium, free_port
+
 if CHROMIUM is None:
-    pytest.skip("no chromium: apt-get install chromium", allow_module_level=True)
+    pytest.skip("no chromium here (apt-get install chromium)", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore:'HTTP_422")  # Gradio's, about Starlette's names
 EXAMPLES = app.ROOT / "examples"
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 MAX_QUEUE = 1
 # Collects every text that the answer has had, for looking from outside would miss some.
 WATCH = """() => {
@@ -43,24 +38,20 @@ def miniature():
 @pytest.fixture(scope="module")
 def server(miniature, tmp_path_factory):
     """The page's address and the folder of its uploads."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    args = app.make_parser().parse_args(["--port", str(port), "--max_queue", str(MAX_QUEUE), "--max_megabytes", "1"])
+    limits = ["--max_queue", str(MAX_QUEUE), "--max_megabytes", "1"]
+    args = app.make_parser().parse_args(["--port", str(free_port()), *limits])
     uploads = tmp_path_factory.mktemp("uploads")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", "")  # which open_page sets; put back afterwards
         blocks = app.open_page(miniature, args, uploads)
-        yield f"http://127.0.0.1:{port}", uploads
+        yield f"http://127.0.0.1:{args.port}", uploads
         blocks.close(verbose=False)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -199,6 +190,7 @@ def test_two_users_at_once_get_their_own_answers(new_user):
     assert [finished_answer(first), finished_answer(second)] == ["brown", "sheep"]
 
 
+@pytest.mark.slow
 def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, monkeypatch):
     pages = [new_user() for _ in range(MAX_QUEUE + 2)]
     for page in pages:
@@ -210,6 +202,7 @@ def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, monkeypatch):
         press_ask(page)
         page.wait_for_timeout(200)
     pages[-1].get_by_text("currently busy").first.wait_for()
+    pages[1].locator("#answer", has_text="queue: 1/1").wait_for()
     monkeypatch.setattr(app, "STEP_SECONDS", 0.0)
     assert [finished_answer(page) for page in pages[:-1]] == ["siren"] * (MAX_QUEUE + 1)
     press_ask(pages[-1])

@@ -69,9 +69,9 @@ def test_every_style_differs_by_more_than_colour_and_is_in_the_legend():
     styles = {name: re.search(rf"^\.{name} {{ (.*) }}$", page.CSS, flags=re.MULTILINE)[1] for name in page.LEVELS}
     borders = [re.search(r"border-bottom: 2px (\w+)", style)[1] for style in styles.values()]
     assert len(set(borders)) == 3
-    assert text_of(page.legend()).replace("\u2002", "") == (
-        "The number under a token says how sure the model was when it wrote it; the fuller the shade, the surer: "
-        "bold at least 90% sure  dashed 50% to 90%  italic, dotted below 50%  ░ not written yet"
+    assert text_of(page.legend()) == (
+        "Numbers and shades say how sure the model was. "
+        "bold at least 90% sure dashed 50% to 90% italic, dotted below 50% ░ not written yet"
     )
 
 
