@@ -56,15 +56,16 @@ EXAMPLES = {  # clip in examples/ -> a question that fits
 SETTINGS = {  # flag -> label, and what it does
     "steps": ("Steps", "forward passes for the whole answer; fast and fastest take as many as they need instead"),
     "block_length": ("Block length", "tokens worked on together; blocks are written from left to right"),
-    "max_new_tokens": ("Length", "tokens an answer has room for; what is left over stays empty"),
+    "max_new_tokens": ("Length (max_new_tokens)", "tokens an answer has room for; what is left over stays empty"),
     "temperature": ("Temperature", "0 takes the likeliest token; the higher, the more is left to chance"),
-    "cfg_scale": ("Guidance", "how far to lean away from an answer to no question; above 0 doubles the time"),
+    "cfg_scale": ("Guidance (cfg_scale)", "how far to lean away from an answer to no question; doubles the time"),
 }
 PRESET_MEANING = (
     "exact: the published algorithm. fast: all tokens that are at least 90 % sure at once. fastest: also less sure "
     "ones, on a cache; answers may differ a little."
 )
 LONGEST_ANSWER, LONGEST_QUESTION = 512, 1000  # tokens; characters
+MOST_VALUES = 8 * 192_000  # a second, over all channels: small files can unpack to a lot
 STEP_SECONDS = 0.1  # a step stays at least as long on the page, for the eye
 KEEP_SECONDS = 3600  # sound that nobody asks about, and what is remembered of a page that was left
 MOST_PAGES = 100  # that are remembered, a window of sound each
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             check_limits(args)
             settings_of(args, {})
-            blocks = open_page(load_model(args), args, Path(uploads))
+            blocks = open_page(load_model(args), args, Path(uploads).resolve())
         except (CheckpointError, OptionError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
@@ -142,10 +143,12 @@ def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.
 
 
 def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
-    """Decode the first window, of so many seconds. Raises AudioError, also for what is longer than --max_seconds."""
+    """Decode the first window, of so many seconds. Raises AudioError, also for what is beyond the limits."""
     try:
         with open_sound(file, str(file)) as sound:
-            length = sound.frames / sound.samplerate
+            length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
+        if density > MOST_VALUES:
+            raise AudioError(f"{file}: holds {density} values a second; at most {MOST_VALUES} are taken, mix it down")
         if length > args.max_seconds:
             raise AudioError(f"{file}: is {length:.0f} s long; at most {args.max_seconds:.0f} s are taken, cut it")
         with contextlib.closing(read_windows(file, seconds)) as windows:

@@ -114,6 +114,12 @@ def test_too_long_sound_is_refused_undecoded(tmp_path, monkeypatch):
         app.hear(long_clip(tmp_path / "long.wav", 65), flags, 30.0)
 
 
+def test_a_small_file_that_unpacks_to_a_lot_is_refused(tmp_path):
+    soundfile.write(tmp_path / "many.flac", np.full((1000, 8), 0.1), 384_000)
+    with pytest.raises(AudioError, match=r"^many\.flac: holds 3072000 values a second; at most 1536000 are taken"):
+        app.hear(tmp_path / "many.flac", FLAGS, 30.0)
+
+
 def test_uploads_are_deleted_and_examples_stay(upload, uploads):
     other = upload.with_name("same.wav")
     shutil.copy(upload, other)
@@ -183,7 +189,8 @@ def test_the_page_offers_what_it_should(model, uploads):
     blocks = app.build_page(model, flags, uploads)
     parts = parts_of(blocks)
     assert [(p["label"], p["value"]) for p in parts["radio"] + parts["number"]] == [
-        ("Preset", "exact"), ("Steps", 8), ("Block length", 16), ("Length", 64), ("Temperature", 0), ("Guidance", 0),
+        ("Preset", "exact"), ("Steps", 8), ("Block length", 16), ("Length (max_new_tokens)", 64), ("Temperature", 0),
+        ("Guidance (cfg_scale)", 0),
     ]  # fmt: skip
     assert [button["value"] for button in parts["button"]] == [*(f"{n}: {q}" for n, q in app.EXAMPLES.items()), "Ask"]
     assert all((app.ROOT / "examples" / name).is_file() for name in app.EXAMPLES)
