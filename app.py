@@ -58,7 +58,7 @@ SETTINGS = {  # flag -> label, and what it does
     "block_length": ("Block length", "tokens worked on together; blocks are written from left to right"),
     "max_new_tokens": ("Length (max_new_tokens)", "tokens an answer has room for; what is left over stays empty"),
     "temperature": ("Temperature", "0 takes the likeliest token; the higher, the more is left to chance"),
-    "cfg_scale": ("Guidance (cfg_scale)", "how far to lean away from an answer to no question; doubles the time"),
+    "cfg_scale": ("Guidance (cfg_scale)", "0: off; the higher, the closer to the question, at twice the time"),
 }
 PRESET_MEANING = (
     "exact: the published algorithm. fast: all tokens that are at least 90 % sure at once. fastest: also less sure "
@@ -159,13 +159,14 @@ def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
 
 def settings_of(args: argparse.Namespace, settings: dict[str, Any]) -> GenerationOptions:
     """How to decode: the flags, with the page's settings in their place. Raises OptionError."""
-    for name, value in settings.items():
-        if value is None:
-            raise OptionError(f"{SETTINGS[name][0]} is empty; give a number")
-    options = options_of(argparse.Namespace(**vars(args) | settings))
-    if options.max_new_tokens > LONGEST_ANSWER:
-        raise OptionError(f"max_new_tokens is {options.max_new_tokens}; it must be at most {LONGEST_ANSWER}")
-    return options
+    settings = {name: getattr(args, name) for name in SETTINGS} | settings
+    for name, (label, _) in SETTINGS.items():
+        if settings[name] is None:
+            raise OptionError(f"{label} is empty; give a number")
+    for name in ("steps", "block_length", "max_new_tokens"):
+        if settings[name] > LONGEST_ANSWER:
+            raise OptionError(f"{name} is {settings[name]}; it must be at most {LONGEST_ANSWER}")
+    return options_of(argparse.Namespace(**vars(args) | settings))
 
 
 def answer(model: DIFFAModel, clip: Clip | None, question: str, options: GenerationOptions) -> Iterator[str]:

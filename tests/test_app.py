@@ -65,6 +65,7 @@ def test_the_settings_of_the_page_win_over_the_flags():
         ({"temperature": -1}, "temperature is -1; it must not be negative"),
         ({"temperature": None}, "Temperature is empty; give a number"),
         ({"max_new_tokens": 1024}, "max_new_tokens is 1024; it must be at most 512"),
+        ({"preset": "exact", "steps": 10**12 + 1}, "steps is 1000000000001; it must be at most 512"),
     ],
 )
 def test_settings_that_do_not_fit_together_say_which_and_what_would(settings, message):
