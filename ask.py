@@ -20,15 +20,13 @@ from collections.abc import Iterator
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
 from src.dataloader import window_seconds
-from src.draft import Draft, Token, drafts
+from src.draft import MASK, SURE, UNSURE, Draft, Token, drafts
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
 from src.miniature import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 from src.windows import Window, read_windows
 
-MASK = " ░"
-SURE, UNSURE = 0.9, 0.5  # confidence from which a token is drawn bold, and below which dim
 STEP_SECONDS = 0.1  # each step stays as long in a terminal, for the eye; small models are faster
 LEGEND = f"bold: at least {SURE:.0%} sure, dim: below {UNSURE:.0%}"
 

@@ -22,7 +22,7 @@ fi
 
 prefix=$(python -c 'import sys; print(sys.prefix)')
 stamp="$prefix/.diffa-setup"
-wanted=$(cat requirements.txt requirements-dev.txt requirements-serve.txt constraints.txt | sha256sum)
+wanted=$(cat requirements.txt requirements-{app,serve,dev}.txt constraints.txt | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   # On a machine without an NVIDIA GPU, a CPU build of torch already installed or found by pip is kept: the pin in
   # constraints.txt accepts any build of that version.

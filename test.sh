@@ -6,5 +6,6 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} TOKENIZERS_PARALLELISM=false
-exec python -m pytest "$@"
+# Side by side, a core each; more than four would compete for memory.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"

@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 
+MASK = " ░"  # how a place that is not written yet is shown
+SURE, UNSURE = 0.9, 0.5  # confidence from which a token counts as sure, and below which as unsure
 UNFINISHED = "\ufffd"  # what a tokenizer makes of a character some bytes of which are missing
 
 

@@ -1,0 +1,291 @@
+"""Ask DIFFA about sound on a web page.
+
+    python app.py                              # the built-in miniature, at http://127.0.0.1:7860
+    python app.py --model_path exp/stage2 --port 8000
+    python app.py --preset exact --steps 16    # what the page's settings begin with
+
+Needs `pip install -r requirements-app.txt`. Only this machine can open the page, unless --host says otherwise; browsers
+give the microphone to other machines over https alone. Exit status: 0, or 2 (the page could not be opened).
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported: it reports to nobody
+try:
+    import gradio as gr
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: the page needs Gradio ({missing}): pip install -r requirements-app.txt -c constraints.txt")
+
+import librosa
+import numpy as np
+
+from demo.world import QUESTIONS
+from src import page
+from src.audio import AudioError, open_sound
+from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import SAMPLE_RATE
+from src.dataloader import window_seconds
+from src.draft import Draft, drafts
+from src.generation_options import PRESETS, GenerationOptions
+from src.inference import ROOT
+from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
+from src.miniature import NOTICE, load_model
+from src.modeling_DIFFA import DIFFAModel
+from src.windows import Window, read_windows
+
+EXAMPLES = {  # clip in examples/ -> a question that fits
+    "clip.wav": "Which colour is named?",
+    "sheep.flac": "Which animal is named?",
+    "siren.flac": "Which sound is it?",
+    "melody.mp3": "How does the melody move?",
+    "story.ogg": "Which colour is named?",
+}
+SETTINGS = {  # flag -> label, and what it does
+    "steps": ("Steps", "forward passes for the whole answer; fast and fastest take as many as they need instead"),
+    "block_length": ("Block length", "tokens worked on together; blocks are written from left to right"),
+    "max_new_tokens": ("Length (max_new_tokens)", "tokens an answer has room for; what is left over stays empty"),
+    "temperature": ("Temperature", "0 takes the likeliest token; the higher, the more is left to chance"),
+    "cfg_scale": ("Guidance (cfg_scale)", "0: off; the higher, the closer to the question, at twice the time"),
+}
+PRESET_MEANING = (
+    "exact: the published algorithm. fast: all tokens that are at least 90 % sure at once. fastest: also less sure "
+    "ones, on a cache; answers may differ a little."
+)
+LONGEST_ANSWER, LONGEST_QUESTION = 512, 1000  # tokens; characters
+MOST_VALUES = 8 * 192_000  # a second, over all channels: small files can unpack to a lot
+STEP_SECONDS = 0.1  # a step stays at least as long on the page, for the eye
+KEEP_SECONDS = 3600  # sound that nobody asks about, and what is remembered of a page that was left
+MOST_PAGES = 100  # that are remembered, a window of sound each
+INTERNAL_ERROR = "something went wrong here, not with your sound or question; the server's log says what"
+log = logging.getLogger("app")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Sound that came in. `file` is deleted when the first answer about it is finished; the window stays."""
+
+    file: Path
+    window: Window | None = None  # what was heard; None: nothing could be
+    seconds: float = 0.0  # of the whole recording
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    server = parser.add_argument_group("page")
+    server.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: %(default)s)")
+    server.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
+    server.add_argument("--max_queue", type=int, default=16, help="questions that wait (default: %(default)s)")
+    server.add_argument("--max_megabytes", type=int, default=25, help="of an upload (default: %(default)s)")
+    server.add_argument("--max_seconds", type=float, default=600, help="of an upload (default: %(default)s)")
+    add_model_flags(parser, default="the built-in miniature")
+    add_decoding_flags(parser, preset="fast", steps=64, block_length=16, max_new_tokens=64)  # as ask.py
+    parser.set_defaults(seed=None)  # asked again with a temperature, it may answer otherwise
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as after Ctrl+C, uploads are deleted
+    if args.model_path is None:
+        print(f"note: {NOTICE}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="diffa-app-") as uploads:
+        try:
+            check_limits(args)
+            settings_of(args, {})
+            blocks = open_page(load_model(args), args, Path(uploads).resolve())
+        except (CheckpointError, OptionError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        print(f"DIFFA listens at http://{args.host}:{args.port} (Ctrl+C ends it)", flush=True)
+        blocks.block_thread()
+    return 0
+
+
+def check_limits(args: argparse.Namespace) -> None:
+    """Raises OptionError for a limit that would let nothing through."""
+    for name in ("max_queue", "max_megabytes", "max_seconds"):
+        if getattr(args, name) < 1:
+            raise OptionError(f"--{name} is {getattr(args, name)}; it must be at least 1")
+
+
+def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
+    """Serve the page from a thread; uploads go to the folder `uploads`. Raises OSError where the port is taken."""
+    librosa.resample(np.zeros(800), orig_sr=8000, target_sr=SAMPLE_RATE)  # loads for seconds, so not at an upload
+    warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when components are made
+    gr.set_static_paths([ROOT / "examples" / clip for clip in EXAMPLES])  # served as they are, not copied
+    blocks = build_page(model, args, uploads)
+    blocks.queue(max_size=args.max_queue, default_concurrency_limit=1)
+    blocks.launch(
+        server_name=args.host, server_port=args.port, share=False, prevent_thread_lock=True, quiet=True,
+        show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MOST_PAGES, ssr_mode=False,
+        footer_links=[], css=page.CSS, theme=make_theme(),
+    )  # fmt: skip
+    return blocks
+
+
+# -- what happens ---------------------------------------------------------------------------------------------------
+
+
+def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
+    """Decode the first window, of so many seconds. Raises AudioError, also for what is beyond the limits."""
+    try:
+        with open_sound(file, str(file)) as sound:
+            length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
+        if density > MOST_VALUES:
+            raise AudioError(f"{file}: holds {density} values a second; at most {MOST_VALUES} are taken, mix it down")
+        if length > args.max_seconds:
+            raise AudioError(f"{file}: is {length:.0f} s long; at most {args.max_seconds:.0f} s are taken, cut it")
+        with contextlib.closing(read_windows(file, seconds)) as windows:
+            return Clip(file, next(windows), length)
+    except AudioError as error:
+        raise AudioError(str(error).replace(str(file), file.name)) from None  # the page shows no paths
+
+
+def settings_of(args: argparse.Namespace, settings: dict[str, Any]) -> GenerationOptions:
+    """How to decode: the flags, with the page's settings in their place. Raises OptionError."""
+    settings = {name: getattr(args, name) for name in SETTINGS} | settings
+    for name, (label, _) in SETTINGS.items():
+        if settings[name] is None:
+            raise OptionError(f"{label} is empty; give a number")
+    for name in ("steps", "block_length", "max_new_tokens"):
+        if settings[name] > LONGEST_ANSWER:
+            raise OptionError(f"{name} is {settings[name]}; it must be at most {LONGEST_ANSWER}")
+    return options_of(argparse.Namespace(**vars(args) | settings))
+
+
+def answer(model: DIFFAModel, clip: Clip | None, question: str, options: GenerationOptions) -> Iterator[str]:
+    """The answer as HTML: masks at once, then every step, at last with what it took. Raises OptionError."""
+    question = question.strip()
+    if clip is None or clip.window is None:
+        raise OptionError("no sound yet: upload a file, record, or take an example, and wait until it is heard")
+    if not 0 < len(question) <= LONGEST_QUESTION:
+        raise OptionError(f"a question of 1 to {LONGEST_QUESTION} characters is expected, found {len(question)}")
+    draft = Draft((page.UNWRITTEN,) * options.max_new_tokens, 0)
+    yield page.answer(draft, running=True)
+    seconds, clock = 0.0, time.perf_counter()
+    for draft in drafts(model, clip.window.waveform, question, options):
+        took = time.perf_counter() - clock
+        seconds += took
+        yield page.answer(draft, running=True)
+        time.sleep(max(0.0, STEP_SECONDS - took))
+        clock = time.perf_counter()
+    yield page.answer(draft, running=False) + page.statistics(draft, seconds)
+
+
+def delete_upload(file: Path, uploads: Path) -> None:
+    """Delete an uploaded file and the folder it came in; examples stay."""
+    if uploads in file.parents:
+        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another one came in the same folder
+            file.parent.rmdir()
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[list[str]]:
+    """Errors become a message, the one item of the list; those that nobody foresaw go to the log."""
+    messages: list[str] = []
+    try:
+        yield messages
+    except (AudioError, OptionError) as error:
+        messages.append(page.message("error", str(error)))
+    except Exception:
+        log.exception("the page met an error")
+        messages.append(page.message("error", INTERNAL_ERROR))
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+def make_theme() -> gr.themes.Base:
+    """Gradio's own, in colours with more contrast, and with the system's fonts: nothing comes from another host."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
+    return gr.themes.Default(primary_hue="indigo", **fonts).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+    )
+
+
+def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
+    """The page's parts, and what each event calls."""
+
+    def on_sound(path: str | None, before: Clip | None) -> tuple[Clip | None, str, str]:
+        if before and str(before.file) != path:
+            delete_upload(before.file, uploads)
+        if path is None:
+            return None, page.NOTHING_HEARD, page.NO_ANSWER
+        clip = Clip(Path(path))
+        with explained() as messages:
+            clip = hear(clip.file, args, window_seconds(model.feature_extractor))
+            shown = page.heard(clip.file.name, clip.window, clip.seconds, model.feature_extractor)
+            return clip, shown, page.NO_ANSWER
+        return clip, messages[0], page.NO_ANSWER
+
+    def on_ask(clip: Clip | None, question: str, preset: str, *numbers: float) -> Iterator[str]:
+        try:
+            with explained() as messages:
+                options = settings_of(args, {"preset": preset} | dict(zip(SETTINGS, numbers, strict=True)))
+                yield from answer(model, clip, question, options)
+        finally:  # also when the page is left meanwhile
+            if clip:
+                delete_upload(clip.file, uploads)
+        yield from messages
+
+    def on_example(name: str) -> tuple[str, str]:
+        return str(ROOT / "examples" / name), EXAMPLES[name]
+
+    with gr.Blocks(title="DIFFA", analytics_enabled=False, delete_cache=(KEEP_SECONDS // 6, KEEP_SECONDS)) as blocks:
+        gr.Markdown("# DIFFA\nAsk about sound. The answer comes by diffusion: its masks turn into words, surest first.")
+        if args.model_path is None:
+            gr.HTML(page.message("note", f"{NOTICE}. The questions stand below."))
+        clip = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda c: c and delete_upload(c.file, uploads))
+        gr.Markdown("Upload or record something, or take an example:")
+        with gr.Row():
+            examples = {name: gr.Button(f"{name}: {EXAMPLES[name]}", size="sm", min_width=150) for name in EXAMPLES}
+        with gr.Row():
+            with gr.Column(min_width=300):
+                sound = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
+                question = gr.Textbox(label="Question", info="Enter asks", max_length=LONGEST_QUESTION)
+                ask = gr.Button("Ask", variant="primary")
+            with gr.Column(min_width=300):
+                frame = {"show_label": True, "container": True}
+                shown_answer = gr.HTML(page.NO_ANSWER, label="Answer", elem_id="answer", **frame)
+                shown_sound = gr.HTML(page.NOTHING_HEARD, label="Heard", elem_id="heard", **frame)
+        with gr.Accordion("Settings", open=False):
+            settings = [gr.Radio(list(PRESETS), value=args.preset, label="Preset", info=PRESET_MEANING)]
+            with gr.Row():
+                for name, (label, meaning) in SETTINGS.items():
+                    value = getattr(args, name)
+                    precision = 0 if isinstance(value, int) else None
+                    settings.append(gr.Number(value, label=label, info=meaning, precision=precision, min_width=140))
+        if args.model_path is None:
+            with gr.Accordion("What the miniature can be asked", open=False):
+                gr.Markdown("\n".join(f"- {known}" for known in QUESTIONS.values()))
+
+        private = {"api_visibility": "private", "show_progress": "minimal"}
+        sound.change(on_sound, [sound, clip], [clip, shown_sound, shown_answer], **private)
+        for name, button in examples.items():
+            button.click(partial(on_example, name), None, [sound, question], **private)
+        gr.on([ask.click, question.submit], on_ask, [clip, question, *settings], shown_answer, **private)
+    return blocks
+
+
+if __name__ == "__main__":
+    sys.exit(main())
