@@ -15,7 +15,7 @@ The frozen encoder is not in these: it has run before. `whole_naive` and `whole_
 is most of such a step, since it always hears a whole window.
 
 `--json` writes the rows, and by name `step` (`ours`; `ratio_to_naive`: naive seconds / its seconds, more is better) and
-`memory` above the weights and optimizer state (`whole_ours`; `ratio_to_naive`: its bytes / naive bytes, less is better).
+`memory` above weights and optimizer state (`whole_ours`; `ratio_to_naive`: its bytes / naive bytes, less is better).
 """
 
 import argparse
