@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,10 +86,7 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
 def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a file, or the bytes of one; what goes wrong then, or while reading, becomes an AudioError."""
     if not isinstance(source, bytes):
-        if not os.path.isfile(source):
-            raise AudioError(f"{name}: no such audio file")
-        if os.path.getsize(source) == 0:
-            raise AudioError(f"{name}: the file is empty (0 bytes)")
+        check_file(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as sound:
             if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
@@ -98,6 +96,18 @@ def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfi
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError, MemoryError) as error:
         raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__})") from None
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raise AudioError unless there is a file with something in it. Cheap: nothing is read."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: names that no file can have
+        status = None
+    if status is None or not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{os.fspath(path)}: no such audio file")
+    if status.st_size == 0:
+        raise AudioError(f"{os.fspath(path)}: the file is empty (0 bytes)")
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,17 +17,17 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import HfArgumentParser
 
 import train
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
-from src.manifest import Sample, read_manifest
+from src.manifest import read_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import is_complete, last_complete
 from src.transcription import transcribe
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
+from tests.test_training_arguments import parsed
 
 ROOT = Path(__file__).parent.parent
 
@@ -402,75 +401,22 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_contradicting_flags_and_empty_manifests_are_said_in_one_line(tmp_path):
-    (tmp_path / "manifest.json").write_text("[]")
+def test_contradicting_flags_and_faulty_manifests_are_said_without_a_traceback(tmp_path):
+    entries = json.loads(write_manifest(tmp_path).read_text())
+    entries[1]["target"], entries[3]["audio_filepath"] = "", "/nowhere.wav"
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
     for flags, message in [
-        (["--stage", "1"], r"train.py: manifest .*manifest\.json is empty"),
+        (
+            ["--stage", "1"],
+            r"train.py: manifest .*manifest\.json: 2 of 8 entries cannot be trained on; .*\n"
+            r"line 1, entry 2, a1: target is empty\nline 1, entry 4, a3: /nowhere.wav: no such audio file\n",
+        ),
         (["--stage", "2"], "train.py: stage 2 starts from a stage-1 checkpoint: pass --stage1_checkpoint"),
         (["--stage", "3"], "train.py: --stage is 3; expected 1 or 2"),
     ]:
         result = python_train(*frozen_flags(tmp_path, *flags))
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert re.search(message, result.stderr), result.stderr
-
-
-EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
-STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
-
-
-def parsed(tmp_path: Path, *flags: str) -> tuple:
-    required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
-    parser = HfArgumentParser((train.ModelArguments, train.DataArguments, train.DIFFATrainingArguments))
-    return parser.parse_args_into_dataclasses([*required, *flags])
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--eval_dataset_path", "dev.json"], "--eval_dataset_path needs --eval_strategy steps"),
-        (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
-        (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
-        (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
-        ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
-        (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
-        ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),
-        ([*EVALUATE, "--eval_wer_clips", "0", "--metric_for_best_model", "wer"], "wer, measured in stage 1 alone"),
-        ([*STAGE_2, *EVALUATE, "--metric_for_best_model", "eval_wer"], "eval_wer, measured in stage 1 alone"),
-        ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
-        (
-            [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
-            "--greater_is_better True",
-        ),
-        ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
-    ],
-)
-def test_settings_that_contradict_each_other(tmp_path, flags, message):
-    with pytest.raises(train.SettingsError, match=message):
-        train.check_arguments(*parsed(tmp_path, *flags))
-    train.check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
-
-
-def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
-    clip = Sample("a", Path("a.wav"), "", "", "hello", "", 1.0, {})
-    samples = [replace(clip, transcription=""), *[clip] * 50]
-    args = parsed(tmp_path, *EVALUATE, "--metric_for_best_model", "wer")
-    train.check_arguments(*args)
-    assert args[2].greater_is_better is False
-    assert train.samples_to_transcribe(*args, samples) == [clip] * 32
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples) == [clip] * 7
-    for flags in (["--eval_wer_clips", "0"], STAGE_2):
-        assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, *flags), samples) == []
-    assert train.samples_to_transcribe(*parsed(tmp_path), None) == []
-    assert capsys.readouterr().out == ""
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples[:1]) == []
-    assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
-    with pytest.raises(train.SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
-        train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
-    monkeypatch.setattr(train, "is_deepspeed_zero3_enabled", lambda: True)
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
-    assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
-    with pytest.raises(train.SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
-        train.check_arguments(*args)
 
 
 def test_stages_and_frozen_parts_must_fit(tmp_path):
