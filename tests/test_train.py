@@ -27,6 +27,7 @@ from src.training_checkpoint import is_complete, last_complete
 from src.transcription import transcribe
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
+from tests.test_sft_trainer import trainer_for
 from tests.test_training_arguments import parsed
 
 ROOT = Path(__file__).parent.parent
@@ -350,20 +351,15 @@ def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
-    """Two processes, ZeRO-1, three clips."""
-    samples = read_manifest(write_manifest(tmp_path, transcription="hello there"))
+def test_processes_share_out_an_evaluation(tmp_path):
+    """Two processes, ZeRO-1, three clips; the loss of five, which they cannot share evenly."""
+    entries = json.loads(write_manifest(tmp_path, transcription="hello there").read_text())
+    (tmp_path / "dev.json").write_text(json.dumps(entries[:5]))
+    samples = read_manifest(tmp_path / "dev.json")
     env = environment(tmp_path, NPROC="2", DS_CONFIG="config/dp_config.json")
-    flags = ["--max_steps", "2", "--eval_dataset_path", env["TRAIN_DATASET"], "--eval_strategy", "steps"]
-    flags += [
-        "--eval_steps",
-        "1",
-        "--eval_wer_clips",
-        "3",
-        "--load_best_model_at_end",
-        "--metric_for_best_model",
-        "wer",
-    ]
+    flags = ["--max_steps", "2", "--eval_dataset_path", str(tmp_path / "dev.json"), "--eval_strategy", "steps"]
+    flags += ["--eval_steps", "1", "--eval_wer_clips", "3", "--load_best_model_at_end"]
+    flags += ["--metric_for_best_model", "wer"]
     done = run("train_stage1.sh", env, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
@@ -371,7 +367,11 @@ def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
     model = DIFFAModel.from_pretrained(tmp_path / "out")
     expected = total(transcribe(model, samples[:3], batch_size=2, max_seconds=30).words)
     assert expected.length == 6 and min(rates.values()) == state["best_metric"] == expected.rate
-    assert list(rates) == [1, 2] and Path(state["best_model_checkpoint"]).name in ("checkpoint-1", "checkpoint-2")
+    step = int(state["best_model_checkpoint"].rpartition("-")[2])
+    (loss,) = (entry["eval_loss"] for entry in state["log_history"] if entry["step"] == step and "eval_loss" in entry)
+    alone = trainer_for(model, tmp_path / "alone", samples=samples, per_device_eval_batch_size=3)
+    assert loss == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-6)
+    assert list(rates) == [1, 2] and step in rates
 
 
 @pytest.mark.slow
