@@ -20,6 +20,7 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
 # libsndfile's log of a WAV file: bytes that the header promises, bytes that are there
 PROMISED_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+MAY_LACK = 0.01  # of what a header promises; a file that lacks more was cut
 UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
 
 
@@ -47,12 +48,19 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
         float32 [n] at 16 kHz, 1 <= n <= max_seconds * 16000.
 
     Raises:
-        AudioError: missing, unreadable, empty, silent, or not finite.
+        AudioError: missing, unreadable, empty, silent, or not finite; a WAV file that was cut, where more than 1 % of
+            what would be heard is not there any more.
     """
     name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
     with open_sound(source, name) as sound:
-        rate = sound.samplerate
-        samples = sound.read(frames=int(max_seconds * rate), dtype="float32", always_2d=True)  # [n, channels]
+        rate, window = sound.samplerate, int(max_seconds * sound.samplerate)
+        samples = sound.read(frames=window, dtype="float32", always_2d=True)  # [n, channels]
+        promised = promised_frames(sound)
+    if 0 < len(samples) < (1 - MAY_LACK) * min(promised, window):
+        raise AudioError(
+            f"{name}: the file is cut: {len(samples) / rate:.2f} s are left of the {promised / rate:.2f} s that its "
+            "header promises"
+        )
     waveform = mix_down(samples)
     check_waveform(waveform, name)
     if rate != SAMPLE_RATE:
@@ -62,11 +70,14 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
 
 
 def inspect_audio(path: str | os.PathLike) -> AudioFacts:
-    """Decode a whole file, block by block. Raises AudioError for whatever `read_audio` would refuse."""
+    """Decode a whole file, block by block.
+
+    Raises AudioError for whatever `read_audio` would refuse, but for a file that was cut: it says what is missing.
+    """
     name = os.fspath(path)
     frames, silent = 0, True
     with open_sound(path, name) as sound:
-        promised, rate, log = sound.frames, sound.samplerate, sound.extra_info
+        promised, rate = max(sound.frames, promised_frames(sound)), sound.samplerate
         while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):  # [n, channels]
             mono = mix_down(block)
             if not np.isfinite(mono).all():
@@ -76,10 +87,18 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
         raise AudioError(f"{name}: holds no samples")
     if silent:
         raise AudioError(f"{name}: is silent (every sample is zero)")
-    cut = PROMISED_BYTES.search(log)
-    if cut and int(cut[1]) < UNKNOWN_LENGTH and int(cut[2]) > 0:
-        promised = max(promised, round(frames * int(cut[1]) / int(cut[2])))
     return AudioFacts(frames / rate, max(0, promised - frames) / rate)
+
+
+def promised_frames(sound: soundfile.SoundFile) -> int:
+    """How many frames the header of a WAV file promises, which may not be there; 0 where it does not tell.
+
+    Other formats tell no reliable number (MP3: an estimate), or none that differs from what is there (Ogg).
+    """
+    found = PROMISED_BYTES.search(sound.extra_info)
+    if not found or int(found[1]) >= UNKNOWN_LENGTH or int(found[2]) == 0:
+        return 0
+    return round(sound.frames * int(found[1]) / int(found[2]))
 
 
 @contextmanager

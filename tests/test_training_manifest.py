@@ -2,7 +2,8 @@ import pytest
 
 from src.manifest import ManifestError, write_manifest
 from src.training_manifest import read_training_manifest
-from tests.test_manifest import ENTRY
+from tests.conftest import in_time
+from tests.test_manifest import ENTRY, damaged_manifests
 
 
 @pytest.fixture
@@ -103,3 +104,18 @@ def test_files_that_are_no_manifests(tmp_path, content, message):
     (tmp_path / "m.json").write_text(content)
     with pytest.raises(ManifestError, match=rf"m\.json {message}"):
         read_training_manifest(tmp_path / "m.json", 1, 30.0, 0.001)
+
+
+def test_300_damaged_manifests_are_read_or_named(tmp_path):
+    for number in range(10):
+        (tmp_path / f"a{number}.wav").write_bytes(b"not looked at")
+    refused = 0
+    for path in damaged_manifests(tmp_path):
+        try:
+            samples, warning = in_time(20, path.name, read_training_manifest, path, 1, 30.0, 0.001)
+            assert samples and all(sample.target.strip() for sample in samples)
+            assert str(path) in warning or not warning
+        except ManifestError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert 100 < refused < 300
