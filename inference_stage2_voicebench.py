@@ -18,7 +18,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,12 +90,20 @@ def read_items(files: list[Path], audio_root: Path | None) -> list[Item]:
 def read_lines(file: Path, audio_root: Path | None) -> list[Item]:
     """Lines whose `audio` or `audio_path` names a file."""
     items = []
-    for number, record in enumerate(read_benchmark(file, {}, SOURCE), start=1):
-        name = record.pop("audio", None) or record.get("audio_path")
-        if not isinstance(name, str):
-            raise BenchmarkFileError(f"{file} item {number}: no `audio` that names a file, found {name!r}")
-        items.append(Item(record, VOICEBENCH_PROMPT, find_audio(name, file, audio_root)))
+    for record in read_benchmark(file, {}, SOURCE, problem_of_audio):
+        audio = find_audio(audio_name(record), file, audio_root)
+        record.pop("audio", None)
+        items.append(Item(record, VOICEBENCH_PROMPT, audio))
     return items
+
+
+def audio_name(record: Mapping) -> object:
+    return record.get("audio") or record.get("audio_path")
+
+
+def problem_of_audio(record: Mapping) -> str:
+    name = audio_name(record)
+    return "" if isinstance(name, str) else f"no `audio` that names a file, found {name!r:.60}"
 
 
 def read_parquet(file: Path, audio_root: Path | None) -> list[Item]:
