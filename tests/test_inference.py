@@ -253,6 +253,27 @@ def test_other_settings_are_refused_until_told_to_overwrite(folder, echo, capsys
     assert lines(folder / "out.jsonl")[0]["question"] == "Other?"
 
 
+def test_other_audio_is_refused_wherever_it_lies(folder, echo, capsys, tmp_path_factory):
+    """Of the same names and sizes; a copy of the same audio will do."""
+    copy, noisy = (tmp_path_factory.mktemp(name) for name in ("copy", "noisy"))
+    for n in range(3):
+        shutil.copy(folder / f"clip{n}.wav", copy)
+        content = bytearray((folder / f"clip{n}.wav").read_bytes())
+        content[len(content) // 2] ^= 1 if n == 1 else 0
+        (noisy / f"clip{n}.wav").write_bytes(content)
+    (noisy / "clip2.wav").unlink()
+    assert mmsu(folder, "--limit", 3) == 0
+    assert mmsu(folder, "--limit", 4, "--audio_root", copy) == 0
+    assert mmsu(folder, "--audio_root", noisy) == 2
+    error = capsys.readouterr().err
+    assert "out.jsonl holds answers to other audio: of 2 of 4 items, the first being item 2, " in error
+    assert f"{noisy / 'clip1.wav'}. Pass the audio they were made of (--audio_root), choose another output" in error
+    assert mmsu(folder, "--audio_root", noisy, "--overwrite", "--max_error_rate", 0.4) == 0
+    shutil.copy(copy / "clip2.wav", noisy)  # only what had an error is due
+    before = len(echo.batches)
+    assert mmsu(folder, "--audio_root", noisy) == 0 and len(echo.batches) == before + 2
+
+
 def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr("src.inference.time.perf_counter", lambda: next(ticks) / 4)  # a quarter of a second a reading
