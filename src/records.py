@@ -109,7 +109,11 @@ class Result:
 
 
 def read_result(
-    path: Path, key: Callable[[dict], str], answer_fields: Sequence[str], reference: Path | None = None
+    path: Path,
+    key: Callable[[dict], str],
+    answer_fields: Sequence[str],
+    reference: Path | None = None,
+    read_reference: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
 ) -> Result:
     """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
 
@@ -123,7 +127,7 @@ def read_result(
         )
     keys, missing = keys_of(path, records, key, numbered=reference is None), []
     if reference:
-        wanted, broken_reference = read_records(reference)
+        wanted, broken_reference = read_reference(reference)
         if broken_reference:
             raise BenchmarkFileError("\n".join([*broken_reference[:20], f"{reference}: mend it, or pass another one"]))
         keys = keys_of(reference, wanted, key, numbered=False)
