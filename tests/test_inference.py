@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,14 +21,15 @@ import inference_stage1_asr
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import inference_stage2_voicebench
-from src import parquet_audio
+from src import miniature, parquet_audio
 from src.audio import read_audio
 from src.chat import VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
 from src.generation_options import PRESETS
 from src.inference import Parts, swap
 from src.inference_flags import OptionError
 from src.llm_generate import GenerationOptions
-from src.modeling_DIFFA import Answers
+from src.modeling_DIFFA import Answers, DIFFAModel
+from src.processes import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -142,6 +144,65 @@ def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
     single = (folder / "1.jsonl").read_text()
     assert len(set(line["response"] for line in lines(folder / "1.jsonl"))) > 3
     assert single == (folder / "3.jsonl").read_text() == (folder / "8.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    return DIFFAModel.from_pretrained(miniature.MODEL, miniature.LLM, miniature.WHISPER)
+
+
+def asked_of_clips(folder):
+    """MMAU's list and VoiceBench's lines: nine questions about the five example clips, WAV, FLAC, MP3 and Ogg."""
+    clips = [ROOT / "examples" / name for name in ("clip.wav", "sheep.flac", "siren.flac", "melody.mp3", "story.ogg")]
+    asked = [
+        ("Which colour is named?", ["brown", "blue", "green"]), ("Which animal is named?", ["cat", "sheep"]),
+        ("Which sound is it?", ["siren", "bell", "rain"]), ("How does the melody move?", ["rising", "falling"]),
+    ]  # fmt: skip
+    records = [
+        {"id": str(n), "audio_id": str(clips[n % 5]), "question": question, "choices": choices, "answer": choices[0]}
+        for n, (question, choices) in enumerate([*asked, asked[0], asked[1], asked[1], asked[2], asked[3]])
+    ]
+    (folder / "mmau.json").write_text(json.dumps(records))
+    write_lines(folder / "bbh" / "test.jsonl", [{"id": n, "audio": str(clips[n % 5])} for n in range(9)])
+
+
+def answer_both(folder, name, *flags):
+    """Texts of the answers to both benchmarks' files, item by item."""
+    parts = ["--llm_path", str(miniature.LLM), "--whisper_path", str(miniature.WHISPER), *flags]
+    parts += ["--model_path", str(miniature.MODEL), "--steps", "4", "--block_length", "8", "--max_new_tokens", "8"]
+    mmau, lines_out = folder / f"{name}.json", folder / f"{name}.jsonl"
+    asked = ["--data", "bbh", "--data_path", str(folder), "--output_json", str(lines_out)]
+    for script, arguments in (
+        (inference_stage2_mmau, ["--input_json", str(folder / "mmau.json"), "--output_json", str(mmau)]),
+        (inference_stage2_voicebench, asked),
+    ):
+        try:
+            assert script.main([*parts, *arguments]) == 0
+        except SystemExit as end:  # a process among several ends itself
+            assert end.code == 0
+    if mmau.exists() and lines_out.exists():
+        return [
+            [i["model_prediction"] for i in json.loads(mmau.read_text())],
+            [i["response"] for i in lines(lines_out)],
+        ]
+    return None
+
+
+def test_batches_and_ranks_give_the_miniatures_answers(tmp_path, built_in, monkeypatch):
+    monkeypatch.setattr(Parts, "load", lambda *_: built_in)
+    asked_of_clips(tmp_path)
+    alone = answer_both(tmp_path, "1", "--batch_size", "1")
+    assert [len(answers) for answers in alone] == [9, 9] and all(len(set(answers)) > 3 for answers in alone)
+    for size in ("3", "8"):
+        assert answer_both(tmp_path, size, "--batch_size", size) == alone
+    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    monkeypatch.setattr(Ranks, "total", lambda self, numbers: list(numbers))
+    for rank, answered in ((1, None), (0, alone)):  # one after the other in this process; the first one writes
+        monkeypatch.setattr(Ranks, "join", partial(Ranks, rank, 2))
+        assert answer_both(tmp_path, "ranks", "--batch_size", "3") == answered
+    for name in ("ranks.json", "ranks.jsonl"):
+        meta = json.loads((tmp_path / f"{name}.meta.json").read_text())
+        assert (meta["ranks"], meta["answered_in_this_run"]) == (2, 5)  # the other four were there
 
 
 def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsys):
