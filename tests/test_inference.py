@@ -169,7 +169,7 @@ def asked_of_clips(folder):
 def answer_both(folder, name, *flags):
     """Texts of the answers to both benchmarks' files, item by item."""
     parts = ["--llm_path", str(miniature.LLM), "--whisper_path", str(miniature.WHISPER), *flags]
-    parts += ["--model_path", str(miniature.MODEL), "--steps", "4", "--block_length", "8", "--max_new_tokens", "8"]
+    parts += ["--model_path", str(miniature.MODEL), "--steps", "4"]
     mmau, lines_out = folder / f"{name}.json", folder / f"{name}.jsonl"
     asked = ["--data", "bbh", "--data_path", str(folder), "--output_json", str(lines_out)]
     for script, arguments in (
