@@ -111,7 +111,7 @@ class Journal:
             if number == 0:
                 self._check(entry["settings"], path)
             else:
-                self._keep(entry["index"], Answer(entry["text"], entry["error"], entry["audio"]))
+                self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
 
     def _keep(self, index: int, answer: Answer) -> None:
         if self.is_missing(index):
