@@ -54,13 +54,8 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
     name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
     with open_sound(source, name) as sound:
         rate, window = sound.samplerate, int(max_seconds * sound.samplerate)
+        check_not_cut(sound, name, window)
         samples = sound.read(frames=window, dtype="float32", always_2d=True)  # [n, channels]
-        promised = promised_frames(sound)
-    if 0 < len(samples) < (1 - MAY_LACK) * min(promised, window):
-        raise AudioError(
-            f"{name}: the file is cut: {len(samples) / rate:.2f} s are left of the {promised / rate:.2f} s that its "
-            "header promises"
-        )
     waveform = mix_down(samples)
     check_waveform(waveform, name)
     if rate != SAMPLE_RATE:
@@ -88,6 +83,19 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
     if silent:
         raise AudioError(f"{name}: is silent (every sample is zero)")
     return AudioFacts(frames / rate, max(0, promised - frames) / rate)
+
+
+def check_not_cut(sound: soundfile.SoundFile, name: str, window: int | None = None) -> None:
+    """Raise AudioError for a WAV file that was cut, where over 1 % of what would be heard is gone.
+
+    `window`: how many frames would be heard at most; None for all.
+    """
+    promised, rate = promised_frames(sound), sound.samplerate
+    if 0 < sound.frames < (1 - MAY_LACK) * min(promised, promised if window is None else window):
+        raise AudioError(
+            f"{name}: the file is cut: {sound.frames / rate:.2f} s are left of the {promised / rate:.2f} s that its "
+            "header promises"
+        )
 
 
 def promised_frames(sound: soundfile.SoundFile) -> int:
