@@ -16,27 +16,20 @@ supported: its questions follow up on earlier answers, and DIFFA hears one clip.
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-
-import pyarrow.parquet
 
 from src.chat import VOICEBENCH_PROMPT
 from src.inference import ROOT, Item, Task, find_audio, run
 from src.inference_flags import make_parser
 from src.parquet_audio import locate_audio
 from src.records import BenchmarkFileError, read_benchmark
+from voicebench.questions import SOURCE, find_files, open_parquet, rows_without_sound, split_of
 from voicebench.subsets import EVALUATORS, LEADERBOARD
 
 DATA = ROOT / "data" / "voicebench"
-SOURCE = (
-    "It comes with the data set hlt-lab/voicebench on the Hugging Face hub; pass the copy's folder with --data_path"
-)
-DEFAULT_SPLITS = {"sd-qa": ["usa", "test"]}
-SPLIT_BY_DOMAIN = "mmsu"  # has no split test, but law, biology, ...
 NOT_SUPPORTED = {
     "mtbench": "has questions that follow up on earlier answers, and DIFFA hears one clip and answers once"
 }
@@ -47,33 +40,6 @@ def subset_name(name: str) -> str:
     if name in NOT_SUPPORTED:
         raise argparse.ArgumentTypeError(f"{name} is not supported: it {NOT_SUPPORTED[name]}")
     return name
-
-
-def split_of(file: Path) -> str:
-    """The split a file belongs to: law of law-00000-of-00001.parquet."""
-    return re.sub(r"-\d+-of-\d+$", "", file.stem)
-
-
-def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tuple[str, list[Path]]:
-    """The first of `splits` that is there, and its Parquet shards or its one JSONL file; None: the usual split.
-
-    Where mmsu's usual one is missing, all of its domains together stand for it. Raises BenchmarkFileError saying what
-    was looked for and what there is.
-    """
-    wanted = splits or DEFAULT_SPLITS.get(subset, ["test"])
-    if data_path.is_file():
-        return wanted[0], [data_path]
-    there = [file for kind in ("parquet", "jsonl") for file in sorted((data_path / subset).glob(f"*.{kind}"))]
-    for split in wanted:
-        files = [file for file in there if split_of(file) == split]
-        if files:
-            return split, [file for file in files if file.suffix == files[0].suffix]
-    if subset == SPLIT_BY_DOMAIN and there and not splits:
-        return wanted[0], [file for file in there if file.suffix == there[0].suffix]
-    has = f"; it has {', '.join(sorted({split_of(file) for file in there}))}" if there else ""
-    raise BenchmarkFileError(
-        f"{data_path / subset} holds neither {wanted[0]}-*.parquet nor {wanted[0]}.jsonl{has}. {SOURCE}"
-    )
 
 
 def read_items(files: list[Path], audio_root: Path | None) -> list[Item]:
@@ -90,23 +56,26 @@ def read_items(files: list[Path], audio_root: Path | None) -> list[Item]:
 def read_lines(file: Path, audio_root: Path | None) -> list[Item]:
     """Lines whose `audio` or `audio_path` names a file."""
     items = []
-    for number, record in enumerate(read_benchmark(file, {}, SOURCE), start=1):
-        name = record.pop("audio", None) or record.get("audio_path")
-        if not isinstance(name, str):
-            raise BenchmarkFileError(f"{file} item {number}: no `audio` that names a file, found {name!r}")
-        items.append(Item(record, VOICEBENCH_PROMPT, find_audio(name, file, audio_root)))
+    for record in read_benchmark(file, {}, SOURCE, problem_of_audio):
+        audio = find_audio(audio_name(record), file, audio_root)
+        record.pop("audio", None)
+        items.append(Item(record, VOICEBENCH_PROMPT, audio))
     return items
+
+
+def audio_name(record: Mapping) -> object:
+    return record.get("audio") or record.get("audio_path")
+
+
+def problem_of_audio(record: Mapping) -> str:
+    name = audio_name(record)
+    return "" if isinstance(name, str) else f"no `audio` that names a file, found {name!r:.60}"
 
 
 def read_parquet(file: Path, audio_root: Path | None) -> list[Item]:
     """Rows whose `audio` is {bytes, path}: the encoded file itself or, without it, where it lies."""
-    try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            columns = [name for name in parquet.schema_arrow.names if name != "audio"]
-            rows = parquet.read([*columns, "audio.path"]).to_pylist()  # all but the sound itself
-            sounds = locate_audio(file, parquet)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {SOURCE}") from None
+    with open_parquet(file) as parquet:
+        rows, sounds = rows_without_sound(parquet), locate_audio(file, parquet)
     items = []
     for number, (row, sound) in enumerate(zip(rows, sounds, strict=True), start=1):
         path = (row.pop("audio", None) or {}).get("path")

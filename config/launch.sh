@@ -30,3 +30,21 @@ find_devices() {
   # CPU threads each process may take for its operators
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( $(nproc) / NPROC > 0 ? $(nproc) / NPROC : 1 ))}
 }
+
+# find_nodes: set NNODES, and LAUNCHER to what tells torch.distributed.run of them. More than one machine: the same
+# command on each, with its own NODE_RANK (0, 1, ...) and the address of the first one; all see the same output folder.
+find_nodes() {
+  NNODES=${NNODES:-1}
+  LAUNCHER=(--standalone)
+  [ "$NNODES" -gt 1 ] || return 0
+  local name
+  for name in NODE_RANK MASTER_ADDR; do
+    if [ -z "${!name:-}" ]; then
+      echo "$(basename "$0"): NNODES=$NNODES needs NODE_RANK, this machine's number from 0 on, and MASTER_ADDR, the" \
+        "first one's address; $name is not set" >&2
+      exit 2
+    fi
+  done
+  LAUNCHER=(--nnodes "$NNODES" --node_rank "$NODE_RANK")
+  LAUNCHER+=(--master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
+}

@@ -8,12 +8,14 @@ DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1; empty: GPUs if there are an
 DTYPE=${DTYPE:-}                # float32, bfloat16, float16; empty: bfloat16 on GPUs, float32 on CPUs
 
 find_devices
+find_nodes
 
-# answer SCRIPT FLAG...: run an inference script, in one process or in NPROC that share the items.
+# answer SCRIPT FLAG...: run an inference script, in one process or in NPROC on each of NNODES machines that share the
+# items. What follows, the scoring, is left to the first machine: the others end here.
 answer() {
   local launcher=(python)
-  if [ "$NPROC" -gt 1 ]; then
-    launcher=(python -m torch.distributed.run --standalone --nproc_per_node "$NPROC")
+  if [ "$NPROC" -gt 1 ] || [ "$NNODES" -gt 1 ]; then
+    launcher=(python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC")
   fi
   local flags=(--model_path "$MODEL_PATH" --batch_size "$BATCH_SIZE")
   flags+=(--steps "$STEPS" --block_length "$BLOCK_LENGTH" --max_new_tokens "$MAX_NEW_TOKENS")
@@ -24,4 +26,7 @@ answer() {
   local script="$1"
   shift
   "${launcher[@]}" "$script" "${flags[@]}" "$@"
+  if [ "$NNODES" -gt 1 ] && [ "$NODE_RANK" -gt 0 ]; then
+    exit 0
+  fi
 }

@@ -22,21 +22,7 @@ if [ -n "$DS_CONFIG" ]; then
   DEVICE_FLAGS+=(--deepspeed "$DS_CONFIG")
 fi
 
-# More than one machine: the same command on each, with its own NODE_RANK (0, 1, ...) and the address of the first one.
-# All of them see the same OUTPUT_DIR. Clips an update grow with the machines: mind GRADIENT_ACCUMULATION.
-NNODES=${NNODES:-1}
-LAUNCHER=(--standalone)
-if [ "$NNODES" -gt 1 ]; then
-  for name in NODE_RANK MASTER_ADDR; do
-    if [ -z "${!name:-}" ]; then
-      echo "$(basename "$0"): NNODES=$NNODES needs NODE_RANK, this machine's number from 0 on, and MASTER_ADDR, the" \
-        "first one's address; $name is not set" >&2
-      exit 2
-    fi
-  done
-  LAUNCHER=(--nnodes "$NNODES" --node_rank "$NODE_RANK")
-  LAUNCHER+=(--master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
-fi
+find_nodes  # clips an update grow with the machines: mind GRADIENT_ACCUMULATION
 
 exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" train.py \
   --stage "$STAGE" ${STAGE_FLAGS[@]+"${STAGE_FLAGS[@]}"} \

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
 # libsndfile's log of a WAV file: bytes that the header promises, bytes that are there
 PROMISED_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+MAY_LACK = 0.01  # of what a header promises; a file that lacks more was cut
 UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
 
 
@@ -46,12 +48,14 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
         float32 [n] at 16 kHz, 1 <= n <= max_seconds * 16000.
 
     Raises:
-        AudioError: missing, unreadable, empty, silent, or not finite.
+        AudioError: missing, unreadable, empty, silent, or not finite; a WAV file that was cut, where more than 1 % of
+            what would be heard is not there any more.
     """
     name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
     with open_sound(source, name) as sound:
-        rate = sound.samplerate
-        samples = sound.read(frames=int(max_seconds * rate), dtype="float32", always_2d=True)  # [n, channels]
+        rate, window = sound.samplerate, int(max_seconds * sound.samplerate)
+        check_not_cut(sound, name, window)
+        samples = sound.read(frames=window, dtype="float32", always_2d=True)  # [n, channels]
     waveform = mix_down(samples)
     check_waveform(waveform, name)
     if rate != SAMPLE_RATE:
@@ -61,11 +65,14 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
 
 
 def inspect_audio(path: str | os.PathLike) -> AudioFacts:
-    """Decode a whole file, block by block. Raises AudioError for whatever `read_audio` would refuse."""
+    """Decode a whole file, block by block.
+
+    Raises AudioError for whatever `read_audio` would refuse, but for a file that was cut: it says what is missing.
+    """
     name = os.fspath(path)
     frames, silent = 0, True
     with open_sound(path, name) as sound:
-        promised, rate, log = sound.frames, sound.samplerate, sound.extra_info
+        promised, rate = max(sound.frames, promised_frames(sound)), sound.samplerate
         while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):  # [n, channels]
             mono = mix_down(block)
             if not np.isfinite(mono).all():
@@ -75,20 +82,38 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
         raise AudioError(f"{name}: holds no samples")
     if silent:
         raise AudioError(f"{name}: is silent (every sample is zero)")
-    cut = PROMISED_BYTES.search(log)
-    if cut and int(cut[1]) < UNKNOWN_LENGTH and int(cut[2]) > 0:
-        promised = max(promised, round(frames * int(cut[1]) / int(cut[2])))
     return AudioFacts(frames / rate, max(0, promised - frames) / rate)
+
+
+def check_not_cut(sound: soundfile.SoundFile, name: str, window: int | None = None) -> None:
+    """Raise AudioError for a WAV file that was cut, where over 1 % of what would be heard is gone.
+
+    `window`: how many frames would be heard at most; None for all.
+    """
+    promised, rate = promised_frames(sound), sound.samplerate
+    if 0 < sound.frames < (1 - MAY_LACK) * min(promised, promised if window is None else window):
+        raise AudioError(
+            f"{name}: the file is cut: {sound.frames / rate:.2f} s are left of the {promised / rate:.2f} s that its "
+            "header promises"
+        )
+
+
+def promised_frames(sound: soundfile.SoundFile) -> int:
+    """How many frames the header of a WAV file promises, which may not be there; 0 where it does not tell.
+
+    Other formats tell no reliable number (MP3: an estimate), or none that differs from what is there (Ogg).
+    """
+    found = PROMISED_BYTES.search(sound.extra_info)
+    if not found or int(found[1]) >= UNKNOWN_LENGTH or int(found[2]) == 0:
+        return 0
+    return round(sound.frames * int(found[1]) / int(found[2]))
 
 
 @contextmanager
 def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     """Open a file, or the bytes of one; what goes wrong then, or while reading, becomes an AudioError."""
     if not isinstance(source, bytes):
-        if not os.path.isfile(source):
-            raise AudioError(f"{name}: no such audio file")
-        if os.path.getsize(source) == 0:
-            raise AudioError(f"{name}: the file is empty (0 bytes)")
+        check_file(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as sound:
             if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
@@ -98,6 +123,18 @@ def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfi
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError, MemoryError) as error:
         raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__})") from None
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raise AudioError unless there is a file with something in it. Cheap: nothing is read."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: names that no file can have
+        status = None
+    if status is None or not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{os.fspath(path)}: no such audio file")
+    if status.st_size == 0:
+        raise AudioError(f"{os.fspath(path)}: the file is empty (0 bytes)")
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 from types import MappingProxyType
 from typing import Any
 
@@ -83,17 +84,16 @@ class GenerationOptions:
 
     def _check_shares(self) -> None:
         if self.max_new_tokens % self.block_length:
-            divisors = [n for n in range(1, self.max_new_tokens + 1) if self.max_new_tokens % n == 0]
             raise ValueError(
                 f"block_length {self.block_length} does not divide max_new_tokens {self.max_new_tokens}; "
-                f"nearest that do: {nearest(self.block_length, divisors)}"
+                f"nearest that do: {nearest(self.block_length, divisors(self.max_new_tokens))}"
             )
         if self.steps % self.num_blocks and not self.parallel:
-            multiples = [self.num_blocks * n for n in range(1, self.steps // self.num_blocks + 2)]
+            below = self.steps // self.num_blocks * self.num_blocks
             raise ValueError(
                 f"steps {self.steps} cannot be shared evenly over {self.num_blocks} blocks "
                 f"(max_new_tokens {self.max_new_tokens} / block_length {self.block_length}); "
-                f"nearest that can: {nearest(self.steps, multiples)}"
+                f"nearest that can: {nearest(self.steps, [below, below + self.num_blocks])}"
             )
 
     @classmethod
@@ -134,8 +134,14 @@ class GenerationOptions:
         return self.refresh_interval is not None and step % self.refresh_interval == 0
 
 
+def divisors(number: int) -> list[int]:
+    """In ascending order; found in pairs, so that a large number takes the steps of its square root."""
+    small = [n for n in range(1, isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
+
+
 def nearest(value: int, allowed: list[int]) -> str:
-    """The allowed numbers closest to `value`: one below, one above, as far as there are such."""
-    below = [n for n in allowed if n < value][-1:]
+    """The allowed numbers closest to `value`, which are at least 1: one below, one above, as far as there are such."""
+    below = [n for n in allowed if 0 < n < value][-1:]
     above = [n for n in allowed if n > value][:1]
     return " and ".join(str(n) for n in below + above)

@@ -7,19 +7,17 @@ its share of the items, and the first one puts the answers together.
 import argparse
 import hashlib
 import json
-import os
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 from src.audio import AudioError
@@ -28,15 +26,14 @@ from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.journal import Answer, Journal, ResumeError, remove_answers
-from src.listening import batches_of, hear, in_order, read_ahead
+from src.listening import batches_of, hear, identity_of, in_order, read_ahead
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.parquet_audio import ParquetAudio
-from src.processes import leave
+from src.processes import Ranks, leave
 from src.provenance import fingerprint, versions
 from src.records import BenchmarkFileError
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = timedelta(days=30)  # how long a rank that is done waits for the others
 
 
 @dataclass(frozen=True)
@@ -56,34 +53,6 @@ class Task:
     output: Path
     field: str = "response"  # the answer's name in the output
     as_list: bool = False  # one JSON list instead of JSON Lines
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that share the work."""
-
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def join(cls) -> "Ranks":
-        """Meet the other processes that `torch.distributed.run` started; alone without it."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=PATIENCE)  # only for waiting, so no GPU backend is needed
-        return cls(dist.get_rank(), dist.get_world_size())
-
-    def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
-
-    def total(self, numbers: Sequence[float]) -> list[float]:
-        """Sums over all processes, each of which must call this."""
-        sums = torch.tensor(numbers, dtype=torch.float64)
-        if self.world > 1:
-            dist.all_reduce(sums)
-        return sums.tolist()
 
 
 # --- input ---------------------------------------------------------------------------------------------------------
@@ -201,7 +170,7 @@ class Runner:
         return model
 
     def open(self, task: Task) -> Journal:
-        """What is on disk of `task`'s answers. Raises ResumeError if it was made in another way."""
+        """What is on disk of `task`'s answers. Raises ResumeError if it was made in another way, or of other audio."""
         questions = [[item.instruction, item.record] for item in task.items]
         settings = {
             **asdict(self.options),
@@ -212,14 +181,27 @@ class Runner:
             "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),
             **{f"{part} {file}": value for part, files in self.fingerprints.items() for file, value in files.items()},
         }
-        return Journal(task.output, task.field, settings, task.as_list, self.ranks.rank, self.ranks.world)
+        journal = Journal(task.output, task.field, settings, task.as_list, self.ranks.rank, self.ranks.world)
+        audio = self.audio_of(task)
+        heard = {index: answer.audio for index, answer in sorted(journal.answers.items()) if answer.audio}
+        others = [index for index, identity in heard.items() if identity != identity_of(audio[index])]
+        if others:
+            raise ResumeError(
+                f"{task.output} holds answers to other audio: of {len(others)} of {len(heard)} items, the first being "
+                f"item {others[0] + 1}, {audio[others[0]]}. Pass the audio they were made of (--audio_root), choose "
+                "another output, or pass --overwrite to start afresh"
+            )
+        return journal
+
+    def audio_of(self, task: Task) -> list[Path | ParquetAudio]:
+        """What each item is answered by."""
+        audio = [item.audio for item in task.items]
+        return [audio[other] for other in swap(len(audio), self.args.seed)] if self.args.swap_audio else audio
 
     def answer(self, task: Task) -> bool:
         """Answer what is missing, write the output, say what failed; True when too much did."""
         started, clock, journal = datetime.now(timezone.utc), time.perf_counter(), self.open(task)
-        audio = [item.audio for item in task.items]
-        if self.args.swap_audio:
-            audio = [audio[other] for other in swap(len(audio), self.args.seed)]
+        audio = self.audio_of(task)
         items = [Item(item.record, item.instruction, audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
         missing = [index for index in range(len(items)) if journal.is_missing(index)]
         work = self.answer_items(items, journal)
@@ -277,7 +259,8 @@ class Runner:
                     clock = time.perf_counter()
                     answered = self.model.answer(list(heard.values()), instructions, self.options)
                     work.add(answered, time.perf_counter() - clock)
-                    answers |= {index: Answer(text) for index, text in zip(heard, answered.texts, strict=True)}
+                    for index, text in zip(heard, answered.texts, strict=True):
+                        answers[index] = Answer(text, audio=identity_of(audio[index]))
                 journal.append(answers)
                 bar.update(len(batch))
         return work

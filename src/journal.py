@@ -4,9 +4,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from src.checkpoint import write_file
+
+NO_AUDIO = "-"  # in the meta file's list, which has one word an item
 
 
 class ResumeError(ValueError):
@@ -19,6 +22,7 @@ class Answer:
 
     text: str
     error: str | None = None  # audio that could not be used
+    audio: str | None = None  # tells the sound that was heard from others; None where nobody asks
 
 
 class Journal:
@@ -72,7 +76,10 @@ class Journal:
             answer = self.answers[index]
             rows.append({**record, self.field: answer.text} | ({"error": answer.error} if answer.error else {}))
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        write_file(self.meta, json.dumps({"settings": self.settings, **meta}, indent=1, default=str) + "\n")
+        told = {"settings": self.settings, **meta}
+        if any(answer.audio for answer in self.answers.values()):
+            told["audio"] = " ".join(self.answers[index].audio or NO_AUDIO for index in range(len(records)))
+        write_file(self.meta, json.dumps(told, indent=1, default=str) + "\n")
         if self.as_list:
             text = json.dumps(rows, indent=1, ensure_ascii=False, default=str) + "\n"
         else:
@@ -87,11 +94,13 @@ class Journal:
                 f"{self.output} exists, but {self.meta.name} does not say how it was made. "
                 "Choose another output, or pass --overwrite"
             )
-        self._check(json.loads(self.meta.read_text(encoding="utf-8"))["settings"], self.output)
+        meta = json.loads(self.meta.read_text(encoding="utf-8"))
+        self._check(meta["settings"], self.output)
         text = self.output.read_text(encoding="utf-8")
         rows = json.loads(text) if self.as_list else map(json.loads, text.split("\n")[:-1])
-        for index, row in enumerate(rows):
-            self._keep(index, Answer(row[self.field], row.get("error")))
+        audio = (None if word == NO_AUDIO else word for word in meta.get("audio", "").split())
+        for index, (row, heard) in enumerate(zip_longest(rows, audio)):
+            self._keep(index, Answer(row[self.field], row.get("error"), heard))
 
     def _read_partial(self, path: Path) -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):
@@ -102,7 +111,7 @@ class Journal:
             if number == 0:
                 self._check(entry["settings"], path)
             else:
-                self._keep(entry["index"], Answer(entry["text"], entry["error"]))
+                self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
 
     def _keep(self, index: int, answer: Answer) -> None:
         if self.is_missing(index):

@@ -64,8 +64,6 @@ def read_manifest(path: str | os.PathLike) -> list[Sample]:
         if entry.problems:
             raise ManifestError(f"manifest {path}, {entry.place}: {'; '.join(entry.problems)}")
         samples.append(to_sample(entry.value, folder))
-    if not samples:
-        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
     return samples
 
 
@@ -76,7 +74,10 @@ def to_sample(value: Mapping[str, Any], folder: Path) -> Sample:
 
 
 def read_entries(path: str | os.PathLike) -> Iterator[Entry]:
-    """Yield every entry, the wrong ones with their problems. Raises ManifestError where nothing more can be read."""
+    """Yield every entry, the wrong ones with their problems.
+
+    Raises ManifestError where nothing more can be read, or there is nothing to read.
+    """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -84,8 +85,12 @@ def read_entries(path: str | os.PathLike) -> Iterator[Entry]:
             raise ManifestError(f"manifest {path} is not UTF-8 text: {error}") from None
         raise ManifestError(f"manifest {path} cannot be read: {getattr(error, 'strerror', error)}") from None
     parsed = parse_list(text, path) if text.lstrip().startswith("[") else parse_lines(text)
+    empty = True
     for place, value, problem in parsed:
+        empty = False
         yield Entry(place, value, (problem,) if problem else tuple(problems_of(value)))
+    if empty:
+        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
 
 
 def parse_lines(text: str) -> Iterator[tuple[str, Any, str]]:

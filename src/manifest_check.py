@@ -26,10 +26,17 @@ from src.audio import AudioError, AudioFacts, inspect_audio
 from src.chat import END_OF_TURN, build_prompt
 from src.checkpoint import CheckpointError, resolve, write_file
 from src.configuration_DIFFA import WINDOW_SECONDS
-from src.manifest import LONGEST, Entry, ManifestError, Sample, read_entries, to_sample
+from src.manifest import Entry, ManifestError, Sample, read_entries, to_sample
+from src.manifest_rules import (
+    Problem,
+    audio_file,
+    empty_texts,
+    id_of,
+    problems_of_audio,
+    problems_of_text,
+    repeated_ids,
+)
 
-SHORTEST_SECONDS = 0.1
-DURATION_TOLERANCE = 0.1  # seconds between the manifest and the file
 MAX_LENGTH = 2048  # text tokens, train.py's default
 HISTOGRAM_BINS = 15
 VALUES_SHOWN = 8  # of an attribute
@@ -42,18 +49,6 @@ class Limits:
 
     max_seconds: float = WINDOW_SECONDS
     max_length: int = MAX_LENGTH  # text tokens, prompt and answer together
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one entry."""
-
-    place: str
-    audio_id: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.place}, {self.audio_id}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,6 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
     `tokenizer` is the LLM's; without one, text lengths are not looked at.
     """
     entries = list(read_entries(path))
-    if not entries:
-        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
     files = dict.fromkeys(filter(None, (audio_file(entry, path.parent) for entry in entries)))
     facts = dict(zip(files, inspect_all(files, jobs), strict=True))
     problems = {index: problems_of_entry(entry, facts, path.parent, limits) for index, entry in enumerate(entries)}
@@ -92,18 +85,6 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
         {file: found.seconds for file, found in facts.items() if isinstance(found, AudioFacts)},
         [prompt + answer for prompt, answer in lengths],
     )
-
-
-def audio_file(entry: Entry, folder: Path) -> Path | None:
-    """The audio file that an entry names, if it names one."""
-    name = entry.value.get("audio_filepath") if isinstance(entry.value, dict) else None
-    return folder / name if isinstance(name, str) else None
-
-
-def id_of(entry: Entry) -> str:
-    """What to call an entry in messages, in ASCII."""
-    name = entry.value.get("audio_id") if isinstance(entry.value, dict) else None
-    return ascii(name)[1:-1] if isinstance(name, str) and name else "(no id)"
 
 
 def inspect_all(files: Iterable[Path], jobs: int | None = None) -> list[AudioFacts | AudioError]:
@@ -124,43 +105,13 @@ def problems_of_entry(
     entry: Entry, facts: Mapping[Path, AudioFacts | AudioError], folder: Path, limits: Limits
 ) -> list:
     """What is wrong with an entry and its audio, in words."""
-    problems = list(entry.problems)
-    if not isinstance(entry.value, dict):
-        return problems
-    for key in ("audio_id", "target", "transcription"):
-        if isinstance(text := entry.value.get(key), str) and not text.strip():
-            if key == "transcription" and entry.value.get("transcribed") is False:
-                continue
-            problems.append(f"{key} is empty")
+    problems = [*entry.problems, *empty_texts(entry)]
     found = facts.get(audio_file(entry, folder))
     if isinstance(found, AudioError):
         problems.append(str(found))
     elif found:
         problems += problems_of_audio(found, entry.value.get("duration"), limits.max_seconds)
     return problems
-
-
-def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> Iterable[str]:
-    """What is wrong with a readable file; `told` is the manifest's duration, if it is one."""
-    if found.seconds < SHORTEST_SECONDS:
-        yield f"lasts {found.seconds:.3f} s; clips must last at least {SHORTEST_SECONDS} s"
-    if found.seconds > max_seconds:
-        yield f"lasts {found.seconds:.2f} s; what comes after {max_seconds:g} s is not heard"
-    if found.missing_seconds > 0:
-        yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
-    if isinstance(told, (int, float)) and 0 < told < LONGEST and abs(told - found.seconds) > DURATION_TOLERANCE:
-        yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
-
-
-def repeated_ids(entries: Sequence[Entry]) -> Iterable[tuple[int, str]]:
-    """Yield (index, the first one's place) for every entry whose audio_id was there before."""
-    first: dict[str, str] = {}
-    for index, entry in enumerate(entries):
-        name = entry.value.get("audio_id") if isinstance(entry.value, dict) else None
-        if isinstance(name, str):
-            if name in first:
-                yield index, first[name]
-            first.setdefault(name, entry.place)
 
 
 def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
@@ -174,13 +125,6 @@ def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
         answers = tokenizer([sample.target + END_OF_TURN for sample in part], add_special_tokens=False)["input_ids"]
         lengths += zip(map(len, prompts), map(len, answers), strict=True)
     return lengths
-
-
-def problems_of_text(prompt: int, answer: int, max_length: int) -> Iterable[str]:
-    if prompt >= max_length:
-        yield f"the prompt has {prompt} tokens, which leaves no room for an answer in {max_length}"
-    elif prompt + answer > max_length:
-        yield f"prompt and answer have {prompt} + {answer} tokens; the answer is cut at {max_length}"
 
 
 def summarise(report: Report, limits: Limits) -> str:

@@ -52,12 +52,18 @@ def read_records(path: Path) -> tuple[list[dict], list[str]]:
     return [entry for _, entry in entries], broken
 
 
-def read_benchmark(path: Path, required: Mapping[str, type | tuple[type, ...]], source: str) -> list[dict]:
+def read_benchmark(
+    path: Path,
+    required: Mapping[str, type | tuple[type, ...]],
+    source: str,
+    problem_of: Callable[[dict], str] = lambda record: "",
+) -> list[dict]:
     """The records of a benchmark file, all of them sound.
 
     Args:
         required: fields that every record must have, and their types.
         source: where the file can be had; for the message when it is missing.
+        problem_of: what else may be wrong with a record, in words; empty where nothing is.
 
     Raises BenchmarkFileError naming the file and the line of everything broken, before any model is loaded.
     """
@@ -70,6 +76,8 @@ def read_benchmark(path: Path, required: Mapping[str, type | tuple[type, ...]], 
                 wanted = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
                 found = repr(record[name]) if name in record else "no such field"
                 broken.append(f"{path} {place}: {name} must be {wanted}, found {found}")
+        if problem := problem_of(record):
+            broken.append(f"{path} {place}: {problem}")
     if broken:
         raise BenchmarkFileError("\n".join([*broken[:20], f"{len(broken)} problem(s) in {path}; nothing was started"]))
     if not entries:
@@ -101,7 +109,11 @@ class Result:
 
 
 def read_result(
-    path: Path, key: Callable[[dict], str], answer_fields: Sequence[str], reference: Path | None = None
+    path: Path,
+    key: Callable[[dict], str],
+    answer_fields: Sequence[str],
+    reference: Path | None = None,
+    read_reference: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
 ) -> Result:
     """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
 
@@ -115,7 +127,7 @@ def read_result(
         )
     keys, missing = keys_of(path, records, key, numbered=reference is None), []
     if reference:
-        wanted, broken_reference = read_records(reference)
+        wanted, broken_reference = read_reference(reference)
         if broken_reference:
             raise BenchmarkFileError("\n".join([*broken_reference[:20], f"{reference}: mend it, or pass another one"]))
         keys = keys_of(reference, wanted, key, numbered=False)

@@ -100,7 +100,10 @@ class TrainingSampler(Sampler[Draw]):
 
 
 class EvaluationSampler(Sampler[Draw]):
-    """Every sample once, in order. Their t form a fixed even grid over (0, 1), and their masks are always the same."""
+    """Every sample once, in order. Their t form a fixed even grid over (0, 1), and their masks are always the same.
+
+    The seed of a sample's masks is its index, by which an evaluation tells it from the others.
+    """
 
     def __init__(self, num_samples: int) -> None:
         self.num_samples = num_samples

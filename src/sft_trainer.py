@@ -1,13 +1,14 @@
 """The trainer: `transformers.Trainer` with checkpoints of the adapters alone, and ways to go through rough weather."""
 
 import logging
+import math
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +22,20 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
 from src.checkpoint import CheckpointError
-from src.dataloader import Example
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
+from src.origin import ORIGIN, Origin, OriginCollator
 from src.sampler import EvaluationSampler, TrainingSampler
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
 from src.transcription import transcribe
 from src.word_errors import total
 
-ORIGIN = "origin"  # the key that a batch carries its Origin under until `compute_loss`
-
 logger = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a batch comes from: for messages and counts, not for the model."""
-
-    audio_ids: list[str]
-    failures: list[str]  # what was wrong with clips that could not be used, and were replaced
-
-
-@dataclass(frozen=True)
-class OriginCollator:
-    """Adds to a collator's batch where it comes from."""
-
-    collate: Callable[[Sequence[Example]], dict[str, torch.Tensor]]
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        failures = [failure for example in examples for failure in example.failures]
-        return self.collate(examples) | {ORIGIN: Origin([example.audio_id for example in examples], failures)}
 
 
 class dLLMTrainer(Trainer):
@@ -90,6 +70,7 @@ class dLLMTrainer(Trainer):
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
         self.wer_samples = wer_samples
+        self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by place: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
         self.unfinished_dir: str | None = None  # while a checkpoint is being written
@@ -104,6 +85,8 @@ class dLLMTrainer(Trainer):
         return loader
 
     def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
+        if description == "evaluation":  # a sample's loss must not hang on how long its neighbours are
+            data_collator = replace(data_collator, learn_padding=False)
         return OriginCollator(data_collator)
 
     def _get_train_sampler(self) -> TrainingSampler:
@@ -143,6 +126,10 @@ class dLLMTrainer(Trainer):
             )
         if training:
             self.meter.add(inputs, outputs.cross_entropy)
+        else:
+            sums = (outputs.cross_entropy / inputs["t"]).tolist()  # a sample has one t, so this is its sum of CE / t'
+            found = zip(origin.places, sums, origin.answer_tokens, strict=True)
+            self.eval_losses |= {place: (loss, tokens) for place, loss, tokens in found if place is not None}
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -183,15 +170,27 @@ class dLLMTrainer(Trainer):
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
-        """Trainer's, and the word error rate; training goes on afterwards as if there had been no evaluation."""
+        """Trainer's, with its own loss and word error rate; training goes on afterwards as if there had been none."""
         clock, training = time.perf_counter(), self.model.training
         with unchanged_random_state(self.args.device):
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-            metrics = self.word_error_rate() | self.unusable_eval_clips()
+            metrics = self.validation_loss() | self.word_error_rate() | self.unusable_eval_clips()
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         self.model_wrapped.train(training)
         self.meter.leave_out(time.perf_counter() - clock)
         return output
+
+    def validation_loss(self) -> dict[str, float]:
+        """`loss`: the sum of CE / t' over all masked tokens of the set, by the number of its answer tokens.
+
+        The same for any batch size and any number of processes, where Trainer's mean of the batches' means is not:
+        every sample counts once, without padding, as it would alone. Clips that cannot be used do not count.
+        """
+        # processes may share samples, to have equally many
+        found = {place: sums for losses in gather_object([self.eval_losses]) for place, sums in losses.items()}
+        self.eval_losses = {}
+        tokens = sum(tokens for _, tokens in found.values())
+        return {"loss": math.fsum(loss for loss, _ in found.values()) / tokens} if found else {}
 
     def word_error_rate(self) -> dict[str, float]:
         """`wer` of `wer_samples` (errors by words said, may exceed 1); each process transcribes its share of them.

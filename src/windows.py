@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import librosa
 import numpy as np
 
-from src.audio import AudioError, check_waveform, mix_down, open_sound
+from src.audio import AudioError, check_not_cut, check_waveform, mix_down, open_sound
 from src.configuration_DIFFA import SAMPLE_RATE
 
 REMAINDER_SECONDS = 0.1  # a shorter rest is no window of its own; encoders of MP3 pad by as much
@@ -35,6 +35,7 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
     name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
     length, start, heard = int(seconds * SAMPLE_RATE), 0.0, False
     with open_sound(source, name) as sound:
+        check_not_cut(sound, name)
         rate = sound.samplerate
         while len(samples := sound.read(int(seconds * rate), dtype="float32", always_2d=True)):  # [n, channels]
             waveform = mix_down(samples)

@@ -1,7 +1,10 @@
 """What the tests share: the golden checkpoints, figures and clips, read once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
@@ -48,3 +51,27 @@ def load_golden() -> DIFFAModel:
     return DIFFAModel.from_pretrained(
         GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=GOLDEN / "whisper"
     )
+
+
+def in_time(seconds: float, name: str, call: Callable, *arguments: Any, **settings: Any) -> Any:
+    """What a call returns or raises; the test fails, by the case's name, where it takes longer than `seconds`.
+
+    It runs in a thread of its own, so that a hang in a library is noticed as well as one in Python.
+    """
+    outcome = []
+
+    def run() -> None:
+        try:
+            outcome.append((call(*arguments, **settings), None))
+        except Exception as error:
+            outcome.append((None, error))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        pytest.fail(f"{name}: not done after {seconds:g} s")
+    value, error = outcome[0]
+    if error:
+        raise error
+    return value

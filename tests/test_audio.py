@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import soundfile
 import torch
 
 from src.audio import AudioError, inspect_audio, log_mel, read_audio
+from tests.conftest import in_time
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -85,13 +87,26 @@ def test_a_whole_file_is_inspected(tmp_path):
         assert facts.missing_seconds == 0
 
 
-def test_a_wav_file_that_was_cut_gives_what_is_left_and_says_what_is_missing(tmp_path):
+def test_a_wav_file_that_was_cut_is_refused_and_inspected(tmp_path):
     whole = wav_bytes(tone(2, 16000))
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    left = read_audio(tmp_path / "cut.wav")
+    message = r"cut\.wav: the file is cut: 1\.00 s are left of the 2\.00 s that its header promises"
+    with pytest.raises(AudioError, match=message):
+        read_audio(tmp_path / "cut.wav")
+    with pytest.raises(AudioError, match="item 3: the file is cut"):
+        read_audio(whole[: len(whole) // 2], name="item 3")
     facts = inspect_audio(tmp_path / "cut.wav")
-    assert len(left) == round(facts.seconds * 16000) == pytest.approx(16000, abs=50)
-    assert facts.seconds + facts.missing_seconds == pytest.approx(2, abs=1e-3)
+    assert facts.seconds == pytest.approx(1, abs=3e-3) and facts.seconds + facts.missing_seconds == pytest.approx(2)
+
+
+def test_a_cut_that_is_not_heard_does_no_harm(tmp_path):
+    whole = wav_bytes(tone(2, 16000))
+    for share, max_seconds in ((0.995, 30), (0.5, 0.9)):  # too little to matter; behind the window
+        (tmp_path / "cut.wav").write_bytes(whole[: int(len(whole) * share)])
+        expected = read_audio(whole, max_seconds)
+        heard = read_audio(tmp_path / "cut.wav", max_seconds)
+        np.testing.assert_array_equal(heard, expected[: len(heard)])
+        assert len(heard) >= 0.99 * len(expected)
 
 
 def test_a_wav_file_written_into_a_pipe_is_not_taken_for_cut(tmp_path):
@@ -99,6 +114,7 @@ def test_a_wav_file_written_into_a_pipe_is_not_taken_for_cut(tmp_path):
     place = whole.index(b"data") + 4
     (tmp_path / "pipe.wav").write_bytes(whole[:place] + struct.pack("<I", 0xFFFFFFFF) + whole[place + 4 :])
     assert inspect_audio(tmp_path / "pipe.wav").missing_seconds == 0
+    assert len(read_audio(tmp_path / "pipe.wav")) == 16000
 
 
 @pytest.mark.parametrize("use", [read_audio, inspect_audio])
@@ -150,8 +166,14 @@ def damage(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+def test_what_is_not_done_in_time_is_named():
+    with pytest.raises(pytest.fail.Exception, match=r"clip7\.wav: not done after 0\.05 s"):
+        in_time(0.05, "clip7.wav", time.sleep, 0.3)
+    assert in_time(20, "clip8.wav", max, 1, 2) == 2
+
+
 def test_300_damaged_files_are_read_or_named(tmp_path):
-    """Never another exception, never sound that is not finite; names lie, since some formats are told by the name."""
+    """Never another exception, a hang, or sound that is not finite; names lie, since some formats go by the name."""
     rng = np.random.default_rng(5)
     originals = []
     for suffix, subtype in (
@@ -173,7 +195,7 @@ def test_300_damaged_files_are_read_or_named(tmp_path):
         path.write_bytes(damage(content, rng))
         for use in (read_audio, inspect_audio):
             try:
-                found = use(path)
+                found = in_time(20, f"{use.__name__} of {path.name}", use, path)
                 outcomes["read"] += 1
                 if use is read_audio:
                     assert np.isfinite(found).all() and 0 < len(found) <= 480_000

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from voicebench.evaluate import main
@@ -218,6 +220,45 @@ def test_reference_counts_missing_items_as_wrong(tmp_path, capsys):
     assert "1 item(s) of the reference are missing: 3" in capsys.readouterr().out
     scores = scores_of(result)
     assert scores["missing"] == ["3"] and scores["levels"]["total"]["total"]["strict"] == 0.75
+
+
+def write_parquet(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row | {"audio": {"bytes": b"RIFF", "path": "x.wav"}} for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+
+
+def test_the_public_data_set_is_a_reference(tmp_path, capsys, monkeypatch):
+    """Its folder, a subset's folder, one file; the split is that of the result's name; no sound is read."""
+    monkeypatch.setattr("src.parquet_audio.read_row_group", lambda *_: pytest.fail("sound was read"))
+    data = tmp_path / "voicebench"
+    questions = [{"prompt": f"{n}", "reference": "A"} for n in range(4)]
+    write_parquet(data / "mmsu" / "law-00000-of-00001.parquet", questions[:3])
+    write_parquet(data / "mmsu" / "art-00000-of-00001.parquet", questions[3:])
+    answers = [question | {"response": "A"} for question in questions]
+    total = write(tmp_path, "x-mmsu-test-audio.jsonl", answers[1:])
+    law = write(tmp_path, "x-mmsu-law-audio.jsonl", answers[1:3])
+    for result, reference, n in (
+        (total, data, 4), (total, data / "mmsu", 4), (law, data, 3), (law, data / "mmsu", 3),
+        (law, data / "mmsu" / "law-00000-of-00001.parquet", 3),
+    ):  # fmt: skip
+        assert main([str(result), "--reference", str(reference)]) == 0
+        assert "1 item(s) of the reference are missing: 0" in capsys.readouterr().out
+        scores = scores_of(result)
+        assert scores["items"] == n and scores["levels"]["total"]["total"]["strict"] == (n - 1) / n
+    write(data / "mmsu", "physics.jsonl", [question | {"audio": "x.wav"} for question in questions])
+    physics = write(tmp_path, "x-mmsu-physics-audio.jsonl", answers)
+    assert main([str(physics), "--reference", str(data)]) == 0 and scores_of(physics)["missing"] == []
+    for name, flags, message in (
+        ("x-mmsu-music-audio.jsonl", [], "neither music-*.parquet nor music.jsonl; it has art, law, physics"),
+        ("r.jsonl", ["--evaluator", "mcq"], "is a folder, and the subset cannot be told from the result"),
+    ):
+        result = write(tmp_path, name, answers)
+        assert main([str(result), "--reference", str(data), *flags]) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "no.parquet").write_text("no")
+    assert main([str(law), "--reference", str(tmp_path / "no.parquet")]) == 2
+    assert "no.parquet is not a Parquet file" in capsys.readouterr().err
 
 
 def test_compare_is_by_item(tmp_path, capsys):

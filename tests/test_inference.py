@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,14 +21,15 @@ import inference_stage1_asr
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import inference_stage2_voicebench
-from src import parquet_audio
+from src import miniature, parquet_audio
 from src.audio import read_audio
 from src.chat import VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
 from src.generation_options import PRESETS
 from src.inference import Parts, swap
 from src.inference_flags import OptionError
 from src.llm_generate import GenerationOptions
-from src.modeling_DIFFA import Answers
+from src.modeling_DIFFA import Answers, DIFFAModel
+from src.processes import Ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -144,6 +146,65 @@ def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
     assert single == (folder / "3.jsonl").read_text() == (folder / "8.jsonl").read_text()
 
 
+@pytest.fixture(scope="module")
+def built_in():
+    return DIFFAModel.from_pretrained(miniature.MODEL, miniature.LLM, miniature.WHISPER)
+
+
+def asked_of_clips(folder):
+    """MMAU's list and VoiceBench's lines: nine questions about the five example clips, WAV, FLAC, MP3 and Ogg."""
+    clips = [ROOT / "examples" / name for name in ("clip.wav", "sheep.flac", "siren.flac", "melody.mp3", "story.ogg")]
+    asked = [
+        ("Which colour is named?", ["brown", "blue", "green"]), ("Which animal is named?", ["cat", "sheep"]),
+        ("Which sound is it?", ["siren", "bell", "rain"]), ("How does the melody move?", ["rising", "falling"]),
+    ]  # fmt: skip
+    records = [
+        {"id": str(n), "audio_id": str(clips[n % 5]), "question": question, "choices": choices, "answer": choices[0]}
+        for n, (question, choices) in enumerate([*asked, asked[0], asked[1], asked[1], asked[2], asked[3]])
+    ]
+    (folder / "mmau.json").write_text(json.dumps(records))
+    write_lines(folder / "bbh" / "test.jsonl", [{"id": n, "audio": str(clips[n % 5])} for n in range(9)])
+
+
+def answer_both(folder, name, *flags):
+    """Texts of the answers to both benchmarks' files, item by item."""
+    parts = ["--llm_path", str(miniature.LLM), "--whisper_path", str(miniature.WHISPER), *flags]
+    parts += ["--model_path", str(miniature.MODEL), "--steps", "4"]
+    mmau, lines_out = folder / f"{name}.json", folder / f"{name}.jsonl"
+    asked = ["--data", "bbh", "--data_path", str(folder), "--output_json", str(lines_out)]
+    for script, arguments in (
+        (inference_stage2_mmau, ["--input_json", str(folder / "mmau.json"), "--output_json", str(mmau)]),
+        (inference_stage2_voicebench, asked),
+    ):
+        try:
+            assert script.main([*parts, *arguments]) == 0
+        except SystemExit as end:  # a process among several ends itself
+            assert end.code == 0
+    if mmau.exists() and lines_out.exists():
+        return [
+            [i["model_prediction"] for i in json.loads(mmau.read_text())],
+            [i["response"] for i in lines(lines_out)],
+        ]
+    return None
+
+
+def test_batches_and_ranks_give_the_miniatures_answers(tmp_path, built_in, monkeypatch):
+    monkeypatch.setattr(Parts, "load", lambda *_: built_in)
+    asked_of_clips(tmp_path)
+    alone = answer_both(tmp_path, "1", "--batch_size", "1")
+    assert [len(answers) for answers in alone] == [9, 9] and all(len(set(answers)) > 3 for answers in alone)
+    for size in ("3", "8"):
+        assert answer_both(tmp_path, size, "--batch_size", size) == alone
+    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    monkeypatch.setattr(Ranks, "total", lambda self, numbers: list(numbers))
+    for rank, answered in ((1, None), (0, alone)):  # one after the other in this process; the first one writes
+        monkeypatch.setattr(Ranks, "join", partial(Ranks, rank, 2))
+        assert answer_both(tmp_path, "ranks", "--batch_size", "3") == answered
+    for name in ("ranks.json", "ranks.jsonl"):
+        meta = json.loads((tmp_path / f"{name}.meta.json").read_text())
+        assert (meta["ranks"], meta["answered_in_this_run"]) == (2, 5)  # the other four were there
+
+
 def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsys):
     saved, stage = model.saved_modules, model.config.stage
     model.saved_modules, model.config.stage = ("trainable_prompts", "semantic_connector"), 1
@@ -253,6 +314,27 @@ def test_other_settings_are_refused_until_told_to_overwrite(folder, echo, capsys
     assert lines(folder / "out.jsonl")[0]["question"] == "Other?"
 
 
+def test_other_audio_is_refused_wherever_it_lies(folder, echo, capsys, tmp_path_factory):
+    """Of the same names and sizes; a copy of the same audio will do."""
+    copy, noisy = (tmp_path_factory.mktemp(name) for name in ("copy", "noisy"))
+    for n in range(3):
+        shutil.copy(folder / f"clip{n}.wav", copy)
+        content = bytearray((folder / f"clip{n}.wav").read_bytes())
+        content[len(content) // 2] ^= 1 if n == 1 else 0
+        (noisy / f"clip{n}.wav").write_bytes(content)
+    (noisy / "clip2.wav").unlink()
+    assert mmsu(folder, "--limit", 3) == 0
+    assert mmsu(folder, "--limit", 4, "--audio_root", copy) == 0
+    assert mmsu(folder, "--audio_root", noisy) == 2
+    error = capsys.readouterr().err
+    assert "out.jsonl holds answers to other audio: of 2 of 4 items, the first being item 2, " in error
+    assert f"{noisy / 'clip1.wav'}. Pass the audio they were made of (--audio_root), choose another output" in error
+    assert mmsu(folder, "--audio_root", noisy, "--overwrite", "--max_error_rate", 0.4) == 0
+    shutil.copy(copy / "clip2.wav", noisy)  # only what had an error is due
+    before = len(echo.batches)
+    assert mmsu(folder, "--audio_root", noisy) == 0 and len(echo.batches) == before + 2
+
+
 def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr("src.inference.time.perf_counter", lambda: next(ticks) / 4)  # a quarter of a second a reading
@@ -313,19 +395,25 @@ def test_files_of_every_kind(folder, echo):
     whole = (folder / "clip1.wav").read_bytes()
     (folder / "cut_in_header.wav").write_bytes(whole[:40])
     (folder / "cut_in_sound.wav").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(folder / "silent.wav", np.zeros(16_000), 16_000)
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("RIFF is how a WAV begins, but this is a text")
-    names = ["missing.wav", "empty.wav", "cut_in_header.wav", "cut_in_sound.wav", "text.wav", "stereo.mp3", "long.flac"]
-    write_lines(folder / "mmsu.jsonl", [question(n, audio_path=name) for n, name in enumerate([*names, "clip0.wav"])])
-    assert mmsu(folder, "--batch_size", 3, "--max_error_rate", 0.5) == 0  # 4 of 8
+    names = ["missing", "empty", "cut_in_header", "cut_in_sound", "text", "silent", "clip0"]
+    names = [*(f"{name}.wav" for name in names), "stereo.mp3", "long.flac"]
+    write_lines(folder / "mmsu.jsonl", [question(n, audio_path=name) for n, name in enumerate(names)])
+    assert mmsu(folder, "--batch_size", 3, "--max_error_rate", 0.67) == 0  # 6 of 9
     result = {line["audio_path"]: line for line in lines(folder / "out.jsonl")}
     reasons = {name: line["error"].partition(f"{name}: ")[2] for name, line in result.items() if "error" in line}
     assert reasons.pop("cut_in_header.wav").startswith("not readable as audio")
     assert reasons.pop("text.wav").startswith("not readable as audio")
-    assert reasons == {"missing.wav": "no such audio file", "empty.wav": "the file is empty (0 bytes)"}
+    assert reasons.pop("cut_in_sound.wav").startswith("the file is cut: 1.15 s are left of the 2.30 s")
+    assert reasons == {
+        "missing.wav": "no such audio file",
+        "empty.wav": "the file is empty (0 bytes)",
+        "silent.wav": "is silent (every sample is zero)",
+    }
     heard = {name: int(line["response"].split()[0]) for name, line in result.items() if line["response"]}
     assert heard.pop("stereo.mp3") == pytest.approx(16_000, abs=1600)  # MP3 pads
-    assert heard.pop("cut_in_sound.wav") == pytest.approx(len(read_audio(folder / "clip1.wav")) / 2, abs=50)
     assert heard == {"long.flac": 30 * 16_000, "clip0.wav": len(read_audio(folder / "clip0.wav"))}
 
 
@@ -532,9 +620,16 @@ def test_voicebench_one_file_and_what_is_missing(folder, echo, capsys):
     assert [list(line) for line in lines(folder / "s" / "diffa_upstream-sd-qa-test-audio.jsonl")] == [
         ["prompt", "response"]
     ]
-    write_lines(folder / "v" / "bbh" / "test.jsonl", [{"audio": "../clip0.wav"}, {"audio": 3}])
+    file = write_lines(folder / "v" / "bbh" / "test.jsonl", [{"audio": "../clip0.wav"}, {"audio": 3}])
+    file.write_text(file.read_text() + "\n{oops\n{}\n")
     assert inference_stage2_voicebench.main([*flags, str(folder / "s"), "--data", "bbh"]) == 2
-    assert "item 2: no `audio` that names a file, found 3" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    for message in (
+        "2: no `audio` that names a file, found 3",
+        "4: not JSON",
+        "5: no `audio` that names a file, found N",
+    ):
+        assert f"bbh/test.jsonl line {message}" in error
     assert inference_stage2_voicebench.main([*flags, str(folder / "o"), "--split", "dev"]) == 2
     assert "holds neither dev-*.parquet nor dev.jsonl" in capsys.readouterr().err
     (folder / "v" / "alpacaeval").mkdir()

@@ -43,6 +43,17 @@ def test_output_is_whole_in_order_and_alone(tmp_path):
     assert lines(output)[2] == {"id": 2, "response": "t2"}
 
 
+def test_what_was_heard_is_remembered(tmp_path):
+    answers = {0: Answer("a", audio="1f"), 1: Answer("", "no audio"), 2: Answer("c", audio="2e")}
+    journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+    journal.append(answers)
+    assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == answers
+    journal.finish(RECORDS[:3], {})
+    assert json.loads(journal.meta.read_text())["audio"] == "1f - 2e"
+    assert lines(tmp_path / "r.jsonl")[0] == {"id": 0, "response": "a"}
+    assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == answers
+
+
 def test_lists(tmp_path):
     journal = Journal(tmp_path / "r.out", "answer", SETTINGS, as_list=True)
     journal.append({0: Answer("a"), 1: Answer("b")})

@@ -7,7 +7,7 @@ import pytest
 
 from src import parquet_audio
 from src.audio import AudioError
-from src.listening import batches_of, hear, in_order, read_ahead
+from src.listening import batches_of, hear, identity_of, in_order, read_ahead
 from src.parquet_audio import ParquetAudio
 
 
@@ -64,3 +64,16 @@ def test_what_is_wrong_with_a_sound_is_returned(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"audio": [{"bytes": b"nonsense"}]}), tmp_path / "p")
     error = hear(ParquetAudio(tmp_path / "p", 0, 0), 30, "audio of item 1")
     assert isinstance(error, AudioError) and str(error).startswith("audio of item 1: not readable as audio")
+
+
+def test_sounds_are_told_apart_wherever_they_lie(tmp_path):
+    contents = [bytes(9000), bytes(9001), bytes(4500) + b"x" + bytes(4499), b"", b"x"]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for number, content in enumerate(contents):
+            (tmp_path / folder / f"{number}.wav").write_bytes(content)
+    one, two = ([identity_of(tmp_path / folder / f"{n}.wav") for n in range(6)] for folder in ("one", "two"))
+    assert one == two and len(set(one)) == 6
+    parquet = tmp_path / "one" / "0.wav"
+    rows = {identity_of(ParquetAudio(parquet, group, row)) for group in range(2) for row in range(2)}
+    assert len(rows) == 4 and identity_of(ParquetAudio(tmp_path / "two" / "0.wav", 0, 0)) in rows

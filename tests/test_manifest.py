@@ -4,6 +4,7 @@ import random
 import pytest
 
 from src.manifest import ManifestError, read_entries, read_manifest, write_manifest
+from tests.conftest import in_time
 
 ENTRY = {
     "audio_id": "a1", "audio_filepath": "clips/a1.wav", "input": "What is said?", "target": "hello",
@@ -157,7 +158,8 @@ def test_300_damaged_manifests_are_read_or_named(tmp_path):
     refused = 0
     for path in damaged_manifests(tmp_path):
         try:
-            assert all(isinstance(sample.target, str) and sample.duration > 0 for sample in read_manifest(path))
+            samples = in_time(20, path.name, read_manifest, path)
+            assert all(isinstance(sample.target, str) and sample.duration > 0 for sample in samples)
         except ManifestError as error:
             assert str(path) in str(error) and len(str(error)) < 1000
             refused += 1

@@ -15,7 +15,9 @@ from src.dataloader import DIFFACollator, DIFFADataset
 from src.generation_options import GenerationOptions
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
-from src.sft_trainer import ORIGIN, TrainingError, dLLMTrainer
+from src.origin import ORIGIN
+from src.sampler import EvaluationSampler
+from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from tests.conftest import GOLDEN, load_golden
 
@@ -305,6 +307,33 @@ def test_validation_masks_alike_every_time(tmp_path):
     assert len(evaluated) == 2 and evaluated[0] == evaluated[1] > 0
     other = trained(2, tmp_path / "b", seed=8, **options)
     assert [entry["eval_loss"] for entry in other.state.log_history if "eval_loss" in entry] == evaluated
+
+
+def test_the_validation_loss_is_that_of_the_samples_alone(tmp_path, model):
+    """Texts of very different lengths, and a clip that cannot be read."""
+    samples = [replace(sample, target=sample.target * (1 + 4 * index)) for index, sample in enumerate(SAMPLES)]
+    samples.insert(3, GONE)
+    config = model.llm_model.config
+    collator = DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id)
+    dataset, places = DIFFADataset(samples, model.tokenizer), list(EvaluationSampler(5))
+    total, tokens = 0.0, 0
+    for place in places[:3] + places[4:]:
+        batch = collator([dataset[place]])
+        total += model(**batch).loss.item() * batch["num_answer_tokens"].item()
+        tokens += batch["num_answer_tokens"].item()
+    for size in (1, 3):
+        trainer = trainer_for(model, tmp_path, samples=samples, per_device_eval_batch_size=size)
+        metrics = trainer.evaluate()
+        assert metrics["eval_loss"] == pytest.approx(total / tokens, rel=1e-6), size
+        assert metrics["eval_unusable_clips"] == 1 and trainer.eval_losses == {}
+
+
+def test_samples_that_two_processes_evaluate_count_once(tmp_path, model, monkeypatch):
+    shares = [{0: (6.0, 2), 2: (1.0, 1)}, {1: (3.0, 7), 0: (6.0, 2)}]
+    trainer = trainer_for(model, tmp_path)
+    monkeypatch.setattr(sft_trainer, "gather_object", lambda mine: mine + shares[1:])
+    trainer.eval_losses = shares[0]
+    assert trainer.validation_loss() == {"loss": 1.0}
 
 
 def logged(trainer: dLLMTrainer, name: str) -> list[float]:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,17 +17,18 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import HfArgumentParser
 
 import train
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
-from src.manifest import Sample, read_manifest
+from src.manifest import read_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import is_complete, last_complete
 from src.transcription import transcribe
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
+from tests.test_sft_trainer import trainer_for
+from tests.test_training_arguments import parsed
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,13 +96,16 @@ def read_until_logged(process: subprocess.Popen, steps: int) -> str:
     return output
 
 
-def kill_launcher(process: subprocess.Popen) -> None:
-    """SIGKILL the process that was started; those that it started must end by themselves."""
+def kill_launcher(process: subprocess.Popen) -> str:
+    """SIGKILL the process that was started; those that it started must end by themselves. Output not yet read."""
+    assert process.poll() is None, "the run ended before it could be killed"
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate()
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, "training went on after its launcher was killed"
+    return output
 
 
 def same_course(out: Path, reference: Path) -> None:
@@ -154,15 +157,20 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage):
-    """Two processes, ZeRO-1; five kills in each stage."""
+    """Two processes, ZeRO-1; five kills in each stage: one while a run starts, the others while it trains."""
     env = stage2_environment(tmp_path, NPROC="2")
     script, moments = f"train_stage{stage}.sh", random.Random(stage)
     whole, killed = (env | {"OUTPUT_DIR": str(tmp_path / name)} for name in ("whole", "killed"))
-    for _ in range(5):
+    early = moments.randrange(5)
+    for number in range(5):
         process = start(script, killed, "--max_steps=12")
-        read_until_logged(process, moments.randint(1, 2))
-        time.sleep(moments.random())
-        kill_launcher(process)
+        if number == early:
+            time.sleep(moments.uniform(0.5, 5))
+            assert steps_logged(kill_launcher(process)) == 0
+        else:
+            assert steps_logged(read_until_logged(process, moments.randint(1, 2))) > 0
+            time.sleep(moments.uniform(0, 0.5))  # a step took 0.6 s; four of these waits must not see twelve
+            kill_launcher(process)
     for env in (whole, killed):
         finished = run(script, env, "--max_steps=12")
         assert finished.returncode == 0, finished.stderr[-3000:]
@@ -253,77 +261,6 @@ def test_stage_2_starts_from_stage_1(tmp_path):
     assert json.loads((tmp_path / "s2" / "config.json").read_text())["stage"] == 2
 
 
-@pytest.mark.parametrize(
-    ("script", "changes", "message"),
-    [
-        (
-            "train_stage1.sh",
-            {"LLM_MODEL": ""},
-            "set LLM_MODEL to the LLaDA checkpoint .* huggingface-cli download GSAI",
-        ),
-        (
-            "train_stage1.sh",
-            {"WHISPER_MODEL": "/nowhere"},
-            "WHISPER_MODEL=/nowhere does not exist; it must be the Whisper",
-        ),
-        ("train_stage1.sh", {"TRAIN_DATASET": ""}, "set TRAIN_DATASET to the training manifest"),
-        ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint folder.*train_stage1.sh"),
-    ],
-)
-def test_missing_paths_stop_at_once(tmp_path, script, changes, message):
-    write_manifest(tmp_path)
-    start = time.monotonic()
-    result = run(script, environment(tmp_path, **changes))
-    assert result.returncode == 2
-    assert re.search(message, result.stderr), result.stderr
-    assert time.monotonic() - start < 2
-
-
-@pytest.fixture
-def commands(tmp_path, monkeypatch):
-    """Stand-ins for python, which says how it was called, and for Slurm's commands on a job of two nodes."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    scripts = {
-        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi',
-        "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
-        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
-    }
-    for name, script in scripts.items():
-        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))  # so that the script leaves the PATH alone
-
-
-def test_more_nodes_reach_the_launcher(tmp_path, commands):
-    write_manifest(tmp_path)
-    nodes = {"NNODES": "2", "NPROC": "3"}
-    incomplete = run("train_stage1.sh", environment(tmp_path, **nodes, NODE_RANK="1"))
-    assert incomplete.returncode == 2 and "NNODES=2 needs NODE_RANK" in incomplete.stderr
-    assert "MASTER_ADDR is not set" in incomplete.stderr
-    nodes |= {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}
-    started = run("train_stage1.sh", environment(tmp_path, **nodes), "--max_steps=1").stdout
-    launcher = "-m torch.distributed.run --nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 12345"
-    assert started.startswith(f"python {launcher} --nproc_per_node 3 train.py --stage 1 ")
-    assert started.rstrip().endswith("--max_steps=1")
-    alone = run("train_stage1.sh", environment(tmp_path, MASTER_ADDR="10.0.0.1")).stdout
-    assert alone.startswith("python -m torch.distributed.run --standalone --nproc_per_node 1 train.py ")
-
-
-@pytest.mark.parametrize("stage", ["1", "2"])
-def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
-    write_manifest(tmp_path)
-    job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
-    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path)}
-    result = run(f"config/slurm_stage{stage}.sbatch", environment(tmp_path, **job), "--max_steps=1")
-    lines = result.stdout.splitlines()
-    assert len(lines) == 2, result.stderr
-    for rank, line in enumerate(lines):
-        assert f"--nnodes 2 --node_rank {rank} --master_addr node7 --master_port 23456" in line
-        assert f"train.py --stage {stage} " in line and line.endswith("--max_steps=1")
-
-
 @pytest.mark.parametrize(("name", "stage"), [("dp_config", 1), ("zero2", 2), ("zero3", 3)])
 def test_deepspeed_files_leave_the_recipe_to_the_flags(tmp_path, name, stage):
     file = ROOT / "config" / f"{name}.json"
@@ -351,20 +288,15 @@ def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
-    """Two processes, ZeRO-1, three clips."""
-    samples = read_manifest(write_manifest(tmp_path, transcription="hello there"))
+def test_processes_share_out_an_evaluation(tmp_path):
+    """Two processes, ZeRO-1, three clips; the loss of five, which they cannot share evenly."""
+    entries = json.loads(write_manifest(tmp_path, transcription="hello there").read_text())
+    (tmp_path / "dev.json").write_text(json.dumps(entries[:5]))
+    samples = read_manifest(tmp_path / "dev.json")
     env = environment(tmp_path, NPROC="2", DS_CONFIG="config/dp_config.json")
-    flags = ["--max_steps", "2", "--eval_dataset_path", env["TRAIN_DATASET"], "--eval_strategy", "steps"]
-    flags += [
-        "--eval_steps",
-        "1",
-        "--eval_wer_clips",
-        "3",
-        "--load_best_model_at_end",
-        "--metric_for_best_model",
-        "wer",
-    ]
+    flags = ["--max_steps", "2", "--eval_dataset_path", str(tmp_path / "dev.json"), "--eval_strategy", "steps"]
+    flags += ["--eval_steps", "1", "--eval_wer_clips", "3", "--load_best_model_at_end"]
+    flags += ["--metric_for_best_model", "wer"]
     done = run("train_stage1.sh", env, *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((tmp_path / "out" / "trainer_state.json").read_text())
@@ -372,7 +304,11 @@ def test_processes_share_out_what_an_evaluation_transcribes(tmp_path):
     model = DIFFAModel.from_pretrained(tmp_path / "out")
     expected = total(transcribe(model, samples[:3], batch_size=2, max_seconds=30).words)
     assert expected.length == 6 and min(rates.values()) == state["best_metric"] == expected.rate
-    assert list(rates) == [1, 2] and Path(state["best_model_checkpoint"]).name in ("checkpoint-1", "checkpoint-2")
+    step = int(state["best_model_checkpoint"].rpartition("-")[2])
+    (loss,) = (entry["eval_loss"] for entry in state["log_history"] if entry["step"] == step and "eval_loss" in entry)
+    alone = trainer_for(model, tmp_path / "alone", samples=samples, per_device_eval_batch_size=3)
+    assert loss == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-6)
+    assert list(rates) == [1, 2] and step in rates
 
 
 @pytest.mark.slow
@@ -402,75 +338,22 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_contradicting_flags_and_empty_manifests_are_said_in_one_line(tmp_path):
-    (tmp_path / "manifest.json").write_text("[]")
+def test_contradicting_flags_and_faulty_manifests_are_said_without_a_traceback(tmp_path):
+    entries = json.loads(write_manifest(tmp_path).read_text())
+    entries[1]["target"], entries[3]["audio_filepath"] = "", "/nowhere.wav"
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
     for flags, message in [
-        (["--stage", "1"], r"train.py: manifest .*manifest\.json is empty"),
+        (
+            ["--stage", "1"],
+            r"train.py: manifest .*manifest\.json: 2 of 8 entries cannot be trained on; .*\n"
+            r"line 1, entry 2, a1: target is empty\nline 1, entry 4, a3: /nowhere.wav: no such audio file\n",
+        ),
         (["--stage", "2"], "train.py: stage 2 starts from a stage-1 checkpoint: pass --stage1_checkpoint"),
         (["--stage", "3"], "train.py: --stage is 3; expected 1 or 2"),
     ]:
         result = python_train(*frozen_flags(tmp_path, *flags))
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert re.search(message, result.stderr), result.stderr
-
-
-EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
-STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
-
-
-def parsed(tmp_path: Path, *flags: str) -> tuple:
-    required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
-    parser = HfArgumentParser((train.ModelArguments, train.DataArguments, train.DIFFATrainingArguments))
-    return parser.parse_args_into_dataclasses([*required, *flags])
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--eval_dataset_path", "dev.json"], "--eval_dataset_path needs --eval_strategy steps"),
-        (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
-        (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
-        (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
-        ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
-        (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
-        ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),
-        ([*EVALUATE, "--eval_wer_clips", "0", "--metric_for_best_model", "wer"], "wer, measured in stage 1 alone"),
-        ([*STAGE_2, *EVALUATE, "--metric_for_best_model", "eval_wer"], "eval_wer, measured in stage 1 alone"),
-        ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
-        (
-            [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
-            "--greater_is_better True",
-        ),
-        ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
-    ],
-)
-def test_settings_that_contradict_each_other(tmp_path, flags, message):
-    with pytest.raises(train.SettingsError, match=message):
-        train.check_arguments(*parsed(tmp_path, *flags))
-    train.check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
-
-
-def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
-    clip = Sample("a", Path("a.wav"), "", "", "hello", "", 1.0, {})
-    samples = [replace(clip, transcription=""), *[clip] * 50]
-    args = parsed(tmp_path, *EVALUATE, "--metric_for_best_model", "wer")
-    train.check_arguments(*args)
-    assert args[2].greater_is_better is False
-    assert train.samples_to_transcribe(*args, samples) == [clip] * 32
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples) == [clip] * 7
-    for flags in (["--eval_wer_clips", "0"], STAGE_2):
-        assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, *flags), samples) == []
-    assert train.samples_to_transcribe(*parsed(tmp_path), None) == []
-    assert capsys.readouterr().out == ""
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples[:1]) == []
-    assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
-    with pytest.raises(train.SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
-        train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
-    monkeypatch.setattr(train, "is_deepspeed_zero3_enabled", lambda: True)
-    assert train.samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
-    assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
-    with pytest.raises(train.SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
-        train.check_arguments(*args)
 
 
 def test_stages_and_frozen_parts_must_fit(tmp_path):

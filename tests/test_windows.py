@@ -49,6 +49,14 @@ def test_a_tiny_rest_is_no_window(tmp_path, seconds, ends):
     assert [window.is_last for window in windows] == [False] * (len(ends) - 1) + [True]
 
 
+def test_a_file_that_was_cut_is_refused_before_its_first_window(tmp_path):
+    path = write(tmp_path / "a.wav", 4.0)
+    content = path.read_bytes()[: path.stat().st_size // 2]
+    assert len(read_audio(content, 1.0)) == 16000  # whose window is whole
+    with pytest.raises(AudioError, match=r"recording: the file is cut: 2\.00 s are left of the 4\.00 s"):
+        next(read_windows(content, 1.0, "recording"))
+
+
 def test_silent_windows_are_left_out(tmp_path):
     path = write(tmp_path / "a.wav", 4.0, silent=slice(1, 2))
     assert spans(read_windows(path, 1.0)) == [(0, 1, False), (2, 3, False), (3, 4, True)]

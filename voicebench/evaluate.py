@@ -2,6 +2,7 @@
 
     python voicebench/evaluate.py results/diffa-openbookqa-test-audio.jsonl
     python voicebench/evaluate.py answers.jsonl --evaluator mcq --compare baseline.jsonl
+    python voicebench/evaluate.py results/diffa-sd-qa-usa-audio.jsonl --reference data/voicebench
     python voicebench/evaluate.py --overall results/
 
 The subset is recognised from a `subset` or `data` field or from the file's name; `--evaluator` overrides it. Each line
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.records import BenchmarkFileError, Result, check_same_items, read_result
+from src.records import BenchmarkFileError, Result, check_same_items, read_records, read_result
 from src.scoring import report
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
@@ -28,8 +29,9 @@ from voicebench.mcq import judge_mcq
 from voicebench.open_ended import score_open
 from voicebench.overall import format_overall
 from voicebench.qa import score_qa
+from voicebench.questions import read_reference
 from voicebench.scored import Scored, compare_scored, score_verdicts
-from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise, split_in_name
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
     "mcq": partial(score_verdicts, judge=judge_mcq),
@@ -43,11 +45,12 @@ SCORERS: dict[str, Callable[[Result], Scored]] = {
 
 def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: Path | None) -> int:
     """Score one file, print its table, write its scores; the exit status."""
+    subset = recognise(path, read_records(path)[0])
     read = partial(
-        read_result, key=key_or_prompt if reference else key, answer_fields=ANSWER_FIELDS, reference=reference
-    )
+        read_result, key=key_or_prompt if reference else key, answer_fields=ANSWER_FIELDS, reference=reference,
+        read_reference=partial(read_reference, subset=subset, split=split_in_name(path, subset)),
+    )  # fmt: skip
     result = read(path)
-    subset = recognise(path, result.items.values())
     evaluator = evaluator or evaluator_of(path, subset)
     scored = SCORERS[evaluator](result)
     print(f"voicebench {subset or ''} ({evaluator}): {path}\n{scored.text}")
@@ -80,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--evaluator", choices=sorted(SCORERS), help="default: by the subset")
     parser.add_argument(
         "--reference", type=Path,
-        help="the questions' own file, JSON Lines: items missing from the result then count as wrong",
+        help="the questions: JSON Lines, a Parquet file, or the data set's folder; items missing from the result then "
+        "count as wrong",
     )  # fmt: skip
     parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
     args = parser.parse_args(argv)

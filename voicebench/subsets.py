@@ -53,6 +53,12 @@ def recognise(path: Path, records: Iterable[dict]) -> str | None:
     return None
 
 
+def split_in_name(path: Path, subset: str | None) -> str | None:
+    """The split in a result's name `{model}-{subset}-{split}-audio`; None for other names and `test`, the usual one."""
+    found = re.search(rf"-{re.escape(subset or '')}-([^/]+)-audio\.jsonl$", path.name)
+    return found[1] if found and found[1] != "test" else None
+
+
 def evaluator_of(path: Path, subset: str | None) -> str:
     """The rule of `subset`. Raises BenchmarkFileError where the subset is not known."""
     if subset is None:

@@ -1,0 +1,102 @@
+"""What the shell scripts start, and what they refuse to; python and Slurm's commands are stand-ins that say so."""
+
+import os
+import re
+import time
+
+import pytest
+
+from tests.conftest import GOLDEN
+from tests.test_train import ROOT, environment, run, write_manifest
+
+
+@pytest.mark.parametrize(
+    ("script", "changes", "message"),
+    [
+        (
+            "train_stage1.sh",
+            {"LLM_MODEL": ""},
+            "set LLM_MODEL to the LLaDA checkpoint .* huggingface-cli download GSAI",
+        ),
+        (
+            "train_stage1.sh",
+            {"WHISPER_MODEL": "/nowhere"},
+            "WHISPER_MODEL=/nowhere does not exist; it must be the Whisper",
+        ),
+        ("train_stage1.sh", {"TRAIN_DATASET": ""}, "set TRAIN_DATASET to the training manifest"),
+        ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint folder.*train_stage1.sh"),
+    ],
+)
+def test_missing_paths_stop_at_once(tmp_path, script, changes, message):
+    write_manifest(tmp_path)
+    start = time.monotonic()
+    result = run(script, environment(tmp_path, **changes))
+    assert result.returncode == 2
+    assert re.search(message, result.stderr), result.stderr
+    assert time.monotonic() - start < 2
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Stand-ins for python, which says how it was called, and for Slurm's commands on a job of two nodes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    scripts = {
+        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi',
+        "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
+        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
+    }
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))  # so that the script leaves the PATH alone
+
+
+def test_more_nodes_reach_the_launcher(tmp_path, commands):
+    write_manifest(tmp_path)
+    nodes = {"NNODES": "2", "NPROC": "3"}
+    incomplete = run("train_stage1.sh", environment(tmp_path, **nodes, NODE_RANK="1"))
+    assert incomplete.returncode == 2 and "NNODES=2 needs NODE_RANK" in incomplete.stderr
+    assert "MASTER_ADDR is not set" in incomplete.stderr
+    nodes |= {"NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "12345"}
+    started = run("train_stage1.sh", environment(tmp_path, **nodes), "--max_steps=1").stdout
+    launcher = "-m torch.distributed.run --nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 12345"
+    assert started.startswith(f"python {launcher} --nproc_per_node 3 train.py --stage 1 ")
+    assert started.rstrip().endswith("--max_steps=1")
+    alone = run("train_stage1.sh", environment(tmp_path, MASTER_ADDR="10.0.0.1")).stdout
+    assert alone.startswith("python -m torch.distributed.run --standalone --nproc_per_node 1 train.py ")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "output"), [("mmsu", "--output_jsonl"), ("mmau", "--output_json"), ("voicebench", "--output_json")]
+)
+def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, commands, benchmark, output):
+    script, model = f"run_{benchmark}_inference.sh", {"MODEL_PATH": str(GOLDEN), "DATA": "bbh"}
+    nodes = environment(tmp_path, **model, NNODES="2", NPROC="1", MASTER_ADDR="10.0.0.1", OUTPUT="o")
+    incomplete = run(script, nodes)
+    assert incomplete.returncode == 2 and "NODE_RANK is not set" in incomplete.stderr
+    started = [run(script, nodes | {"NODE_RANK": rank}).stdout.splitlines() for rank in "01"]
+    for rank, lines in enumerate(started):
+        launcher = f"--nnodes 2 --node_rank {rank} --master_addr 10.0.0.1 --master_port 29500 --nproc_per_node 1"
+        assert lines[0].startswith(f"python -m torch.distributed.run {launcher} inference_stage2_{benchmark}.py ")
+        assert f" {output} o" in lines[0]
+    assert [len(lines) for lines in started] == [2, 1] and f"{benchmark}/evaluate.py o" in started[0][1]
+    alone = run(script, environment(tmp_path, **model, NPROC="3")).stdout
+    assert alone.startswith(
+        f"python -m torch.distributed.run --standalone --nproc_per_node 3 inference_stage2_{benchmark}"
+    )
+    assert run(script, environment(tmp_path, **model)).stdout.startswith("python inference_stage2_")
+
+
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
+    write_manifest(tmp_path)
+    job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
+    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path)}
+    result = run(f"config/slurm_stage{stage}.sbatch", environment(tmp_path, **job), "--max_steps=1")
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2, result.stderr
+    for rank, line in enumerate(lines):
+        assert f"--nnodes 2 --node_rank {rank} --master_addr node7 --master_port 23456" in line
+        assert f"train.py --stage {stage} " in line and line.endswith("--max_steps=1")

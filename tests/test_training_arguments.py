@@ -1,0 +1,74 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import HfArgumentParser
+
+from src import training_arguments
+from src.manifest import Sample
+from src.training_arguments import (
+    DataArguments,
+    DIFFATrainingArguments,
+    ModelArguments,
+    SettingsError,
+    check_arguments,
+    samples_to_transcribe,
+)
+
+EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
+STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
+
+
+def parsed(tmp_path: Path, *flags: str) -> tuple:
+    required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
+    parser = HfArgumentParser((ModelArguments, DataArguments, DIFFATrainingArguments))
+    return parser.parse_args_into_dataclasses([*required, *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eval_dataset_path", "dev.json"], "--eval_dataset_path needs --eval_strategy steps"),
+        (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
+        (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
+        (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
+        ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
+        (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
+        ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),
+        ([*EVALUATE, "--eval_wer_clips", "0", "--metric_for_best_model", "wer"], "wer, measured in stage 1 alone"),
+        ([*STAGE_2, *EVALUATE, "--metric_for_best_model", "eval_wer"], "eval_wer, measured in stage 1 alone"),
+        ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
+        (
+            [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
+            "--greater_is_better True",
+        ),
+        ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path, flags, message):
+    with pytest.raises(SettingsError, match=message):
+        check_arguments(*parsed(tmp_path, *flags))
+    check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
+    clip = Sample("a", Path("a.wav"), "", "", "hello", "", 1.0, {})
+    samples = [replace(clip, transcription=""), *[clip] * 50]
+    args = parsed(tmp_path, *EVALUATE, "--metric_for_best_model", "wer")
+    check_arguments(*args)
+    assert args[2].greater_is_better is False
+    assert samples_to_transcribe(*args, samples) == [clip] * 32
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples) == [clip] * 7
+    for flags in (["--eval_wer_clips", "0"], STAGE_2):
+        assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE, *flags), samples) == []
+    assert samples_to_transcribe(*parsed(tmp_path), None) == []
+    assert capsys.readouterr().out == ""
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples[:1]) == []
+    assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
+    with pytest.raises(SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
+        samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
+    monkeypatch.setattr(training_arguments, "is_deepspeed_zero3_enabled", lambda: True)
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
+    assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
+    with pytest.raises(SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
+        check_arguments(*args)

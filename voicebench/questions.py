@@ -1,0 +1,87 @@
+"""VoiceBench's questions on disk: which files hold a subset, and what they say beside the sound."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet
+
+from src.records import BenchmarkFileError, read_records
+
+SOURCE = (
+    "It comes with the data set hlt-lab/voicebench on the Hugging Face hub; pass the copy's folder with --data_path"
+)
+DEFAULT_SPLITS = {"sd-qa": ["usa", "test"]}
+SPLIT_BY_DOMAIN = "mmsu"  # has no split test, but law, biology, ...
+
+
+def split_of(file: Path) -> str:
+    """The split a file belongs to: law of law-00000-of-00001.parquet."""
+    return re.sub(r"-\d+-of-\d+$", "", file.stem)
+
+
+def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tuple[str, list[Path]]:
+    """The first of `splits` that is there, and its Parquet shards or its one JSONL file; None: the usual split.
+
+    Where mmsu's usual one is missing, all of its domains together stand for it. Raises BenchmarkFileError saying what
+    was looked for and what there is.
+    """
+    wanted = splits or DEFAULT_SPLITS.get(subset, ["test"])
+    if data_path.is_file():
+        return wanted[0], [data_path]
+    there = [file for kind in ("parquet", "jsonl") for file in sorted((data_path / subset).glob(f"*.{kind}"))]
+    for split in wanted:
+        files = [file for file in there if split_of(file) == split]
+        if files:
+            return split, [file for file in files if file.suffix == files[0].suffix]
+    if subset == SPLIT_BY_DOMAIN and there and not splits:
+        return wanted[0], [file for file in there if file.suffix == there[0].suffix]
+    has = f"; it has {', '.join(sorted({split_of(file) for file in there}))}" if there else ""
+    raise BenchmarkFileError(
+        f"{data_path / subset} holds neither {wanted[0]}-*.parquet nor {wanted[0]}.jsonl{has}. {SOURCE}"
+    )
+
+
+@contextmanager
+def open_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Raises BenchmarkFileError where the file cannot be read, then or while it is open."""
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            yield parquet
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {SOURCE}") from None
+
+
+def rows_without_sound(parquet: pyarrow.parquet.ParquetFile) -> list[dict]:
+    """All columns but the encoded audio, which is not read: `audio` holds a path alone."""
+    columns = [name for name in parquet.schema_arrow.names if name != "audio"]
+    return parquet.read([*columns, "audio.path"]).to_pylist()
+
+
+def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[list[dict], list[str]]:
+    """A benchmark's questions without their audio, and its broken lines, like `records.read_records`.
+
+    Args:
+        path: JSON Lines, a Parquet file, a subset's folder or the folder of all subsets.
+        subset, split: which files of a folder; None for `split`: the usual one.
+
+    Raises BenchmarkFileError where there are no such questions.
+    """
+    if not path.is_dir():
+        files = [path]
+    elif subset is None:
+        raise BenchmarkFileError(f"{path} is a folder, and the subset cannot be told from the result: pass one file")
+    else:
+        folder = path if (path / subset).is_dir() else path.resolve().parent
+        files = find_files(folder, subset if folder == path else path.resolve().name, split and [split])[1]
+    records, broken = [], []
+    for file in files:
+        if file.suffix == ".parquet":
+            with open_parquet(file) as parquet:
+                found = rows_without_sound(parquet)
+        else:
+            found, faults = read_records(file)
+            broken += faults
+        records += [{name: value for name, value in record.items() if name != "audio"} for record in found]
+    return records, broken
