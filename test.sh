@@ -6,6 +6,6 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
-# Side by side, a core each; more than four would compete for memory.
+# Side by side: one more than cores, since tests often wait for what they started; more than four would need much memory.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
-exec python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
+exec python -m pytest --numprocesses $(( $(nproc) + 1 )) --maxprocesses 4 --dist worksteal "$@"

@@ -220,11 +220,12 @@ def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsy
 def test_killed_at_random_moments_and_resumed(folder, model, monkeypatch):
     """Two ranks are killed three times, one of them or both, and once more started to finish."""
     rng, count = random.Random(3), 32
+    slow = ["--steps", "32", "--block_length", "32", "--max_new_tokens", "32"]  # so that kills do not come too late
     write_lines(folder / "mmsu.jsonl", [question(n) for n in range(count)])
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
         str(ROOT / "inference_stage2_mmsu.py"), *MODEL, "--input_jsonl", "mmsu.jsonl", "--output_jsonl", "out.jsonl",
-        "--device", "cpu",
+        "--device", "cpu", *slow,
     ]  # fmt: skip
     answered = 0
     for victims in (1, 2, 1):
@@ -248,7 +249,7 @@ def test_killed_at_random_moments_and_resumed(folder, model, monkeypatch):
     meta = json.loads((folder / "out.jsonl.meta.json").read_text())
     assert (meta["answered_in_this_run"], meta["ranks"]) == (count - answered, 2)
     monkeypatch.setattr(Parts, "load", lambda *_: model)
-    assert mmsu(folder, "--batch_size", 8, output="whole.jsonl") == 0
+    assert mmsu(folder, "--batch_size", 8, *slow, output="whole.jsonl") == 0
     assert (folder / "out.jsonl").read_text() == (folder / "whole.jsonl").read_text()
     assert [line["id"] for line in lines(folder / "out.jsonl")] == list(range(count))
     assert sorted(path.name for path in folder.glob("out*")) == ["out.jsonl", "out.jsonl.meta.json"]
