@@ -6,7 +6,7 @@
 A step is forward, backward, clipping and AdamW. Rows of the table:
 
     naive                 logits and cross entropy of every position, full autograd; encoder and adapters in float32, as
-                          the published code runs them
+                          the published code runs them; AdamW that is not fused
     naive_same_precision  the same loss with encoder and adapters in the precision of the next rows
     ours                  `DIFFAModel.forward`; adapters held in float32, computing in the wanted precision (autocast)
     ours_checkpointed     the same with --gradient_checkpointing
@@ -76,7 +76,8 @@ def step_of(
 ) -> Callable[[], float]:
     """One optimizer step of a model of its own, as Trainer takes it; returns the loss."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05)
+    fused = loss_of is not naive_loss  # the recipe's optimizer, and the published one
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05, fused=fused)
     device = batch["t"].device
 
     def step() -> float:

@@ -31,7 +31,8 @@ exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" 
   --per_device_train_batch_size "$BATCH_SIZE" --per_device_eval_batch_size "$BATCH_SIZE" \
   --gradient_accumulation_steps "$GRADIENT_ACCUMULATION" \
   --learning_rate "$LEARNING_RATE" --lr_scheduler_type "$LR_SCHEDULER" --warmup_steps "$WARMUP_STEPS" \
-  --num_train_epochs "$EPOCHS" --weight_decay "$WEIGHT_DECAY" --max_grad_norm "$MAX_GRAD_NORM" --optim adamw_torch \
+  --num_train_epochs "$EPOCHS" --weight_decay "$WEIGHT_DECAY" --max_grad_norm "$MAX_GRAD_NORM" \
+  --optim adamw_torch_fused \
   --max_seconds "$MAX_SECONDS" --max_length "$MAX_LENGTH" --seed "$SEED" --bf16 "$BF16" \
   --save_steps "$SAVE_STEPS" --save_total_limit 2 --logging_steps "$LOGGING_STEPS" \
   --dataloader_num_workers "$WORKERS" --ddp_find_unused_parameters False --report_to "${REPORT_TO:-none}" \

@@ -319,14 +319,15 @@ class DIFFAModel(nn.Module):
         audio_embeds, audio_lengths = self.encode_audio(input_features, feature_attention_mask)  # [B, N, d], [B]
         text_embeds = self.llm_model.embed(input_ids)  # [B, L, d]
         spliced = splice(text_embeds, text_attention_mask, audio_embeds, audio_lengths, audio_position, "right")
-        # 2. one bidirectional pass
-        mask = spliced.attention_mask
-        hidden_states = self.llm_model(  # [B, L + N, d]
-            spliced.inputs_embeds, None if bool(mask.all()) else mask, position_ids_of(mask)
+        # 2. one bidirectional pass; of its last block, only what follows the first mask
+        row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]
+        place, mask = spliced.text_columns[row, column], spliced.attention_mask  # [M], [B, L + N]
+        first = int(place.min()) if len(place) else 0
+        hidden_states = self.llm_model(  # [B, L + N - first, d]
+            spliced.inputs_embeds, None if bool(mask.all()) else mask, position_ids_of(mask), slice(first, None)
         )
         # 3. cross entropy at the masked positions alone: the vocabulary projection is the largest cost of a naive step
-        row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]
-        masked = hidden_states[row, spliced.text_columns[row, column]]  # [M, d]
+        masked = hidden_states[row, place - first]  # [M, d]
         cross_entropy = projected_cross_entropy(masked, self.llm_model.output_weight, labels[row, column])  # [M]
         # 4. weighted by 1 / t'
         return DIFFAOutput(

@@ -181,13 +181,14 @@ class LLaDAModel(nn.Module):
         hidden_states = inputs_embeds
         last = self.config.n_layers - 1
         for index, block in enumerate(self.model.transformer.blocks):
-            if self.gradient_checkpointing and torch.is_grad_enabled():  # training: no caches, every column wanted
+            columns = wanted if index == last else None
+            if self.gradient_checkpointing and torch.is_grad_enabled():  # training: there are no caches
                 hidden_states = checkpoint(
-                    block, hidden_states, rotary, key_mask, use_reentrant=False, preserve_rng_state=False
+                    block, hidden_states, rotary, key_mask, columns, use_reentrant=False, preserve_rng_state=False
                 )
                 continue
             cache = None if caches is None else caches[index]
-            hidden_states = block(hidden_states, rotary, key_mask, wanted if index == last else None, cache, start)
+            hidden_states = block(hidden_states, rotary, key_mask, columns, cache, start)
         return self.model.transformer.ln_f(hidden_states)
 
     def compile_blocks(self) -> None:

@@ -220,7 +220,7 @@ def test_checkpoint_of_the_other_stage_is_refused(folder, model, tmp_path, capsy
 def test_killed_at_random_moments_and_resumed(folder, model, monkeypatch):
     """Two ranks are killed three times, one of them or both, and once more started to finish."""
     rng, count = random.Random(3), 32
-    slow = ["--steps", "32", "--block_length", "32", "--max_new_tokens", "32"]  # so that kills do not come too late
+    slow = ["--steps", "16", "--block_length", "16", "--max_new_tokens", "16"]  # so that kills do not come too late
     write_lines(folder / "mmsu.jsonl", [question(n) for n in range(count)])
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,24 +128,24 @@ def same_course(out: Path, reference: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """Stage 2 on two processes without DeepSpeed, never interrupted: the course that all ways of sharing out take."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = run("train_stage2.sh", stage2_environment(folder, NPROC="2", DS_CONFIG=""), STEPS)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder / "out"
+def whole(tmp_path_factory) -> Callable[[str, str], Path]:
+    """Runs that were never interrupted, without DeepSpeed: whole(stage, nproc), the course that all others take."""
+
+    @cache
+    def run_once(stage: str, nproc: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        done = run(f"train_stage{stage}.sh", stage2_environment(folder, NPROC=nproc, DS_CONFIG=""), STEPS)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return folder / "out"
+
+    return run_once
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("nproc", "config"), [("1", ""), ("2", ""), ("2", "config/dp_config.json")])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, request):
+@pytest.mark.parametrize(("nproc", "config"), [("1", ""), ("1", "config/dp_config.json"), ("2", "")])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, whole):
+    """Two processes with DeepSpeed: the next test."""
     env = stage2_environment(tmp_path, NPROC=nproc, DS_CONFIG=config)
-    if nproc == "1":
-        reference = tmp_path / "whole"
-        assert run("train_stage2.sh", env | {"OUTPUT_DIR": str(reference)}, STEPS).returncode == 0
-    else:
-        reference = request.getfixturevalue("whole")
-
     process = start("train_stage2.sh", env, STEPS)
     read_until_logged(process, 3)
     kill_launcher(process)
@@ -157,7 +159,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, req
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "incomplete-checkpoint-11: this checkpoint is incomplete" in finished.stdout
     assert steps_logged(finished.stdout) <= 10, "it started over instead of resuming"
-    same_course(tmp_path / "out", reference)
+    same_course(tmp_path / "out", whole("2", nproc))
 
     model = load_file(tmp_path / "out" / "model.safetensors")
     assert {name.split(".")[0] for name in model} == {"semantic_connector", "acoustic_connector"}
@@ -167,11 +169,11 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, req
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2])
-def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, request):
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
     """Two processes, ZeRO-1; five kills in each stage: one while a run starts, the others while it trains."""
     env = stage2_environment(tmp_path, NPROC="2")
-    script, moments = f"train_stage{stage}.sh", random.Random(stage)
+    script, moments = f"train_stage{stage}.sh", random.Random(int(stage))
     early = moments.randrange(5)
     for number in range(5):
         process = start(script, env, STEPS)
@@ -184,12 +186,8 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, request):
             kill_launcher(process)
     finished = run(script, env, STEPS)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    if stage == 1:
-        reference = tmp_path / "whole"
-        assert run(script, env | {"OUTPUT_DIR": str(reference)}, STEPS).returncode == 0
-    else:
-        reference = request.getfixturevalue("whole")
-    same_course(tmp_path / "out", reference)
+    same_course(tmp_path / "out", whole(stage, "2"))
+    nothing_frozen_in(tmp_path / "out", used_deepspeed=True)
 
 
 @pytest.mark.slow
@@ -296,7 +294,7 @@ def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name, who
     finished = run("train_stage2.sh", env, STEPS)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert steps_logged(finished.stdout) <= 10, "it started over instead of resuming"
-    same_course(tmp_path / "out", whole)
+    same_course(tmp_path / "out", whole("2", "2"))
 
 
 @pytest.mark.slow
@@ -333,7 +331,7 @@ def test_two_nodes_give_what_one_gives(tmp_path, whole):
     nodes = [start("train_stage2.sh", env | {"NODE_RANK": rank}, STEPS) for rank in "01"]
     outputs = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
-    same_course(tmp_path / "out", whole)
+    same_course(tmp_path / "out", whole("2", "2"))
 
 
 def python_train(*flags: str) -> subprocess.CompletedProcess:
