@@ -78,6 +78,7 @@ class Clip:
     """Sound that came in. `file` is deleted when the first answer about it is finished; the window stays."""
 
     file: Path
+    written: int = 0  # when, in nanoseconds: the same sound uploaded by somebody else takes the file's place
     window: Window | None = None  # what was heard; None: nothing could be
     seconds: float = 0.0  # of the whole recording
 
@@ -89,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     server = parser.add_argument_group("page")
     server.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: %(default)s)")
     server.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
-    server.add_argument("--max_queue", type=int, default=16, help="questions that wait (default: %(default)s)")
+    server.add_argument("--max_queue", type=int, default=16, help="what may wait (default: %(default)s)")
     server.add_argument("--max_megabytes", type=int, default=25, help="of an upload (default: %(default)s)")
     server.add_argument("--max_seconds", type=float, default=600, help="of an upload (default: %(default)s)")
     add_model_flags(parser, default="the built-in miniature")
@@ -152,7 +153,7 @@ def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
         if length > args.max_seconds:
             raise AudioError(f"{file}: is {length:.0f} s long; at most {args.max_seconds:.0f} s are taken, cut it")
         with contextlib.closing(read_windows(file, seconds)) as windows:
-            return Clip(file, next(windows), length)
+            return Clip(file, file.stat().st_mtime_ns, next(windows), length)
     except AudioError as error:
         raise AudioError(str(error).replace(str(file), file.name)) from None  # the page shows no paths
 
@@ -173,11 +174,15 @@ def answer(model: DIFFAModel, clip: Clip | None, question: str, options: Generat
     """The answer as HTML: masks at once, then every step, at last with what it took. Raises OptionError."""
     question = question.strip()
     if clip is None or clip.window is None:
-        raise OptionError("no sound yet: upload a file, record, or take an example, and wait until it is heard")
+        raise OptionError(
+            "no sound yet: upload a file (again, if the page was busy), record, or take an example, and wait until it "
+            "is heard"
+        )
     if not 0 < len(question) <= LONGEST_QUESTION:
         raise OptionError(f"a question of 1 to {LONGEST_QUESTION} characters is expected, found {len(question)}")
     draft = Draft((page.UNWRITTEN,) * options.max_new_tokens, 0)
     yield page.answer(draft, running=True)
+    time.sleep(STEP_SECONDS)
     seconds, clock = 0.0, time.perf_counter()
     for draft in drafts(model, clip.window.waveform, question, options):
         took = time.perf_counter() - clock
@@ -188,12 +193,12 @@ def answer(model: DIFFAModel, clip: Clip | None, question: str, options: Generat
     yield page.answer(draft, running=False) + page.statistics(draft, seconds)
 
 
-def delete_upload(file: Path, uploads: Path) -> None:
-    """Delete an uploaded file and the folder it came in; examples stay."""
-    if uploads in file.parents:
-        file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # another one came in the same folder
-            file.parent.rmdir()
+def delete_upload(clip: Clip, uploads: Path) -> None:
+    """Delete an uploaded file and the folder it came in; examples stay, and what others have uploaded since."""
+    with contextlib.suppress(OSError):  # it is gone already, or another one came in the same folder
+        if uploads in clip.file.parents and clip.written in (0, clip.file.stat().st_mtime_ns):
+            clip.file.unlink()
+            clip.file.parent.rmdir()
 
 
 @contextlib.contextmanager
@@ -207,6 +212,17 @@ def explained() -> Iterator[list[str]]:
     except Exception:
         log.exception("the page met an error")
         messages.append(page.message("error", INTERNAL_ERROR))
+
+
+class UploadedAudio(gr.Audio):
+    """Takes uploads alone. Gradio's own also fetches an address that a client sends in place of one, of any size."""
+
+    is_template = True  # looks like gr.Audio
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        if str(url_or_file_path or "").lower().startswith(("http:", "https:")):
+            raise gr.Error("upload a file: addresses are not fetched")
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
 # -- the page -------------------------------------------------------------------------------------------------------
@@ -228,7 +244,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
 
     def on_sound(path: str | None, before: Clip | None) -> tuple[Clip | None, str, str]:
         if before and str(before.file) != path:
-            delete_upload(before.file, uploads)
+            delete_upload(before, uploads)
         if path is None:
             return None, page.NOTHING_HEARD, page.NO_ANSWER
         clip = Clip(Path(path))
@@ -245,7 +261,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
                 yield from answer(model, clip, question, options)
         finally:  # also when the page is left meanwhile
             if clip:
-                delete_upload(clip.file, uploads)
+                delete_upload(clip, uploads)
         yield from messages
 
     def on_example(name: str) -> tuple[str, str]:
@@ -255,13 +271,13 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
         gr.Markdown("# DIFFA\nAsk about sound. The answer comes by diffusion: its masks turn into words, surest first.")
         if args.model_path is None:
             gr.HTML(page.message("note", f"{NOTICE}. The questions stand below."))
-        clip = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda c: c and delete_upload(c.file, uploads))
+        clip = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda c: c and delete_upload(c, uploads))
         gr.Markdown("Upload or record something, or take an example:")
         with gr.Row():
             examples = {name: gr.Button(f"{name}: {EXAMPLES[name]}", size="sm", min_width=150) for name in EXAMPLES}
         with gr.Row():
             with gr.Column(min_width=300):
-                sound = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
+                sound = UploadedAudio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
                 question = gr.Textbox(label="Question", info="Enter asks", max_length=LONGEST_QUESTION)
                 ask = gr.Button("Ask", variant="primary")
             with gr.Column(min_width=300):
@@ -282,7 +298,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
         private = {"api_visibility": "private", "show_progress": "minimal"}
         sound.change(on_sound, [sound, clip], [clip, shown_sound, shown_answer], **private)
         for name, button in examples.items():
-            button.click(partial(on_example, name), None, [sound, question], **private)
+            button.click(partial(on_example, name), None, [sound, question], queue=False, **private)
         gr.on([ask.click, question.submit], on_ask, [clip, question, *settings], shown_answer, **private)
     return blocks
 

@@ -77,8 +77,8 @@ def key_of(args: argparse.Namespace) -> str:
     """The API key, "" for none. Raises OptionError where there ought to be one."""
     if args.api_key_env is None:
         return ""
-    key = os.environ.get(args.api_key_env, "")
-    if not key.strip():
+    key = os.environ.get(args.api_key_env, "").strip()  # no header can hold the blanks around it
+    if not key:
         raise OptionError(f"--api_key_env {args.api_key_env}: this environment variable is empty or not set")
     return key
 

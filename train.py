@@ -128,6 +128,9 @@ def die_with_launcher() -> None:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = Path(f"/proc/{os.getppid()}/cmdline")
+        if not parent.exists() or b"python" not in parent.read_bytes():  # the launcher has ended already
+            os._exit(1)
 
 
 def build_model(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> DIFFAModel:

@@ -128,7 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = compare(results)
     print(table(rows))
     if args.json:
-        run = measure.machine(torch.device("cpu"))
+        [meta, *_] = sorted((args.output / "0").rglob("*.meta.json"))
+        run = measure.machine(torch.device(json.loads(meta.read_text())["device"].partition(" ")[0]))
         write_file(args.json, json.dumps({"rows": [asdict(row) for row in rows], "run": run}, indent=1) + "\n")
 
 

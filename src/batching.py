@@ -195,7 +195,8 @@ class Batcher:
 
 def hand_over(ticket: Ticket, ids: torch.Tensor, forward_passes: torch.Tensor, is_complete: bool) -> None:
     if ticket.is_open:
-        ticket.is_open = not is_complete
+        if is_complete:
+            ticket.is_open = False
         ticket.deliver(Answer(tuple(ids.tolist()), int(forward_passes), is_complete))
 
 

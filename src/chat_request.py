@@ -22,7 +22,8 @@ SYSTEM_ROLES = ("system", "developer")
 SEEDS = 2**63
 MAX_STOPS = 4
 MAX_STEPS = 2**16
-MAX_CHARACTERS = 100_000  # of a text; LLaDA reads 4096 tokens
+MAX_CHARACTERS = 100_000  # of text; LLaDA reads 4096 tokens
+MAX_PARTS = 100  # of a message, and messages of a request
 MAX_WINDOW_BYTES = 2**28  # of a window before it is mixed down and resampled; more is no honest audio
 # What the preset decides where nobody says otherwise.
 PARALLEL_RULES = ("threshold", "factor")
@@ -83,7 +84,7 @@ class Part(BaseModel):
 
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: list[Part] = []
+    content: list[Part] = Field([], max_length=MAX_PARTS)
 
     @field_validator("content", mode="before")
     @classmethod
@@ -111,7 +112,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     model: Word
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_PARTS)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -196,6 +197,9 @@ def understand(request: ChatRequest, service: Service) -> Assignment:
         message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
         raise RequestError(message, "model", "model_not_found", 404)
     instruction, clip = read_messages(request.messages)
+    if len(instruction) > MAX_CHARACTERS:
+        found = f"{len(instruction)} characters of text"
+        raise RequestError(f"{found}; at most {MAX_CHARACTERS} are taken", "messages")
     options, num_tokens = options_for(request, service)
     check_control_tokens(service.model, instruction)
     waveform, warning = hear(clip, service)

@@ -25,7 +25,7 @@ from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
-from src.journal import Answer, Journal, ResumeError, remove_answers
+from src.journal import Answer, Journal, ResumeError, partial_files, remove_answers
 from src.listening import batches_of, hear, identity_of, in_order, read_ahead
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.parquet_audio import ParquetAudio
@@ -204,6 +204,10 @@ class Runner:
         audio = self.audio_of(task)
         items = [Item(item.record, item.instruction, audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
         missing = [index for index in range(len(items)) if journal.is_missing(index)]
+        if not missing and task.output.exists() and not partial_files(task.output):
+            if self.ranks.rank == 0:
+                print(f"{len(items)} of {len(items)} items answered before: {task.output}")
+            return False
         work = self.answer_items(items, journal)
         seconds = time.perf_counter() - clock
         speed = work.speed(self.ranks)  # which also waits for the other ranks
@@ -211,6 +215,12 @@ class Runner:
             return False
         if self.ranks.world > 1:
             journal = self.open(task)  # with the other ranks' answers
+        absent = [index for index in range(len(items)) if index not in journal.answers]
+        if absent:
+            raise ResumeError(
+                f"{len(absent)} answers of other processes are not beside {task.output}: its folder must be one that "
+                "all machines see. Copy their .partial files there and start again"
+            )
         errors = [journal.answers[index].error for index in range(len(items)) if journal.is_missing(index)]
         journal.finish(
             [item.record for item in items],

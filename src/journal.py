@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 from src.checkpoint import write_file
@@ -99,8 +98,8 @@ class Journal:
         text = self.output.read_text(encoding="utf-8")
         rows = json.loads(text) if self.as_list else map(json.loads, text.split("\n")[:-1])
         audio = (None if word == NO_AUDIO else word for word in meta.get("audio", "").split())
-        for index, (row, heard) in enumerate(zip_longest(rows, audio)):
-            self._keep(index, Answer(row[self.field], row.get("error"), heard))
+        for index, row in enumerate(rows):  # of which there may be fewer: a run was killed before it wrote them
+            self._keep(index, Answer(row[self.field], row.get("error"), next(audio, None)))
 
     def _read_partial(self, path: Path) -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):

@@ -153,6 +153,7 @@ class dLLMTrainer(Trainer):
         stop, failed = self.accelerator.reduce(counts, "sum").tolist()
         if stop and not self.control.should_training_stop:
             self.stopped = self.control.should_save = self.control.should_training_stop = True
+            self.control.should_evaluate = False  # there may be no time for it before the checkpoint
         if failed:
             for message in gather_object(self.new_failures):
                 if message not in self.unusable and self.is_world_process_zero():

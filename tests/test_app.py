@@ -1,7 +1,10 @@
+import asyncio
 import logging
+import os
 import shutil
 import socket
 
+import gradio
 import numpy as np
 import pytest
 import soundfile
@@ -124,14 +127,32 @@ def test_a_small_file_that_unpacks_to_a_lot_is_refused(tmp_path):
 def test_uploads_are_deleted_and_examples_stay(upload, uploads):
     other = upload.with_name("same.wav")
     shutil.copy(upload, other)
-    app.delete_upload(upload, uploads)
+    app.delete_upload(app.Clip(upload), uploads)
     assert not upload.exists() and other.exists()
-    app.delete_upload(other, uploads)
-    app.delete_upload(other, uploads)
+    app.delete_upload(app.Clip(other), uploads)
+    app.delete_upload(app.Clip(other), uploads)
     assert list(uploads.iterdir()) == []
     example = app.ROOT / "examples" / "clip.wav"
-    app.delete_upload(example, uploads)
+    app.delete_upload(app.Clip(example), uploads)
     assert example.exists()
+
+
+def test_the_same_sound_uploaded_by_somebody_else_stays(upload, uploads):
+    clip = app.hear(upload, FLAGS, 30.0)
+    os.utime(upload, ns=(0, clip.written + 1))  # Gradio stores it at the same place
+    app.delete_upload(clip, uploads)
+    assert upload.exists()
+    app.delete_upload(app.hear(upload, FLAGS, 30.0), uploads)
+    assert not upload.exists()
+
+
+def test_addresses_are_not_fetched_in_place_of_uploads(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", lambda *a, **_: fetched.append(a))
+    sound = app.UploadedAudio()
+    with pytest.raises(gradio.Error, match="addresses are not fetched"):
+        asyncio.run(sound.async_move_resource_to_block_cache("HTTPS://example.org/a.wav"))
+    assert fetched == [] and sound.get_block_name() == "audio"  # the page draws Gradio's own
 
 
 # --- answering -----------------------------------------------------------------------------------------------------

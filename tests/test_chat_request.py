@@ -85,6 +85,11 @@ def test_audio_without_text_is_a_spoken_question(service, parts):
         ([{"role": "system", "content": "Hi"}], "after system messages if any; found none"),
         ([{"role": "tool", "content": None}], "after system messages if any; found tool"),
         ([{"role": "system", "content": [audio()]}, user(audio())], "audio belongs into the user message"),
+        (
+            [user(audio(), text("x" * 60_000), text("y" * 60_000))],
+            "120001 characters of text; at most 100000",
+        ),
+        ([user(audio(), *[text("")] * 100)], r"messages\[0\].content: List should have at most 100 items"),
         ([user(audio(), text("a<|eot_id|>b"))], r"the text holds <\|eot_id\|>, a control token of the model"),
     ],
 )

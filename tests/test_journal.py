@@ -54,6 +54,16 @@ def test_what_was_heard_is_remembered(tmp_path):
     assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == answers
 
 
+def test_killed_between_the_two_files_of_the_end(tmp_path):
+    """The new meta file tells of more items than the old output has."""
+    journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+    journal.append({0: Answer("a", audio="1f")})
+    journal.finish(RECORDS[:1], {})
+    meta = json.loads(journal.meta.read_text())
+    journal.meta.write_text(json.dumps(meta | {"audio": "1f 2e 3d"}))
+    assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == {0: Answer("a", audio="1f")}
+
+
 def test_lists(tmp_path):
     journal = Journal(tmp_path / "r.out", "answer", SETTINGS, as_list=True)
     journal.append({0: Answer("a"), 1: Answer("b")})

@@ -33,7 +33,7 @@ def test_missing_paths_stop_at_once(tmp_path, script, changes, message):
     result = run(script, environment(tmp_path, **changes))
     assert result.returncode == 2
     assert re.search(message, result.stderr), result.stderr
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10  # before anything is loaded
 
 
 @pytest.fixture

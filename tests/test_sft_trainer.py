@@ -324,7 +324,7 @@ def test_the_validation_loss_is_that_of_the_samples_alone(tmp_path, model):
     for size in (1, 3):
         trainer = trainer_for(model, tmp_path, samples=samples, per_device_eval_batch_size=size)
         metrics = trainer.evaluate()
-        assert metrics["eval_loss"] == pytest.approx(total / tokens, rel=1e-6), size
+        assert metrics["eval_loss"] == pytest.approx(total / tokens, rel=1e-5), size
         assert metrics["eval_unusable_clips"] == 1 and trainer.eval_losses == {}
 
 

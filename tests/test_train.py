@@ -103,7 +103,7 @@ def kill_launcher(process: subprocess.Popen) -> str:
     assert process.poll() is None, "the run ended before it could be killed"
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    output = process.communicate()[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode == -signal.SIGKILL
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, "training went on after its launcher was killed"
@@ -178,7 +178,9 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
     for number in range(5):
         process = start(script, env, STEPS)
         if number == early:
-            time.sleep(moments.uniform(0.5, 2.5))
+            while len(psutil.Process(process.pid).children()) < 2:  # the training processes
+                time.sleep(0.05)
+            time.sleep(moments.uniform(0, 2))
             assert steps_logged(kill_launcher(process)) == 0
         else:
             assert steps_logged(read_until_logged(process, moments.randint(1, 2))) > 0
@@ -317,7 +319,7 @@ def test_processes_share_out_an_evaluation(tmp_path):
     step = int(state["best_model_checkpoint"].rpartition("-")[2])
     (loss,) = (entry["eval_loss"] for entry in state["log_history"] if entry["step"] == step and "eval_loss" in entry)
     alone = trainer_for(model, tmp_path / "alone", samples=samples, per_device_eval_batch_size=3)
-    assert loss == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-6)
+    assert loss == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-5)
     assert list(rates) == [1, 2] and step in rates
 
 

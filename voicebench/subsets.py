@@ -55,7 +55,7 @@ def recognise(path: Path, records: Iterable[dict]) -> str | None:
 
 def split_in_name(path: Path, subset: str | None) -> str | None:
     """The split in a result's name `{model}-{subset}-{split}-audio`; None for other names and `test`, the usual one."""
-    found = re.search(rf"-{re.escape(subset or '')}-([^/]+)-audio\.jsonl$", path.name)
+    found = re.match(rf".*-{re.escape(subset or '')}-(.+)-audio\.jsonl$", path.name)  # models may be named like subsets
     return found[1] if found and found[1] != "test" else None
 
 
