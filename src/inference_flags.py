@@ -32,7 +32,7 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     work.add_argument("--batch_size", type=int, default=1, help="items at a time (default: %(default)s)")
     work.add_argument(
         "--compile", action="store_true",
-        help="torch.compile for the LLM: about a minute at the start, then faster passes; for long runs",
+        help="torch.compile for the LLM, for long runs on GPUs: the first passes wait for it (docs/decoding.md)",
     )  # fmt: skip
     work.add_argument("--limit", type=int, help="answer only the first so many items")
     work.add_argument("--overwrite", action="store_true", help="discard answers already on disk")

@@ -192,7 +192,7 @@ class LLaDAModel(nn.Module):
         return self.model.transformer.ln_f(hidden_states)
 
     def compile_blocks(self) -> None:
-        """Compile the blocks (torch.compile): passes are faster, but the first ones wait for the compiler.
+        """Compile the blocks (torch.compile); the first passes wait for the compiler.
 
         One program serves all blocks and lengths. The last block stays as it is: which columns it computes changes
         from block to block of an answer, and each would be another program.
