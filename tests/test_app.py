@@ -172,7 +172,7 @@ def test_the_answer_comes_step_by_step_and_is_what_generate_gives(model, upload,
 @pytest.mark.parametrize(
     ("clip", "question", "message"),
     [
-        (None, QUESTION, "no sound yet: upload a file, record, or take an example"),
+        (None, QUESTION, "no sound yet: upload a file .*, record, or take an example"),
         (app.Clip(GOLDEN / "notes.wav"), QUESTION, "no sound yet"),
         ("heard", "  ", "a question of 1 to 1000 characters is expected, found 0"),
         ("heard", "a" * 1001, "a question of 1 to 1000 characters is expected, found 1001"),
