@@ -214,15 +214,19 @@ def explained() -> Iterator[list[str]]:
         messages.append(page.message("error", INTERNAL_ERROR))
 
 
-class UploadedAudio(gr.Audio):
-    """Takes uploads alone. Gradio's own also fetches an address that a client sends in place of one, of any size."""
+def refuse_addresses(sound: gr.Audio) -> None:
+    """Let a component take uploads alone: Gradio also fetches an address that a client sends in place of one.
 
-    is_template = True  # looks like gr.Audio
+    (A subclass would do, but Gradio writes a stub file beside its module.)
+    """
+    take = sound.async_move_resource_to_block_cache
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+    async def take_upload(url_or_file_path: str | Path | None) -> str | None:
         if str(url_or_file_path or "").lower().startswith(("http:", "https:")):
             raise gr.Error("upload a file: addresses are not fetched")
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        return await take(url_or_file_path)
+
+    sound.async_move_resource_to_block_cache = take_upload
 
 
 # -- the page -------------------------------------------------------------------------------------------------------
@@ -277,7 +281,8 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
             examples = {name: gr.Button(f"{name}: {EXAMPLES[name]}", size="sm", min_width=150) for name in EXAMPLES}
         with gr.Row():
             with gr.Column(min_width=300):
-                sound = UploadedAudio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
+                sound = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
+                refuse_addresses(sound)
                 question = gr.Textbox(label="Question", info="Enter asks", max_length=LONGEST_QUESTION)
                 ask = gr.Button("Ask", variant="primary")
             with gr.Column(min_width=300):
