@@ -34,7 +34,7 @@ import numpy as np
 
 from demo.world import QUESTIONS
 from src import page
-from src.audio import AudioError, open_sound
+from src.audio import AudioError
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.dataloader import window_seconds
@@ -44,7 +44,7 @@ from src.inference import ROOT
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
 from src.miniature import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
-from src.windows import Window, read_windows
+from src.windows import Window, first_window
 
 EXAMPLES = {  # clip in examples/ -> a question that fits
     "clip.wav": "Which colour is named?",
@@ -65,7 +65,6 @@ PRESET_MEANING = (
     "ones, on a cache; answers may differ a little."
 )
 LONGEST_ANSWER, LONGEST_QUESTION = 512, 1000  # tokens; characters
-MOST_VALUES = 8 * 192_000  # a second, over all channels: small files can unpack to a lot
 STEP_SECONDS = 0.1  # a step stays at least as long on the page, for the eye
 KEEP_SECONDS = 3600  # sound that nobody asks about, and what is remembered of a page that was left
 MOST_PAGES = 100  # that are remembered, a window of sound each
@@ -146,14 +145,8 @@ def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.
 def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
     """Decode the first window, of so many seconds. Raises AudioError, also for what is beyond the limits."""
     try:
-        with open_sound(file, str(file)) as sound:
-            length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
-        if density > MOST_VALUES:
-            raise AudioError(f"{file}: holds {density} values a second; at most {MOST_VALUES} are taken, mix it down")
-        if length > args.max_seconds:
-            raise AudioError(f"{file}: is {length:.0f} s long; at most {args.max_seconds:.0f} s are taken, cut it")
-        with contextlib.closing(read_windows(file, seconds)) as windows:
-            return Clip(file, file.stat().st_mtime_ns, next(windows), length)
+        window, length = first_window(file, seconds, args.max_seconds)
+        return Clip(file, file.stat().st_mtime_ns, window, length)
     except AudioError as error:
         raise AudioError(str(error).replace(str(file), file.name)) from None  # the page shows no paths
 

@@ -25,11 +25,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
 from src.audio import AudioError
-from src.checkpoint import CheckpointError, read_json, resolve, write_file
+from src.checkpoint import CheckpointError, check_size, read_json, resolve
 from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
+from src.files import write_file
 from src.manifest import ManifestError, Sample
-from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel, check_size
+from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
 from src.processes import leave
 from src.provenance import fingerprint, versions
 from src.sft_trainer import TrainingError, dLLMTrainer

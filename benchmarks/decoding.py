@@ -28,8 +28,8 @@ from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureE
 
 from benchmarks import measure, naive
 from src.chat import build_prompt, tokenize_prompt
-from src.checkpoint import write_file
 from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
+from src.files import write_file
 from src.inference_flags import DTYPES
 from src.llm_generate import GenerationOptions, Prompt, generate
 from src.modeling_DIFFA import DIFFAModel

@@ -26,8 +26,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from benchmarks.measure import machine, resident_bytes
 from src.chat import mmsu_instruction
-from src.checkpoint import write_file
 from src.configuration_DIFFA import SAMPLE_RATE, LLaDAConfig
+from src.files import write_file
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel

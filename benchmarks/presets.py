@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this als
 import torch
 
 from benchmarks import measure
-from src.checkpoint import write_file
+from src.files import write_file
 from src.records import answer_of, read_records
 from src.scoring import format_table
 

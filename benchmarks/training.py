@@ -35,9 +35,9 @@ import torch
 from benchmarks import measure, naive
 from benchmarks.decoding import WHISPER_SHAPES, instruction_of, random_model, with_float32_encoder
 from src.chat import build_prompt, tokenize_prompt
-from src.checkpoint import write_file
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.dataloader import DIFFACollator, Example
+from src.files import write_file
 from src.inference_flags import DTYPES
 from src.modeling_DIFFA import DIFFAModel
 from src.sampler import Masking

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from src.audio import AudioError
 from src.chat import ASR_PROMPT
-from src.checkpoint import write_file
 from src.configuration_DIFFA import WINDOW_SECONDS
+from src.files import write_file
 from src.manifest import write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
 from src.records import BenchmarkFileError, answer_of, read_entries

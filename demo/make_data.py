@@ -32,8 +32,8 @@ from demo import world
 from demo.sounds import make_music, make_sound
 from demo.speech import Utterance, random_utterance, record
 from demo.world import Item, Scene
-from src.checkpoint import write_file
 from src.configuration_DIFFA import SAMPLE_RATE
+from src.files import write_file
 from src.provenance import versions
 
 PROCESSES = 2  # always: espeak's flutter runs on from clip to clip, so who makes which clip is part of the result

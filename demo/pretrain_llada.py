@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerFast
 from demo.imitation import LAST_SHARES, Batch, Imitator, Sample, collate, shares_at
 from demo.tokenizer import build_tokenizer
 from src.configuration_DIFFA import LLaDAConfig
+from src.files import write_file
 from src.modeling_llada import LLaDAModel
 
 SIZES = {"d_model": 128, "n_layers": 4, "n_heads": 4, "n_kv_heads": 4, "mlp_hidden_size": 384}
@@ -153,8 +154,8 @@ def save(model: LLaDAModel, imitator: Imitator, folder: Path, log: dict) -> None
     """Write the checkpoint and, as `pretraining.json`, how it came about."""
     folder.mkdir(parents=True, exist_ok=True)
     imitator.tokenizer.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(config_fields(imitator.tokenizer), indent=1) + "\n")
-    (folder / "pretraining.json").write_text(json.dumps(log, indent=1) + "\n")
+    write_file(folder / "config.json", json.dumps(config_fields(imitator.tokenizer), indent=1) + "\n")
+    write_file(folder / "pretraining.json", json.dumps(log, indent=1) + "\n")
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in scaled_state(model, imitator.heard).items()}
     save_file(tensors, folder / "model.safetensors.partial", metadata={"format": "pt"})
     (folder / "model.safetensors.partial").replace(folder / "model.safetensors")

@@ -19,7 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from src.checkpoint import write_file
+from src.files import write_file
 from src.scoring import format_interval, format_table, percent
 
 SMOOTHING = 8  # logged losses averaged into one point of the thick line

@@ -10,21 +10,20 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from src.audio import AudioError, open_sound
+from src.audio import AudioError
 from src.batching import Question
 from src.chat import SYSTEM_PROMPT, VOICEBENCH_PROMPT, build_prompt, tokenize_prompt
+from src.configuration_DIFFA import SEEDS
 from src.dataloader import window_seconds
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
-from src.windows import read_windows
+from src.windows import first_window
 
 SYSTEM_ROLES = ("system", "developer")
-SEEDS = 2**63
 MAX_STOPS = 4
 MAX_STEPS = 2**16
 MAX_CHARACTERS = 100_000  # of text; LLaDA reads 4096 tokens
 MAX_PARTS = 100  # of a message, and messages of a request
-MAX_WINDOW_BYTES = 2**28  # of a window before it is mixed down and resampled; more is no honest audio
 # What the preset decides where nobody says otherwise.
 PARALLEL_RULES = ("threshold", "factor")
 PRESET_FIELDS = (*PARALLEL_RULES, "cache", "refresh_interval", "stop_at_eos")
@@ -116,7 +115,7 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
-    seed: int | None = Field(None, ge=-SEEDS, lt=SEEDS)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(None, max_length=MAX_STOPS)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -275,7 +274,7 @@ def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptio
     if settings.get("temperature", 0) > 0 or settings.get("remasking") == "random":
         # Of a batch, every answer draws with the same seed: whoever names none gets one of their own.
         settings["seed"] = next(
-            s for s in (request.seed, settings.get("seed"), random.getrandbits(62)) if s is not None
+            s for s in (request.seed, settings.get("seed"), random.randrange(SEEDS)) if s is not None
         )
     else:
         settings["seed"] = None  # plays no part, and must not keep questions apart
@@ -292,15 +291,9 @@ def hear(clip: Audio, service: Service) -> tuple[np.ndarray, str | None]:
         content = base64.b64decode(clip.data, validate=True)
     except (binascii.Error, ValueError):
         raise RequestError("input_audio.data is no base64", "messages", "invalid_base64") from None
-    name, window = "input_audio", window_seconds(service.model.feature_extractor)
+    window = window_seconds(service.model.feature_extractor)
     try:
-        with open_sound(content, name) as sound:
-            if sound.frames > service.max_seconds * sound.samplerate:
-                length = f"{sound.frames / sound.samplerate:.0f} s"
-                raise AudioError(f"{name}: is {length} long; this server takes {service.max_seconds:g} s")
-            if sound.samplerate * sound.channels * window * np.float32().nbytes > MAX_WINDOW_BYTES:
-                raise AudioError(f"{name}: {sound.channels} channels at {sound.samplerate} Hz are too much")
-        first = next(read_windows(content, window, name))
+        first, _ = first_window(content, window, service.max_seconds, "input_audio")
     except AudioError as error:
         raise RequestError(str(error), "messages", "invalid_audio") from None
     heard = f"of the audio, only {first.start:.1f}-{first.end:.1f} s is heard: the encoder's window is {window:g} s"

@@ -1,9 +1,9 @@
-"""Checkpoint folders: finding them, reading their weights tensor by tensor, writing files whole or not at all."""
+"""Checkpoint folders: finding them, and reading their weights tensor by tensor."""
 
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +39,11 @@ def resolve(name_or_path: str | os.PathLike, what: str, flag: str) -> Path:
         f"{what}: no folder {name!r}, {reason}. Pass an existing folder with {flag}, for example after "
         f"`huggingface-cli download {example}` where the hub can be reached."
     )
+
+
+def identity(name_or_path: str | os.PathLike) -> str:
+    """How a checkpoint remembers a frozen part: a folder by its absolute path, a hub name as it is."""
+    return os.path.abspath(name_or_path) if os.path.isdir(name_or_path) else str(name_or_path)
 
 
 def read_json(path: Path) -> dict:
@@ -115,8 +120,13 @@ def check_names(what: str, missing: set[str], unexpected: set[str]) -> None:
         raise CheckpointError(f"{what} does not fit the model; " + "; ".join(problems))
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+def check_size(
+    what: str, flag: str, path: str | os.PathLike, trained_on: dict, found: dict, names: Sequence[str]
+) -> None:
+    """Raise CheckpointError when a frozen part is not of the size that the adapters were trained on."""
+    for name in names:
+        if name in trained_on and trained_on[name] != found.get(name):
+            raise CheckpointError(
+                f"the adapters were trained on a {what} with {name} {trained_on[name]}, but {path} has "
+                f"{found.get(name)}; pass the {what} they were trained on with {flag}"
+            )

@@ -16,11 +16,12 @@ NUM_TRAINABLE_PROMPTS = 20  # learned embeddings before the semantic sequence in
 NUM_QUERIES = 64  # learned queries of the acoustic adapter, per target layer
 SEMANTIC_STRIDE = 4  # encoder frames per semantic embedding: 50 Hz -> 12.5 Hz
 MIN_MASK_RATE = 1e-3  # the lowest masking rate t' (LLaDA, arXiv 2502.09992, algorithm 1)
+MAX_TEXT_TOKENS = 2048  # of a training sample, prompt and answer together (the published recipe)
+SEEDS = 2**62  # random numbers are drawn from one of so many seeds
 IGNORE_INDEX = -100  # label of a position that does not count
 
 PUBLIC_LLM = "GSAI-ML/LLaDA-8B-Instruct"
 PUBLIC_WHISPER = "openai/whisper-small"
-PUBLIC_DIFFA = "zhoujiaming777/DIFFA"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from src.audio import AudioError, log_mel, read_audio
 from src.chat import END_OF_TURN, build_prompt, tokenize_prompt
-from src.configuration_DIFFA import IGNORE_INDEX, MIN_MASK_RATE, SAMPLE_RATE, SEMANTIC_STRIDE
+from src.configuration_DIFFA import (
+    IGNORE_INDEX,
+    MAX_TEXT_TOKENS,
+    MIN_MASK_RATE,
+    SAMPLE_RATE,
+    SEMANTIC_STRIDE,
+    WINDOW_SECONDS,
+)
 from src.manifest import ManifestError, Sample
 from src.sampler import Draw, Masking
 
@@ -46,8 +53,8 @@ class DIFFADataset(Dataset):
         self,
         samples: Sequence[Sample],
         tokenizer: PreTrainedTokenizerBase,
-        max_length: int = 2048,
-        max_seconds: float = 30.0,
+        max_length: int = MAX_TEXT_TOKENS,
+        max_seconds: float = WINDOW_SECONDS,
     ) -> None:
         self.samples = samples
         self.tokenizer = tokenizer

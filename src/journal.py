@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from src.checkpoint import write_file
+from src.files import write_file
 
 NO_AUDIO = "-"  # in the meta file's list, which has one word an item
 

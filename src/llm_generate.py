@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
 
@@ -119,7 +120,7 @@ class Batch:
                 raise ValueError("cfg_scale > 0 needs the prompt's unconditional_embeds")
             embeds, mask = torch.cat((embeds, prompt.unconditional_embeds)), mask.repeat(2, 1)
         embeds = torch.nn.functional.pad(embeds, (0, 0, 0, options.max_new_tokens))
-        seed = options.seed if options.seed is not None else int(torch.randint(2**62, ()))
+        seed = options.seed if options.seed is not None else int(torch.randint(SEEDS, ()))
         return cls(
             rows=torch.arange(num_rows, device=device),
             inputs_embeds=embeds,

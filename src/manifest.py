@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.checkpoint import write_file
+from src.files import write_file
 
 REQUIRED = {
     "audio_id": str,

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from src.audio import AudioError, AudioFacts, inspect_audio
 from src.chat import END_OF_TURN, build_prompt
-from src.checkpoint import CheckpointError, resolve, write_file
-from src.configuration_DIFFA import WINDOW_SECONDS
+from src.checkpoint import CheckpointError, resolve
+from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
+from src.files import write_file
 from src.manifest import Entry, ManifestError, Sample, read_entries, to_sample
 from src.manifest_rules import (
     Problem,
@@ -37,7 +38,6 @@ from src.manifest_rules import (
     repeated_ids,
 )
 
-MAX_LENGTH = 2048  # text tokens, train.py's default
 HISTOGRAM_BINS = 15
 VALUES_SHOWN = 8  # of an attribute
 TOKENIZED_AT_ONCE = 1000
@@ -48,7 +48,7 @@ class Limits:
     """What a sample must keep to."""
 
     max_seconds: float = WINDOW_SECONDS
-    max_length: int = MAX_LENGTH  # text tokens, prompt and answer together
+    max_length: int = MAX_TEXT_TOKENS  # text tokens, prompt and answer together
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument("manifest", type=Path)
     check.add_argument("--max_seconds", type=float, default=WINDOW_SECONDS, help="the window (default: %(default)g)")
     check.add_argument("--llm_path", help="LLaDA, folder or hub name: count text lengths with its tokenizer")
-    check.add_argument("--max_length", type=int, default=MAX_LENGTH, help="text tokens (default: %(default)s)")
+    check.add_argument("--max_length", type=int, default=MAX_TEXT_TOKENS, help="text tokens (default: %(default)s)")
     check.add_argument("--figure", type=Path, help="durations as PNG (default: <manifest>.durations.png)")
     check.add_argument("--jobs", type=int, help="files read at a time (default: the number of processors)")
     return parser.parse_args(argv)

@@ -19,13 +19,15 @@ from transformers.utils import ModelOutput
 
 from src.audio import log_mel
 from src.chat import build_prompt, tokenize_prompt
-from src.checkpoint import CheckpointError, check_names, read_json, read_tensors, resolve, write_file
+from src.checkpoint import CheckpointError, check_names, check_size, identity, read_json, read_tensors, resolve
 from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.cross_entropy import projected_cross_entropy
+from src.files import write_file
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode, position_ids_of
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
 from src.qformer import QformerConnector, target_layers
+from src.splice import Spliced, splice
 from src.subsample import WhisperProjector
 
 # What each stage trains; nothing else gets a gradient or a place in a checkpoint.
@@ -52,44 +54,6 @@ class Answers:
     ids: torch.Tensor  # int64 [B, max_new_tokens], on the CPU
     num_tokens: list[int]  # in each text: end tokens and other special tokens do not count
     forward_passes: list[int]  # of the LLM, as many as each answer takes alone; a guided pass counts once
-
-
-@dataclass(frozen=True)
-class Spliced:
-    """Text embeddings with audio embeddings put in between, each row packed without a gap."""
-
-    inputs_embeds: torch.Tensor  # [B, L + N, d]
-    attention_mask: torch.Tensor  # int64 [B, L + N], 0 on padding
-    text_columns: torch.Tensor  # int64 [B, L], the column where each text token landed
-
-
-def splice(
-    text_embeds: torch.Tensor,  # [B, L, d]
-    text_mask: torch.Tensor,  # [B, L], 0 on padding
-    audio_embeds: torch.Tensor,  # [B, N, d]
-    audio_lengths: torch.Tensor,  # [B], of N
-    audio_position: torch.Tensor,  # [B], the audio goes before this text token
-    padding_side: str,  # where the columns go that shorter audio leaves over: "left" or "right"
-) -> Spliced:
-    """Insert each row's audio at its position, so that a row reads text, audio, text as it would alone."""
-    num_text, num_audio = text_embeds.shape[1], audio_embeds.shape[1]
-    device = text_embeds.device
-    spare = num_audio - audio_lengths  # [B]
-    shift = (spare if padding_side == "left" else torch.zeros_like(spare))[:, None]
-    start, length = audio_position[:, None], audio_lengths[:, None]
-    column = torch.arange(num_text + num_audio, device=device)[None] - shift  # [B, L + N], 0 at the row's own start
-    after = column >= start + length
-    in_audio = (column >= start) & ~after
-    source = torch.where(in_audio, num_text + column - start, column - length * after)  # into [text, audio]
-    inside = (column >= 0) & (column < num_text + length)
-    source = source.clamp(0, num_text + num_audio - 1)
-
-    both = torch.cat((text_embeds, audio_embeds), dim=1)
-    inputs_embeds = both.gather(1, source[:, :, None].expand(-1, -1, both.shape[-1]))
-    mask = torch.cat((text_mask.long(), text_mask.new_ones(audio_embeds.shape[:2], dtype=torch.int64)), dim=1)
-    text = torch.arange(num_text, device=device)[None]
-    text_columns = text + shift + length * (text >= start)
-    return Spliced(inputs_embeds, mask.gather(1, source) * inside, text_columns)
 
 
 class DIFFAModel(nn.Module):
@@ -445,20 +409,3 @@ def forget_unsaved_keys(model: DIFFAModel, incompatible_keys: Any) -> None:
     """Take what checkpoints leave out on purpose off the list of missing keys."""
     prefixes = tuple(f"{name}." for name in model.saved_modules)
     incompatible_keys.missing_keys[:] = [key for key in incompatible_keys.missing_keys if key.startswith(prefixes)]
-
-
-def identity(name_or_path: str | os.PathLike) -> str:
-    """How a checkpoint remembers a frozen part: a folder by its absolute path, a hub name as it is."""
-    return os.path.abspath(name_or_path) if os.path.isdir(name_or_path) else str(name_or_path)
-
-
-def check_size(
-    what: str, flag: str, path: str | os.PathLike, trained_on: dict, found: dict, names: Sequence[str]
-) -> None:
-    """Raise CheckpointError when a frozen part is not of the size that the adapters were trained on."""
-    for name in names:
-        if name in trained_on and trained_on[name] != found.get(name):
-            raise CheckpointError(
-                f"the adapters were trained on a {what} with {name} {trained_on[name]}, but {path} has "
-                f"{found.get(name)}; pass the {what} they were trained on with {flag}"
-            )

@@ -17,7 +17,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from src.checkpoint import CheckpointError, write_file
+from src.checkpoint import CheckpointError
+from src.files import write_file
 from src.training_checkpoint import last_complete
 
 matplotlib.use("Agg")

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from src.checkpoint import write_file
 from src.figures import bar_figures, draw_bars, draw_radar, radar_axes
+from src.files import write_file
 from src.scoreboard import (
     PUBLISHED,
     TITLES,

@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from src.configuration_DIFFA import SEEDS
+
 TIME_SAMPLING = ("uniform", "stratified")
-SEEDS = 2**62  # of masks
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from src.files import write_file
 from src.intervals import mcnemar, mean_interval, rate_interval
 from src.records import BenchmarkFileError, Result, check_same_items, read_result
 
@@ -180,11 +181,9 @@ def format_comparisons(comparisons: Mapping[str, Comparison]) -> str:
 
 
 def write_scores(result: Path, scores: Mapping) -> Path:
-    """Write `scores` to `<result>.scores.json`, under a temporary name first, and return that path."""
+    """Write `scores` to `<result>.scores.json`, and return that path."""
     path = result.with_name(result.name + ".scores.json")
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(scores, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

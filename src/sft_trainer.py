@@ -38,6 +38,10 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says why, and what to do."""
 
 
+class StopAsked(Exception):
+    """Some process was asked to stop in the middle of an evaluation."""
+
+
 class dLLMTrainer(Trainer):
     """Trains a `DIFFAModel` whose `forward` returns the diffusion loss, on a `DIFFADataset`.
 
@@ -50,8 +54,8 @@ class dLLMTrainer(Trainer):
             whole model to answer with.
 
     Attributes:
-        stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step and
-            training ended; it is enough that one process is asked.
+        stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step, or
+            batch of an evaluation, and training ended; it is enough that one process is asked.
         stopped: whether that is how training ended.
     """
 
@@ -142,7 +146,11 @@ class dLLMTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
         """After each step: first agree with the other processes on what any of them met."""
         self.agree()
-        super()._maybe_log_save_evaluate(*args, **kwargs)
+        try:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+        except StopAsked:
+            self.stop()
+            super()._maybe_log_save_evaluate(*args, **kwargs)  # what is left of it: the checkpoint
 
     def agree(self) -> None:
         """Stop if one process was asked to; count the clips that could not be used.
@@ -152,8 +160,7 @@ class dLLMTrainer(Trainer):
         counts = torch.tensor([self.stop_requested, len(self.new_failures)], device=self.args.device)
         stop, failed = self.accelerator.reduce(counts, "sum").tolist()
         if stop and not self.control.should_training_stop:
-            self.stopped = self.control.should_save = self.control.should_training_stop = True
-            self.control.should_evaluate = False  # there may be no time for it before the checkpoint
+            self.stop()
         if failed:
             for message in gather_object(self.new_failures):
                 if message not in self.unusable and self.is_world_process_zero():
@@ -168,6 +175,11 @@ class dLLMTrainer(Trainer):
                     "the manifest, or allow more"
                 )
 
+    def stop(self) -> None:
+        """Have Trainer write a checkpoint and end."""
+        self.stopped = self.control.should_save = self.control.should_training_stop = True
+        self.control.should_evaluate = False  # there may be no time for it before the checkpoint
+
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
@@ -181,6 +193,13 @@ class dLLMTrainer(Trainer):
         self.meter.leave_out(time.perf_counter() - clock)
         return output
 
+    def prediction_step(self, *args, **kwargs) -> tuple:
+        """A batch of an evaluation. Raises StopAsked, on all processes, where one was asked to stop."""
+        asked = torch.tensor(self.stop_requested, device=self.args.device, dtype=torch.int64)
+        if self.accelerator.reduce(asked, "sum"):
+            raise StopAsked
+        return super().prediction_step(*args, **kwargs)
+
     def validation_loss(self) -> dict[str, float]:
         """`loss`: the sum of CE / t' over all masked tokens of the set, by the number of its answer tokens.
 
@@ -191,12 +210,12 @@ class dLLMTrainer(Trainer):
         found = {place: sums for losses in gather_object([self.eval_losses]) for place, sums in losses.items()}
         self.eval_losses = {}
         tokens = sum(tokens for _, tokens in found.values())
-        return {"loss": math.fsum(loss for loss, _ in found.values()) / tokens} if found else {}
+        return {"loss": math.fsum(loss for loss, _ in found.values()) / tokens}
 
     def word_error_rate(self) -> dict[str, float]:
         """`wer` of `wer_samples` (errors by words said, may exceed 1); each process transcribes its share of them.
 
-        Empty where there are none, or none that can be used.
+        Infinite, so that it is never the best, where none can be used; not told where there are none.
         """
         if not self.wer_samples:
             return {}
@@ -205,7 +224,7 @@ class dLLMTrainer(Trainer):
         mine = transcribe(model, share, args.eval_batch_size, self.eval_dataset.max_seconds)
         self.eval_failures.extend(mine.failures)
         words = [edits for transcripts in gather_object([mine]) for edits in transcripts.words]
-        return {"wer": total(words).rate} if words else {}
+        return {"wer": total(words).rate if words else math.inf}
 
     def unusable_eval_clips(self) -> dict[str, int]:
         """How many clips this evaluation could not use; what was wrong with each is logged once."""

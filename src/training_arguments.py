@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from src.checkpoint import read_json
-from src.configuration_DIFFA import NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER
+from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, WINDOW_SECONDS
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES
 from src.sampler import TIME_SAMPLING
@@ -66,8 +66,12 @@ class DataArguments:
             f"(default {WER_CLIPS}; 0: none)"
         },
     )
-    max_length: int = field(default=2048, metadata={"help": "text tokens a sample, prompt and answer together"})
-    max_seconds: float = field(default=30.0, metadata={"help": "audio beyond is cut off; at most the encoder's window"})
+    max_length: int = field(
+        default=MAX_TEXT_TOKENS, metadata={"help": "text tokens a sample, prompt and answer together"}
+    )
+    max_seconds: float = field(
+        default=WINDOW_SECONDS, metadata={"help": "audio beyond is cut off; at most the encoder's window"}
+    )
     learn_padding: bool = field(
         default=True, metadata={"help": "count end-of-text padding as answer, so that the model learns to stop"}
     )

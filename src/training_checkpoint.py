@@ -6,7 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from src.checkpoint import CheckpointError, write_file
+from src.checkpoint import CheckpointError
+from src.files import write_file
 
 UNFINISHED = "unfinished"  # the folder, beside the checkpoints, where the next one is written
 CONTENTS = "contents.json"  # in each checkpoint: its files and their sizes in bytes

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import librosa
@@ -11,6 +12,7 @@ from src.audio import AudioError, check_not_cut, check_waveform, mix_down, open_
 from src.configuration_DIFFA import SAMPLE_RATE
 
 REMAINDER_SECONDS = 0.1  # a shorter rest is no window of its own; encoders of MP3 pad by as much
+MOST_VALUES = 8 * 192_000  # a second, over all channels, of a stranger's sound: small files can unpack to a lot
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,22 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
             start += seconds
     if not heard:
         raise AudioError(f"{name}: " + ("is silent (every sample is zero)" if start else "holds no samples"))
+
+
+def first_window(
+    source: str | os.PathLike | bytes, seconds: float, max_seconds: float, name: str = ""
+) -> tuple[Window, float]:
+    """The first window that is not silent of sound that strangers sent, and how many seconds the whole takes.
+
+    Raises AudioError as `read_windows` does, and, before anything is decoded, for more than `max_seconds` or
+    `MOST_VALUES`.
+    """
+    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
+    with open_sound(source, name) as sound:
+        length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
+    if length > max_seconds:
+        raise AudioError(f"{name}: is {length:.0f} s long; at most {max_seconds:g} s are taken, cut it")
+    if density > MOST_VALUES:
+        raise AudioError(f"{name}: holds {density} values a second; at most {MOST_VALUES} are taken, mix it down")
+    with closing(read_windows(source, seconds, name)) as windows:
+        return next(windows), length

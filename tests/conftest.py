@@ -16,6 +16,11 @@ from src.modeling_DIFFA import DIFFAModel
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: side by side, a slow one that is left for the end is waited for by all."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def golden() -> dict[str, torch.Tensor]:
     """Tensors the published code computed."""

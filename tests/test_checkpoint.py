@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files, write_file
+from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -35,16 +35,3 @@ def test_broken_json_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is not valid JSON"):
         read_json(tmp_path / "config.json")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-    write_file(path, b"old")
-
-    def full_disk(self, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        write_file(path, b"new")
-    assert path.read_text() == "old"

@@ -12,7 +12,7 @@ from src import cross_entropy
 from src.audio import log_mel
 from src.checkpoint import CheckpointError
 from src.llm_generate import GenerationOptions
-from src.modeling_DIFFA import ADAPTER_MODULES, TRAINED_MODULES, DIFFAModel, splice
+from src.modeling_DIFFA import ADAPTER_MODULES, TRAINED_MODULES, DIFFAModel
 from tests.conftest import GOLDEN, load_golden
 
 close = {"rtol": 1e-4, "atol": 1e-4}
@@ -158,30 +158,6 @@ def test_no_graph_goes_through_the_frozen_encoder_and_layers_are_computed_again(
     model.gradient_checkpointing_enable()
     model(**batch).loss.backward()
     assert calls == ["BertLayer", "LLaDABlock", "LLaDABlock", "BertLayer"]
-
-
-# -- splicing ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("side", "first", "second"),
-    [
-        ("right", [1, 2, -1, -2, 3, 0], [0, 5, -4, 6, 7, 0]),
-        ("left", [1, 2, -1, -2, 3, 0], [0, 0, 5, -4, 6, 7]),
-    ],
-)
-def test_splice_packs_each_row(side, first, second):
-    """Text is numbered upwards, audio downwards, padding is 0; the second row has one text pad and shorter audio."""
-    text = torch.tensor([[1.0, 2, 3, 0], [0, 5, 6, 7]])[:, :, None]
-    text_mask = torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]])
-    audio = torch.tensor([[-1.0, -2], [-4, -9]])[:, :, None]
-    spliced = splice(text, text_mask, audio, torch.tensor([2, 1]), torch.tensor([2, 2]), side)
-    real = spliced.attention_mask.bool()
-    kept = (spliced.inputs_embeds[:, :, 0] * real).tolist()
-    assert kept == [first, second]
-    assert real.sum(dim=1).tolist() == [5, 4]
-    landed = spliced.inputs_embeds[:, :, 0].gather(1, spliced.text_columns)
-    assert torch.equal(landed * text_mask, text[:, :, 0] * text_mask)
 
 
 # -- a batch equals its members ---------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def wav(samples, rate=16000) -> bytes:
     [
         ({"messages": about(b"no sound", "?", "wav")}, "messages", "input_audio: not readable as audio"),
         ({"messages": about(wav(np.zeros(8000)), "?", "wav")}, "messages", "is silent"),
-        ({"messages": about(wav(np.ones(61000), 1000), "?", "wav")}, "messages", "61 s long; this server takes 60 s"),
+        ({"messages": about(wav(np.ones(61000), 1000), "?", "wav")}, "messages", "61 s long; at most 60 s are taken"),
         ({"messages": [{"role": "user", "content": "Hello"}]}, "messages", "one input_audio part is expected"),
         ({"messages": [*about(CLIPS[0], "?"), {"role": "assistant", "content": "!"}]}, "messages", "single turns"),
         ({"n": 2}, "n", "n is not supported"),

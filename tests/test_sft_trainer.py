@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,6 +249,25 @@ def test_being_asked_to_stop_writes_a_checkpoint_first(tmp_path):
     assert is_complete(tmp_path / "checkpoint-5")
 
 
+def test_being_asked_to_stop_in_an_evaluation_writes_a_checkpoint_at_once(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 1, "save_steps": 100}
+    trainer = trainer_for(model, tmp_path, max_steps=5, wer_samples=SAID, **options)
+    evaluated = []
+
+    class Ask(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **_):
+            evaluated.append(state.global_step)
+            trainer.stop_requested = state.global_step == 2 and evaluated.count(2) == 2
+
+    trainer.add_callback(Ask())
+    trainer.train()
+    assert trainer.stopped and evaluated == [1] * len(SAMPLES) + [2, 2]
+    assert len(logged(trainer, "loss")) == 2 and len(logged(trainer, "eval_loss")) == 1
+    assert is_complete(tmp_path / "checkpoint-2")
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch, error):
     save = torch.save
@@ -376,9 +396,10 @@ def test_the_word_error_rate_is_logged_beside_the_loss(tmp_path, hears_targets, 
     assert [entry["eval_wer"] for entry in state if "eval_loss" in entry] == [2 / 9, 2 / 9]
 
 
-def test_no_usable_clip_gives_no_rate(tmp_path, hears_targets):
-    trainer = trained(1, tmp_path, wer_samples=[GONE], **EVALUATE)
-    assert not logged(trainer, "eval_wer") and len(logged(trainer, "eval_loss")) == 2
+def test_a_word_error_rate_without_a_usable_clip_is_never_the_best(tmp_path, hears_targets):
+    best = {"metric_for_best_model": "wer", "greater_is_better": False}
+    trainer = trained(1, tmp_path, wer_samples=[GONE], **EVALUATE, **best)
+    assert logged(trainer, "eval_wer") == [math.inf] * 2 and len(logged(trainer, "eval_loss")) == 2
 
 
 def test_evaluation_leaves_training_as_it_was(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from src.audio import AudioError, read_audio
-from src.windows import read_windows
+from src.windows import first_window, read_windows
 
 RATE = 8000
 
@@ -90,3 +90,21 @@ def test_unusable_audio_is_named(tmp_path):
     next(windows)
     with pytest.raises(AudioError, match=r"nan\.wav: holds NaN"):
         next(windows)
+
+
+def test_the_first_window_comes_with_the_length_of_the_whole(tmp_path):
+    path = write(tmp_path / "a.wav", 3.0, silent=slice(0, 1))
+    window, seconds = first_window(path, 1.0, max_seconds=3.0)
+    assert (window.start, window.end, window.is_last, seconds) == (1.0, 2.0, False, 3.0)
+    assert np.array_equal(window.waveform, next(read_windows(path, 1.0)).waveform)
+
+
+def test_what_is_beyond_the_limits_is_refused_undecoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.windows.read_windows", lambda *_: pytest.fail("decoded for nothing"))
+    content = write(tmp_path / "a.wav", 3.0).read_bytes()
+    with pytest.raises(AudioError, match=r"^sent: is 3 s long; at most 2\.5 s are taken, cut it$"):
+        first_window(content, 1.0, max_seconds=2.5, name="sent")
+    many = tmp_path / "many.flac"
+    soundfile.write(many, np.full((1000, 8), 0.1), 384_000)
+    with pytest.raises(AudioError, match=r"many\.flac: holds 3072000 values a second; at most 1536000 are taken, mix"):
+        first_window(many, 1.0, max_seconds=60)
