@@ -5,11 +5,14 @@
 #   bash demo.sh            # a second run reuses what exists in demo/out
 #   bash demo.sh --fresh    # start over
 #
-# Environment: OUT (demo/out), SEED (1), NPROC (2), CLIPS (training clips), ITEMS (benchmark items per category),
-# STAGE1_STEPS, STAGE2_STEPS (of 16 clips each).
+# Environment: OUT (demo/out), SEED (1), NPROC (2; 1 with a single GPU), CLIPS (training clips), ITEMS (benchmark items
+# per category), STAGE1_STEPS, STAGE2_STEPS (of 16 clips each), DS_CONFIG (empty: without DeepSpeed).
 set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
+# The recipes' other settings, which may be exported for a real run, are not for the miniature.
+unset LLM_PATH WHISPER_PATH DEVICE DTYPE STEPS BLOCK_LENGTH MAX_NEW_TOKENS EPOCHS WEIGHT_DECAY MAX_GRAD_NORM MAX_LENGTH
+unset NNODES NODE_RANK MASTER_ADDR REPORT_TO SPLIT JUDGE_URL
 
 OUT=${OUT:-demo/out}
 SEED=${SEED:-1}
@@ -17,7 +20,11 @@ CLIPS=${CLIPS:-8000}
 ITEMS=${ITEMS:-48}
 STAGE1_STEPS=${STAGE1_STEPS:-400}
 STAGE2_STEPS=${STAGE2_STEPS:-900}
-export NPROC=${NPROC:-2}  # two processes, so that ZeRO-1 has something to share out
+GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
+export NPROC=${NPROC:-$(( GPUS == 1 ? 1 : 2 ))}  # two processes, so that ZeRO-1 has something to share out
+if [ "$GPUS" = 0 ] && ! command -v g++ > /dev/null; then
+  export DS_CONFIG=  # on CPUs DeepSpeed compiles a part of itself: plain data parallel instead
+fi
 
 case "${1:-}" in
   --fresh) rm -rf "$OUT" ;;
@@ -25,6 +32,13 @@ case "${1:-}" in
   *) echo "demo.sh: unknown flag $1; there is only --fresh" >&2; exit 2 ;;
 esac
 mkdir -p "$OUT/seconds" "$OUT/results"
+settings="SEED=$SEED CLIPS=$CLIPS ITEMS=$ITEMS STAGE1_STEPS=$STAGE1_STEPS STAGE2_STEPS=$STAGE2_STEPS"
+if [ "$(cat "$OUT/settings" 2> /dev/null || echo "$settings")" != "$settings" ]; then
+  echo "demo.sh: $OUT was made with $(cat "$OUT/settings"), and $settings is asked for: start over with --fresh, or set" \
+    "OUT to another folder" >&2
+  exit 2
+fi
+echo "$settings" > "$OUT/settings"
 
 # step NAME COMMAND...: run the command unless it has finished before, and remember how long it took.
 step() {
@@ -45,7 +59,7 @@ step() {
 # published ones: its adapters are forty times narrower and see thousands of clips instead of hundreds of thousands.
 # Many small steps beat few large ones: 16 clips learn more than 32 in the same time.
 export LLM_MODEL=demo/assets/llada WHISPER_MODEL=demo/assets/whisper MAX_SECONDS=4
-export BATCH_SIZE=$(( 16 / NPROC )) GRADIENT_ACCUMULATION=1 LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4
+export BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1 LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4
 export LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED
 export BF16=True  # half the time of float32, on CPUs too
 # New adapters start at the scale of the LLM's embeddings: the miniature has no time to find it. Masking rates spread

@@ -8,9 +8,10 @@ missing.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from src.answers import without_label
+from src.answers import without_labels
 from src.chat import mmau_instruction
 from src.inference import ROOT, Item, Task, find_audio, run
 from src.inference_flags import make_parser
@@ -18,18 +19,25 @@ from src.records import read_benchmark
 
 INPUT = ROOT / "data" / "mmau" / "mmau-test-mini.json"
 SOURCE = "Pass mmau-test-mini.json with --input_json; it and its audio come from github.com/Sakshi113/MMAU"
-REQUIRED = {"audio_id": str, "question": str, "choices": list, "answer": str}
+REQUIRED = {"audio_id": str, "question": str, "answer": str}
+
+
+def problem_of_choices(record: Mapping) -> str:
+    choices = record.get("choices")
+    if isinstance(choices, list) and {str} <= {type(choice) for choice in choices} <= {str, type(None)}:
+        return ""
+    return f"choices must be a list of texts, or null among them, found {choices!r:.100}"
 
 
 def read_items(path: Path, audio_root: Path | None) -> list[Item]:
-    """MMAU's questions; choices that bring a letter lose it, for the prompt gives one. Raises BenchmarkFileError."""
+    """MMAU's questions; choices that all bring their letter lose it: the prompt gives one. Raises BenchmarkFileError."""
     return [
         Item(
             record,
-            mmau_instruction(record["question"], [without_label(choice) for choice in record["choices"]]),
+            mmau_instruction(record["question"], without_labels(record["choices"])),
             find_audio(record["audio_id"], path, audio_root),
         )
-        for record in read_benchmark(path, REQUIRED, SOURCE)
+        for record in read_benchmark(path, REQUIRED, SOURCE, problem_of_choices)
     ]
 
 

@@ -8,6 +8,7 @@ The output holds every input line with the answer added as `response`. Started a
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from src.chat import mmsu_instruction
@@ -19,7 +20,18 @@ INPUT = ROOT / "data" / "mmsu" / "mmsu.jsonl"
 SOURCE = (
     "Pass MMSU's question file with --input_jsonl; it comes with the data set ddwang2000/MMSU on the Hugging Face hub"
 )
-REQUIRED = {"id": (str, int), "audio_path": str, "question": str, "choice_a": str, "choice_b": str, "answer_gt": str}
+REQUIRED = {"id": (str, int), "audio_path": str, "question": str, "answer_gt": str}
+
+
+def choices_of(record: Mapping) -> list[str | None]:
+    return [record.get(f"choice_{letter}") for letter in "abcd"]
+
+
+def problem_of_choices(record: Mapping) -> str:
+    found = [choice for choice in choices_of(record) if choice is not None]
+    if len(found) >= 2 and all(isinstance(choice, str) for choice in found):
+        return ""
+    return f"choice_a to choice_d must be texts, two at least, or null, found {choices_of(record)!r:.100}"
 
 
 def read_items(path: Path, audio_root: Path | None) -> list[Item]:
@@ -27,10 +39,10 @@ def read_items(path: Path, audio_root: Path | None) -> list[Item]:
     return [
         Item(
             record,
-            mmsu_instruction(record["question"], [record.get(f"choice_{letter}") for letter in "abcd"]),
+            mmsu_instruction(record["question"], choices_of(record)),
             find_audio(record["audio_path"], path, audio_root),
         )
-        for record in read_benchmark(path, REQUIRED, SOURCE)
+        for record in read_benchmark(path, REQUIRED, SOURCE, problem_of_choices)
     ]
 
 

@@ -8,4 +8,5 @@ cd "$(dirname "$0")"
 source setup.sh
 # Side by side: one more than cores, since tests often wait for what they started; more than four would need much memory.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
+export CUDA_VISIBLE_DEVICES=  # figures to compare with were computed on a CPU
 exec python -m pytest --numprocesses $(( $(nproc) + 1 )) --maxprocesses 4 --dist worksteal "$@"

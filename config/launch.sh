@@ -5,17 +5,23 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f 
   source .venv/bin/activate
 fi
 
-# need NAME WHAT WHERE: stop unless the variable NAME holds an existing path or, where that makes sense, a hub name.
+# need NAME WHAT WHERE: stop unless the variable NAME holds an existing path or, where WHAT says so, a hub name.
 need() {
   local value="${!1:-}"
   if [ -z "$value" ]; then
     echo "$(basename "$0"): set $1 to $2. $3" >&2
     exit 2
   fi
-  if [ ! -e "$value" ] && ! [[ "$value" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]]; then
+  if [ ! -e "$value" ] && ! { [[ "$2" == *"hub name"* ]] && looks_like_hub_name "$value"; }; then
     echo "$(basename "$0"): $1=$value does not exist; it must be $2. $3" >&2
     exit 2
   fi
+}
+
+# looks_like_hub_name VALUE: owner/name, and no path into a folder that is there, or that is usual here.
+looks_like_hub_name() {
+  [[ "$1" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]] && [ ! -d "${1%%/*}" ] &&
+    ! [[ "$1" =~ ^(checkpoints|data|exp|models|results)/ ]]
 }
 
 # find_devices: set GPUS, NPROC and the threads of each process.
@@ -23,6 +29,11 @@ find_devices() {
   GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
   if [ "$GPUS" -gt 0 ]; then
     NPROC=${NPROC:-$GPUS}      # one process a GPU
+    if [ "$NPROC" -gt "$GPUS" ]; then
+      echo "$(basename "$0"): NPROC=$NPROC processes need a GPU each, and PyTorch finds $GPUS; lower NPROC, or hide the" \
+        "GPUs to run on the CPU: CUDA_VISIBLE_DEVICES=" >&2
+      exit 2
+    fi
   else
     NPROC=${NPROC:-1}
     export DS_ACCELERATOR=cpu  # DeepSpeed otherwise looks for a CUDA toolkit

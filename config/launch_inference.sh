@@ -7,6 +7,10 @@ BATCH_SIZE=${BATCH_SIZE:-8}     # items at a time; more is faster until memory i
 DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1; empty: GPUs if there are any
 DTYPE=${DTYPE:-}                # float32, bfloat16, float16; empty: bfloat16 on GPUs, float32 on CPUs
 
+case "$DEVICE" in
+  cpu) export CUDA_VISIBLE_DEVICES= ;;
+  cuda:*) NPROC=${NPROC:-1} ;;  # one GPU, one process
+esac
 find_devices
 find_nodes
 

@@ -75,16 +75,16 @@ def voicebench_rows(results: Path) -> list[Row]:
     return rows
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def group(total: Row | None, rows: Sequence[Row]) -> dict:
-    """A benchmark's part of `summary.json`; without a total of its own, the mean over its rows."""
+    """A benchmark's part of `summary.json`; without a total, its figures are means over rows that have a control."""
     fields = ("official", "strict", "chance", "swapped_audio")
+    counted = [total] if total else [row for row in rows if row.swapped_audio is not None]
     return {
-        **{name: getattr(total, name) if total else mean([getattr(row, name) for row in rows]) for name in fields},
+        **{name: mean([getattr(row, name) for row in counted]) for name in fields},
         "groups": {
             row.name: {"items": row.items, "interval": row.interval, **{name: getattr(row, name) for name in fields}}
             for row in rows
@@ -118,7 +118,10 @@ def table(summary: Mapping) -> str:
                           percent(row["strict"]), percent(row["chance"]), percent(row["swapped_audio"])])  # fmt: skip
     wer = f"word error rate after stage 1: {percent(summary['wer'])} {format_interval(summary['wer_interval'])}"
     header = ["", "items", "official", "95 %", "strict", "chance", "swapped audio"]
-    return f"{wer} (unseen sentences, unseen voices)\n\n{format_table(header, lines)}"
+    return (
+        f"{wer} (unseen sentences, unseen voices)\n\n{format_table(header, lines)}\n"
+        "VoiceBench: the mean of the subsets with a control; sd-qa: the answer holds the reference (no judge is asked)"
+    )
 
 
 def draw_losses(out: Path, path: Path) -> None:

@@ -26,13 +26,13 @@ def tokens(text: str) -> set[str]:
     return set(re.findall(r"\b\w+\b", text.lower()))
 
 
-def official_match(answer: str, prediction: str, choices: list[str]) -> bool:
+def official_match(answer: str, prediction: str, choices: list[str | None]) -> bool:
     """The published rule, on sets of words.
 
     All of the answer's words are in the prediction, and no word of a wrong choice is, unless the answer has it too.
     """
     said, right = tokens(prediction), tokens(answer)
-    wrong = set().union(*(tokens(choice) for choice in choices if tokens(choice) != right)) - right
+    wrong = set().union(*(tokens(choice) for choice in choices if choice is not None)) - right
     return bool(said) and right <= said and not wrong & said
 
 
@@ -42,6 +42,7 @@ def judge(record: dict) -> Verdict:
     Raises KeyError for a missing field.
     """
     choices, answer, answered = record["choices"], record["answer"], answer_of(record, ANSWER_FIELDS)
+    offered = [choice for choice in choices if choice is not None]
     response = answered or ""
     index = parse_choice(response, choices)
     return Verdict(
@@ -50,7 +51,7 @@ def judge(record: dict) -> Verdict:
         official=official_match(answer, response, choices),
         strict=index is not None and choices[index] == answer,
         parsed=None if index is None else string.ascii_uppercase[index],
-        chance=choices.count(answer) / max(1, len(choices)),
+        chance=offered.count(answer) / max(1, len(offered)),
         first=choices[:1] == [answer],
         error=answered is None,
     )

@@ -21,8 +21,12 @@ LEVELS = ("category", "sub-category", "sub-sub-category", "linguistics_sub_disci
 
 
 def official_letter(response: str) -> str | None:
-    """The published rule: the first character if it is one of ABCD, else the second to last one."""
-    for character in (response[:1], response[-2:-1]):
+    """The published rule: the first character if it is one of ABCD, else the second to last one.
+
+    It comes without the white space around it and without line breaks, as the published scorer reads it.
+    """
+    said = response.strip().replace("\n", "")
+    for character in (said[:1], said[-2:-1]):
         if character and character in LETTERS:
             return character
     return None

@@ -13,6 +13,7 @@ _LETTER = re.compile(
     r"(?<!\w)(?<!\w')(?P<open>[(\[]?)(?P<letter>[A-Za-z])"
     r"(?=$|\s*[.,:;!?)\]\"'/&\n]|\s+[-–—]|\s+\(?[A-Z]\b(?!['’])|\s+(?:is|isn't|was|would|because|since|as|and|or|but|for)\b)"
 )
+_LABEL = re.compile(r"\s*(?P<open>\()?(?P<letter>[A-Z])(?(open)\)|[.):])\s+")  # of a choice that brings its own
 _STATEMENT = re.compile(r"\b(?:answer|choose|select|pick)\b", re.IGNORECASE)
 _DISMISSAL = re.compile(r"[)\]]?\s*(?:isn't\b|(?:is|was)\s+(?:not|wrong|incorrect|false)\b)")
 _CLAUSE_END = re.compile(r"[.,:;!?\n]")
@@ -35,7 +36,7 @@ def parse_choice(response: str, choices: Sequence[str | None]) -> int | None:
     """
     text = unicodedata.normalize("NFKC", _MARKUP.sub(" ", str(response))).replace("’", "'").strip()
     letters = string.ascii_uppercase[: len(choices)]
-    options = {i: words(without_label(choice)) for i, choice in enumerate(choices) if choice is not None}
+    options = {i: words(choice) for i, choice in enumerate(without_labels(choices)) if choice is not None}
     said = words(text)
     is_letter = len(said) == 1 and said[0].upper() in letters  # a bare letter is a label, even if some option reads "B"
     same = [i for i, choice in enumerate(choices) if choice is not None and choice.strip() == text]
@@ -51,9 +52,13 @@ def parse_choice(response: str, choices: Sequence[str | None]) -> int | None:
     return quoted.pop() if len(quoted) == 1 and not named else None
 
 
-def without_label(choice: str) -> str:
-    """Drop the label of a choice that brings its own: "(A) dog", "A. dog" and "A: dog" become "dog"."""
-    return re.sub(r"^\s*(?:\([A-Z]\)|[A-Z][.):])\s+", "", str(choice))
+def without_labels(choices: Sequence[str | None]) -> list[str | None]:
+    """Drop the letters of choices that all bring their own: "(A) dog", "B. cat". One "C. elegans" is no label."""
+    labels = [choice and _LABEL.match(choice) for choice in choices]
+    offered = [i for i, choice in enumerate(choices) if choice is not None]
+    if not all(labels[i] and string.ascii_uppercase.find(labels[i]["letter"]) == i for i in offered):
+        return list(choices)
+    return [choice and choice[label.end() :] for choice, label in zip(choices, labels, strict=True)]
 
 
 def _letters(text: str) -> set[str]:

@@ -106,15 +106,19 @@ def options_of(args: argparse.Namespace) -> GenerationOptions:
 
 
 def device_of(args: argparse.Namespace) -> torch.device:
-    """The device asked for, else this process's own GPU, else the CPU. Raises OptionError if it is not there."""
-    if args.device:
-        device = torch.device(args.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise OptionError(f"--device {args.device}: PyTorch finds no GPU here; leave it out, or say cpu")
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+    """The device asked for, else a GPU, else the CPU; of several GPUs, where no number says which, this process's own.
+
+    Raises OptionError if it is not there.
+    """
+    try:
+        device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise OptionError(f"--device {args.device} is unknown; say cpu, cuda or cuda:1, or leave it out") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"--device {args.device}: PyTorch finds no GPU here; leave it out, or say cpu")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
 
 
 def dtype_of(args: argparse.Namespace, device: torch.device) -> str:

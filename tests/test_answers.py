@@ -1,6 +1,6 @@
 import pytest
 
-from src.answers import parse_choice, without_label, words
+from src.answers import parse_choice, without_labels, words
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,26 @@ def test_words(text, expected):
     assert words(text) == expected
 
 
-def test_labels_of_choices_are_dropped():
-    assert [without_label(c) for c in ("(A) dog", "B. dog", "C: dog", "D dog", "A.", "U.S. dog")] == [
-        "dog", "dog", "dog", "D dog", "A.", "U.S. dog",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("choices", "bare"),
+    [
+        (["(A) dog", "(B) cat"], ["dog", "cat"]),
+        (["A. dog", "B: cat", "C) U.S. dog"], ["dog", "cat", "U.S. dog"]),
+        (["(A) dog", None, "(C) cat"], ["dog", None, "cat"]),
+        (["E. coli", "B. subtilis", "C. elegans"], None),  # not their letters
+        (["a dog", "b cat", "C. elegans"], None),
+        (["(B) dog", "(A) cat"], None),
+        (["A.", "B."], None),
+        ([], None),
+    ],
+)
+def test_labels_are_dropped_where_all_choices_bring_their_own(choices, bare):
+    assert without_labels(choices) == (choices if bare is None else bare)
+
+
+def test_a_choice_that_looks_labelled_is_taken_whole():
+    choices = ["E. coli", "B. subtilis", "C. elegans"]
+    assert [parse_choice(answer, choices) for answer in ("E. coli", "It is E. coli", "C. elegans")] == [0, 0, 2]
 
 
 @pytest.mark.parametrize(

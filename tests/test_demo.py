@@ -20,7 +20,9 @@ def run_demo(out: Path, *flags: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_the_demo_runs_and_a_second_run_reuses(tmp_path):
+def test_the_demo_runs_and_a_second_run_reuses(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_PATH", "/nowhere")  # exported for a real run
+    monkeypatch.setenv("EPOCHS", "many")
     first = run_demo(tmp_path / "out")
     assert first.returncode == 0, first.stderr[-3000:]
     figures = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -42,20 +44,30 @@ def test_the_demo_runs_and_a_second_run_reuses(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == figures
 
 
+def test_other_settings_do_not_get_the_figures_of_an_earlier_run(tmp_path):
+    (tmp_path / "settings").write_text("SEED=1 CLIPS=24 ITEMS=4 STAGE1_STEPS=9 STAGE2_STEPS=2\n")
+    result = run_demo(tmp_path)
+    assert result.returncode == 2
+    assert "was made with SEED=1 CLIPS=24 ITEMS=4 STAGE1_STEPS=9 STAGE2_STEPS=2, and SEED=1 CLIPS=24" in result.stderr
+    assert "--fresh" in result.stderr
+
+
 def test_unknown_flags_are_refused(tmp_path):
     result = run_demo(tmp_path / "out", "--frsh")
     assert result.returncode == 2 and "unknown flag --frsh; there is only --fresh" in result.stderr
 
 
-def test_a_benchmarks_figure_is_the_mean_of_its_rows_where_it_has_no_total():
+def test_a_benchmarks_figure_is_the_mean_of_its_rows_that_have_a_control():
     rows = [
         summary.Row("a", 10, 0.5, 0.4, (0.2, 0.8), 0.25, 0.3),
-        summary.Row("b", 30, 1.0, 1.0, (0.9, 1.0), None, None),
+        summary.Row("b", 20, 0.7, 0.6, (0.5, 0.9), 0.15, 0.1),
+        summary.Row("c", 30, 1.0, 1.0, (0.9, 1.0), None, None),
     ]
     group = summary.group(None, rows)
-    assert (group["official"], group["strict"]) == (0.75, pytest.approx(0.7))
-    assert (group["chance"], group["swapped_audio"]) == (0.25, 0.3)
-    assert group["groups"]["b"]["items"] == 30
+    assert [group[name] for name in ("official", "strict", "chance", "swapped_audio")] == pytest.approx(
+        [0.6, 0.5, 0.2, 0.2]
+    )
+    assert group["groups"]["c"]["items"] == 30 and group["groups"]["c"]["official"] == 1.0
 
 
 def test_the_assets_are_small():

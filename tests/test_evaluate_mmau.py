@@ -134,6 +134,12 @@ def test_choices_that_bring_their_labels():
     assert mmau.judge(record | {"model_prediction": "(B) Woman"}).official
 
 
+def test_a_choice_that_is_null_is_none(tmp_path):
+    verdict = mmau.judge(item("Old woman") | {"choices": ["Man", None, "Old woman", None]})
+    assert (verdict.official, verdict.strict, verdict.parsed, verdict.chance) == (True, True, "C", 0.5)
+    assert mmau.judge(item("B") | {"choices": ["Man", None, "Old woman"]}).parsed is None
+
+
 def test_other_answer_field_and_missing_field():
     record = item("x")
     record["model_output"] = record.pop("model_prediction").replace("x", "Old woman")

@@ -450,6 +450,31 @@ def test_broken_lines_are_all_named(folder, no_model, capsys):
     assert "mmsu.jsonl line 7: not JSON" in error and "line 8: question must be str, found None" in error
 
 
+def test_choices_that_are_none_are_named(folder, no_model, capsys):
+    nothing = dict.fromkeys(CHOICES)
+    write_lines(folder / "mmsu.jsonl", [question(0, choice_a=None), question(1, **nothing), question(2, choice_b=2)])
+    assert mmsu(folder) == 2
+    error = capsys.readouterr().err
+    assert "line 1" not in error and "line 2: choice_a to choice_d must be texts, two at least" in error
+    assert "line 3: choice_a to choice_d must be texts" in error
+    items = [
+        {"audio_id": "clip0.wav", "question": "?", "answer": "x", "choices": choices}
+        for choices in (["x", None], [], [1])
+    ]
+    (folder / "mmau.json").write_text(json.dumps(items))
+    flags = [*MODEL, "--input_json", str(folder / "mmau.json"), "--output_json", str(folder / "out.json")]
+    assert inference_stage2_mmau.main(flags) == 2
+    error = capsys.readouterr().err
+    assert "found []" in error and "found [1]" in error and "None" not in error
+
+
+def test_a_null_choice_of_mmau_is_left_out_of_the_prompt(folder):
+    item = {"audio_id": "clip0.wav", "question": "Which?", "answer": "y", "choices": ["(A) x", None, "(C) y"]}
+    (folder / "mmau.json").write_text(json.dumps([item]))
+    [read] = inference_stage2_mmau.read_items(folder / "mmau.json", None)
+    assert read.instruction == mmau_instruction("Which?", ["x", None, "y"])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -458,6 +483,7 @@ def test_broken_lines_are_all_named(folder, no_model, capsys):
         (["--batch_size", "0"], "batch_size is 0; it must be at least 1"),
         (["--model_path", "/nowhere"], "the DIFFA checkpoint: no folder '/nowhere'"),
         (["--device", "cuda"], "--device cuda: PyTorch finds no GPU here"),
+        (["--device", "gpu"], "--device gpu is unknown; say cpu, cuda or cuda:1"),
         (["--llm_path", "/nowhere"], "the LLM (LLaDA): no folder '/nowhere'"),
         (["--input_jsonl", "/nowhere.jsonl"], "/nowhere.jsonl: no such file. Pass MMSU's question file"),
     ],

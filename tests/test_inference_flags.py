@@ -1,7 +1,9 @@
+import argparse
+
 import pytest
 
 from src.generation_options import PRESETS, GenerationOptions
-from src.inference_flags import OptionError, make_parser, options_of
+from src.inference_flags import OptionError, device_of, make_parser, options_of
 
 
 def options(*flags: str) -> GenerationOptions:
@@ -49,3 +51,10 @@ def test_unknown_names_are_refused_with_the_known_ones(flags, capsys):
     with pytest.raises(SystemExit):
         options(*flags)
     assert "choose from" in capsys.readouterr().err
+
+
+def test_of_several_gpus_each_process_takes_its_own_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    devices = [device_of(argparse.Namespace(device=name)) for name in (None, "cuda", "cuda:1", "cpu")]
+    assert [str(device) for device in devices] == ["cuda:3", "cuda:3", "cuda:1", "cpu"]

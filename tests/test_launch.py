@@ -25,6 +25,17 @@ from tests.test_train import ROOT, environment, run, write_manifest
         ),
         ("train_stage1.sh", {"TRAIN_DATASET": ""}, "set TRAIN_DATASET to the training manifest"),
         ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint folder.*train_stage1.sh"),
+        # not there, and looking like a hub's owner/name
+        ("train_stage1.sh", {"TRAIN_DATASET": "data/none.json"}, "TRAIN_DATASET=data/none.json does not"),
+        ("train_stage1.sh", {"TRAIN_DATASET": "corpora/all.json"}, "TRAIN_DATASET=corpora/all.json does not exist"),
+        ("train_stage1.sh", {"LLM_MODEL": "models/none"}, "LLM_MODEL=models/none does not exist; .*huggingface-cli"),
+        ("train_stage1.sh", {"WHISPER_MODEL": "src/whisper"}, "WHISPER_MODEL=src/whisper does not exist"),
+        ("train_stage2.sh", {"STAGE1_CKPT": "exp/none"}, "STAGE1_CKPT=exp/none does not exist.*train_stage1.sh"),
+        (
+            "run_mmsu_inference.sh",
+            {"MODEL_PATH": "exp/stage2"},
+            "MODEL_PATH=exp/stage2 does not exist.*train_stage2.sh",
+        ),
     ],
 )
 def test_missing_paths_stop_at_once(tmp_path, script, changes, message):
@@ -42,7 +53,7 @@ def commands(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     scripts = {
-        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi',
+        "python": 'if [ "$1" = -c ]; then echo ${GPUS_HERE:-0}; else echo "python $*"; fi',
         "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
     }
@@ -51,6 +62,23 @@ def commands(tmp_path, monkeypatch):
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))  # so that the script leaves the PATH alone
+
+
+def test_a_hub_name_is_left_to_the_hub(tmp_path, commands):
+    write_manifest(tmp_path)
+    started = run("train_stage1.sh", environment(tmp_path, LLM_MODEL="GSAI-ML/LLaDA-8B-Instruct"))
+    assert "--llm_path GSAI-ML/LLaDA-8B-Instruct" in started.stdout, started.stderr
+
+
+def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):
+    write_manifest(tmp_path)
+    gpus = environment(tmp_path, GPUS_HERE="2", MODEL_PATH=str(GOLDEN))
+    refused = run("train_stage1.sh", gpus | {"NPROC": "3"})
+    assert refused.returncode == 2 and "NPROC=3 processes need a GPU each, and PyTorch finds 2" in refused.stderr
+    gpus.pop("NPROC", None)
+    assert "--nproc_per_node 2 train.py" in run("train_stage1.sh", gpus).stdout
+    assert "--nproc_per_node 2 inference" in run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda"}).stdout
+    assert run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda:1"}).stdout.startswith("python inference_stage2_mmau")
 
 
 def test_more_nodes_reach_the_launcher(tmp_path, commands):
