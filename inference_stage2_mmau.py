@@ -30,7 +30,7 @@ def problem_of_choices(record: Mapping) -> str:
 
 
 def read_items(path: Path, audio_root: Path | None) -> list[Item]:
-    """MMAU's questions; choices that all bring their letter lose it: the prompt gives one. Raises BenchmarkFileError."""
+    """MMAU's questions; choices that all bring a letter lose it: the prompt gives one. Raises BenchmarkFileError."""
     return [
         Item(
             record,

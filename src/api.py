@@ -207,13 +207,14 @@ class Api:
         return {"id": self.service.name, "object": "model", "created": self.started, "owned_by": "diffa"}
 
     async def health(self) -> Response:
+        status = "broken" if self.batcher.broken else "shutting down" if self.draining else "ok"
         state = {
-            "status": "shutting down" if self.draining else "ok",
+            "status": status,
             "model": self.service.name,
             "model_loaded": True,  # before the server listens
             "queue_length": len(self.batcher.waiting),
         }
-        return JSONResponse(state, 503 if self.draining else 200)
+        return JSONResponse(state, 200 if status == "ok" else 503)
 
     async def figures(self) -> Response:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)

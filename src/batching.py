@@ -94,6 +94,7 @@ class Batcher:
         self.metrics = metrics
         self.waiting: deque[Ticket] = deque()
         self.closed = False
+        self.broken = False  # nothing can be answered any more, until a restart
         self.batch_seconds = 0.0  # the last batch took
         self.changed = threading.Condition()  # guards `waiting` and `closed`
         self.thread = threading.Thread(target=self.work, name="model", daemon=True)
@@ -142,6 +143,7 @@ class Batcher:
                 self.answer(batch)
             except Exception as error:  # whatever it is, it must not take the other batches with it
                 logger.exception("a batch of %d failed", len(batch))
+                self.broken = not device_answers()
                 failure = failure_of(error, len(batch))
                 for ticket in batch:
                     if ticket.is_open:
@@ -198,6 +200,16 @@ def hand_over(ticket: Ticket, ids: torch.Tensor, forward_passes: torch.Tensor, i
         if is_complete:
             ticket.is_open = False
         ticket.deliver(Answer(tuple(ids.tolist()), int(forward_passes), is_complete))
+
+
+def device_answers() -> bool:
+    """Whether the GPU, where one is used, still takes work: after some errors it refuses all from this process."""
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 def failure_of(error: Exception, batch_size: int) -> ModelFailure:

@@ -31,7 +31,10 @@ def resolve(name_or_path: str | os.PathLike, what: str, flag: str) -> Path:
     looks_like_hub_name = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if looks_like_hub_name:
         try:
-            return Path(snapshot_download(name, ignore_patterns=FOREIGN_FORMATS))
+            folder = Path(snapshot_download(name, ignore_patterns=[*FOREIGN_FORMATS, "*.bin"]))
+            if not any(folder.glob("*.safetensors")):  # many have both, and would be fetched twice
+                folder = Path(snapshot_download(name, ignore_patterns=FOREIGN_FORMATS))
+            return folder
         except Exception as error:  # the hub client raises many kinds, all of which mean: not to be had
             reason = f"and the Hugging Face hub did not give it ({type(error).__name__})"
             example = f"{name} --local-dir models/{name.rpartition('/')[2]}"

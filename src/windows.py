@@ -41,10 +41,11 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
         rate = sound.samplerate
         while len(samples := sound.read(int(seconds * rate), dtype="float32", always_2d=True)):  # [n, channels]
             waveform = mix_down(samples)
-            if waveform.any():
+            if rate != SAMPLE_RATE and waveform.any():
                 check_waveform(waveform, name)
-                if rate != SAMPLE_RATE:
-                    waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
+                waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
+            if waveform.any():  # of a sample or two, resampling leaves nothing
+                check_waveform(waveform, name)
                 is_last = sound.frames - sound.tell() < REMAINDER_SECONDS * rate
                 heard = True
                 yield Window(np.ascontiguousarray(waveform[:length], dtype=np.float32), start, is_last)

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from unittest.mock import Mock
 
 import openai
 import pytest
@@ -96,6 +97,17 @@ def test_a_failure_of_the_model_is_a_500_with_its_message(ask, api, obedient):
     assert ask().choices[0].finish_reason == "stop"
     until(lambda: counted(api, 200) == 1)
     assert counted(api, 500) == 1
+
+
+def test_a_lost_gpu_makes_the_server_unhealthy(ask, address, obedient, monkeypatch):
+    obedient.failure = RuntimeError("CUDA error: unspecified launch failure")
+    for error, status, word in ((None, 200, "ok"), (RuntimeError("CUDA error: device lost"), 503, "broken")):
+        monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+        monkeypatch.setattr("torch.cuda.synchronize", Mock(side_effect=error))
+        with pytest.raises(openai.InternalServerError):
+            ask()
+        health = requests.get(f"{address}/health", timeout=PATIENCE)
+        assert (health.status_code, health.json()["status"]) == (status, word)
 
 
 def test_in_a_stream_it_is_the_last_event(ask, api, obedient):

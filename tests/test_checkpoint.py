@@ -1,3 +1,5 @@
+from fnmatch import fnmatch
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -29,6 +31,22 @@ def test_a_hub_name_that_cannot_be_had_says_what_to_do(monkeypatch):
     monkeypatch.setattr("src.checkpoint.snapshot_download", offline)
     with pytest.raises(CheckpointError, match=r"hub did not give it \(ConnectionError\).*--llm_path.*huggingface-cli"):
         resolve("owner/name", "the LLM", "--llm_path")
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_of_two_formats_on_the_hub_one_is_fetched(tmp_path, monkeypatch, weights):
+    fetched = []
+
+    def hub(name, ignore_patterns):
+        for file in ("pytorch_model.bin", weights):
+            if not any(fnmatch(file, pattern) for pattern in ignore_patterns):
+                (tmp_path / file).touch()
+                fetched.append(file)
+        return str(tmp_path)
+
+    monkeypatch.setattr("src.checkpoint.snapshot_download", hub)
+    assert resolve("owner/name", "the LLM", "--llm_path") == tmp_path
+    assert set(fetched) == {weights}
 
 
 def test_broken_json_is_named(tmp_path):

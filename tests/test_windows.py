@@ -108,3 +108,9 @@ def test_what_is_beyond_the_limits_is_refused_undecoded(tmp_path, monkeypatch):
     soundfile.write(many, np.full((1000, 8), 0.1), 384_000)
     with pytest.raises(AudioError, match=r"many\.flac: holds 3072000 values a second; at most 1536000 are taken, mix"):
         first_window(many, 1.0, max_seconds=60)
+
+
+def test_what_resampling_leaves_nothing_of_is_silent(tmp_path):
+    soundfile.write(tmp_path / "click.wav", np.full(1, 0.5), 48_000)
+    with pytest.raises(AudioError, match=r"click\.wav: is silent"):
+        next(read_windows(tmp_path / "click.wav", 1.0))
