@@ -21,7 +21,6 @@ def write(folder, name, records):
 def judge(result, kind, ratings):
     """Verdicts on the records at the places that `ratings` names."""
     verdicts = Verdicts(verdict_path(result), SETTINGS | {"kind": kind})
-    verdicts.start()
     records = [json.loads(line) for line in result.read_text().splitlines()]
     for place, values in ratings.items():
         record = records[place]

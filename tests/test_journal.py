@@ -107,6 +107,17 @@ def test_an_output_of_unknown_origin_is_not_touched(tmp_path):
     assert output.read_text() == "precious\n"
 
 
+def test_an_empty_file_is_as_good_as_none(tmp_path):
+    output = tmp_path / "r.jsonl"
+    output.touch()  # as a call that makes a temporary file leaves it
+    output.with_name("r.jsonl.partial").touch()
+    journal = Journal(output, "response", SETTINGS)
+    assert journal.answers == {}
+    journal.append({0: Answer("a")})
+    journal.finish(RECORDS[:1], {})
+    assert lines(output) == [{"id": 0, "response": "a"}]
+
+
 def test_ranks_write_apart_and_are_read_together(tmp_path):
     output = tmp_path / "r.jsonl"
     ranks = [Journal(output, "response", SETTINGS, rank=rank, world=2) for rank in (0, 1)]
