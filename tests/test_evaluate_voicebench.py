@@ -189,6 +189,36 @@ def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
     assert (total["official"], total["strict"], total["chance"], total["errors"]) == (0.5, 0.25, None, 1)
 
 
+def test_subset_and_split_from_the_file_beside(tmp_path, capsys):
+    result = write(tmp_path, "x-openbookqa-law-audio.jsonl", [{"reference": "A", "response": "A"}])
+    assert main([str(result)]) == 0
+    assert (scores_of(result)["subset"], scores_of(result)["split"]) == ("openbookqa", "law")
+    meta = tmp_path / f"{result.name}.meta.json"
+    meta.write_text(json.dumps({"settings": {}, "subset": "mmsu", "split": "test"}))
+    assert main([str(result)]) == 0
+    assert (scores_of(result)["subset"], scores_of(result)["split"]) == ("mmsu", "test")
+    write(tmp_path, result.name, [{"subset": "advbench", "response": "I can't."}])
+    assert main([str(result)]) == 0
+    assert scores_of(result)["subset"] == "advbench"  # the rows know best
+    meta.write_text("{")
+    assert main([str(result)]) == 2
+    assert f"{result.name}.meta.json: not JSON" in capsys.readouterr().err
+
+
+def test_a_folder_is_scored_file_by_file(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "holds no *-audio.jsonl" in capsys.readouterr().err
+    for name in ("mmsu", "openbookqa"):
+        write(tmp_path, f"x-{name}-test-audio.jsonl", [{"reference": "A", "response": "A"}])
+    write(tmp_path, "x-bbh-test-audio.jsonl.partial", [{"settings": {}}])
+    assert main([str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "voicebench mmsu (mcq)" in told and "voicebench openbookqa (mcq)" in told
+    with (tmp_path / "x-mmsu-test-audio.jsonl").open("a") as file:
+        file.write("{\n")
+    assert main([str(tmp_path)]) == 1
+
+
 def test_unknown_subset_asks_for_the_evaluator(tmp_path, capsys):
     result = write(tmp_path, "r.jsonl", [{"reference": "A", "response": "A"}])
     assert main([str(result)]) == 2
