@@ -55,6 +55,9 @@ SPELLINGS = [
     ("The answer is:\n\nB. a cat", "B", "B"),
     ("The best choice is a cat, so B.", "B", "B"),
     ("<1> B", "B", "B"),
+    (" B", "B", "B"),
+    ("B\n", "B", "B"),
+    ("\n<1> B ", "B", "B"),
     ("Option B", None, "B"),
     ("B a cat", None, "B"),
     ("a cat", None, "B"),
@@ -165,7 +168,7 @@ def test_runs_from_any_folder(tmp_path):
     assert scores_of(tmp_path / name)["levels"]["domain"]["law"]["strict"] == 1.0
 
 
-def test_subset_from_the_file_name(tmp_path):
+def test_subset_from_the_file_name(tmp_path, capsys):
     records = [{"prompt": PROMPT, "reference": "B", "response": r} for r in ("B", "a cat", "A", "")]
     result = write(tmp_path, "my-model-openbookqa-test-audio.jsonl", records)
     assert main([str(result)]) == 0
@@ -174,6 +177,8 @@ def test_subset_from_the_file_name(tmp_path):
     assert (scores["benchmark"], scores["subset"], scores["evaluator"]) == ("voicebench", "openbookqa", "mcq")
     assert (scores["items"], total["n"], total["official"], total["strict"]) == (4, 4, 0.25, 0.5)
     assert (total["unparsed"], total["always_a"], total["chance"]) == (0.25, 0.0, 0.25)
+    assert scores["failure_rate"] == 0.5  # "a cat", and no answer
+    assert "failure rate: 50.0 %, where VoiceBench's phrases find no letter" in capsys.readouterr().out
 
 
 def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):

@@ -47,7 +47,7 @@ def opened(tmp_path):
 def asked(tmp_path):
     """Four questions with a reference, one never answered."""
     records = [
-        {"prompt": "Capital of France?", "reference": "Paris", "response": "It is Paris."},
+        {"prompt": "Capital of France?", "reference": "Paris", "response": " It is Paris.\n"},
         {"prompt": "Capital of Italy?", "reference": "Rome", "response": "Milan"},
         {"prompt": "Where is Rome?", "reference": "Italy", "response": "In Italy, I think"},
         {"prompt": "Where is Bonn?", "reference": "Germany", "response": "", "error": "no audio"},

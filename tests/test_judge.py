@@ -254,7 +254,7 @@ def test_rubric_fills_in_and_splits(tmp_path):
     path = tmp_path / "rubric.txt"
     path.write_text("Be fair.\n---\nQ: {prompt} A: {response} {other}\n")
     rubric = Rubric.read(path, "open")
-    question = Question("1", "what is {response}?", "it is {prompt}", None)
+    question = Question("1", "what is {response}?", " it is {prompt}\n", None)
     assert rubric.messages(question) == [
         {"role": "system", "content": "Be fair."},
         {"role": "user", "content": "Q: what is {response}? A: it is {prompt} {other}"},

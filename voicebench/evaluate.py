@@ -26,7 +26,7 @@ from src.scoring import report
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval
-from voicebench.mcq import judge_mcq
+from voicebench.mcq import score_mcq
 from voicebench.open_ended import score_open
 from voicebench.overall import format_overall
 from voicebench.qa import score_qa
@@ -35,7 +35,7 @@ from voicebench.scored import Scored, compare_scored, score_verdicts
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise, split_of_result
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
-    "mcq": partial(score_verdicts, judge=judge_mcq),
+    "mcq": score_mcq,
     "harm": partial(score_verdicts, judge=judge_harm),
     "bbh": partial(score_verdicts, judge=judge_bbh),
     "open": score_open,
