@@ -29,8 +29,9 @@ fi
 SCORES=()
 for subset in "${SUBSETS[@]}"; do
   for result in "$OUTPUT/$MODEL_NAME-$subset"-*-audio.jsonl; do
-    # A split's name holds no dash; this is another model, whose name goes on as if it were this subset.
-    [[ "$result" =~ -$subset-[^-]+-audio.jsonl$ ]] || continue
+    split=${result#"$OUTPUT/$MODEL_NAME-$subset-"}
+    split=${split%-audio.jsonl}
+    [[ "$split" != *-* ]] || continue  # no split: this is of another model, whose name goes on with a subset's
     case "$subset" in alpacaeval* | commoneval | wildvoice | sd-qa)
       if [ -n "$JUDGE_URL" ]; then  # a verdict that cannot be had does not keep the rest from being scored
         python voicebench/judge.py "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true

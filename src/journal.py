@@ -97,8 +97,8 @@ class Journal:
             self._keep(index, Answer(row[self.field], row.get("error"), next(audio, None)))
 
     def _read_partial(self, path: Path) -> None:
-        first, *entries = read_lines(path)
-        self._check(first["settings"], path)
+        first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made
+        self._check(first.get("settings", {}), path)
         for entry in entries:
             self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
 

@@ -99,6 +99,16 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Journal(output, "response", {**SETTINGS, "checkpoint": "b"})
 
 
+def test_unfinished_answers_without_their_settings_are_refused(tmp_path):
+    journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+    journal.append({0: Answer("x")})
+    whole = journal.path.read_text()
+    for damaged in ("\0" * 50, whole[5:]):
+        journal.path.write_text(damaged)
+        with pytest.raises(ResumeError, match="steps was None, now 4"):
+            Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+
+
 def test_an_output_of_unknown_origin_is_not_touched(tmp_path):
     output = tmp_path / "r.jsonl"
     output.write_text("precious\n")

@@ -94,7 +94,7 @@ def test_voicebench_scores_no_other_model(tmp_path, commands):
     (tmp_path / "o").mkdir()
     files = {
         name: tmp_path / "o" / f"{GOLDEN.name}-{name}-audio.jsonl"
-        for name in ("bbh-test", "sd-qa-usa", "mmsu-test", "long-mmsu-test", "mmsu-bbh-test", "alpacaeval_full-test")
+        for name in ("bbh-test", "sd-qa-usa", "mmsu-test", "long-mmsu-test", "mmsu-bbh-test", "mmsu-mmsu-test")
     }
     for file in files.values():
         file.touch()
