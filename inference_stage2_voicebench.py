@@ -4,14 +4,16 @@
     python inference_stage2_voicebench.py --model_path CHECKPOINT --output_json results --data sd-qa --split gbr
     python inference_stage2_voicebench.py --model_path CHECKPOINT --output_json results --data all
     python voicebench/evaluate.py results/CHECKPOINT-openbookqa-test-audio.jsonl
+    python voicebench/evaluate.py results
 
 A subset is read from the folder `--data_path`: from SUBSET/SPLIT-*.parquet, as in a local copy of the Hugging Face data
 set, or from SUBSET/SPLIT.jsonl, whose lines name a file as `audio` or `audio_path`. `--data_path` may also be one such
-file. sd-qa has a split for each region (usa, gbr, ind_n, ...), mmsu one for each domain, of which all are taken unless
-one is named; the others have `test` alone. The output, one line per question with `response` instead of the audio, is
-named {model}-{subset}-{split}-audio.jsonl inside the folder `--output_json`, or is that very file if it has a suffix.
-Long answers (alpacaeval, commoneval, wildvoice, ifeval) want `--max_new_tokens 128 --steps 128`. mtbench is not
-supported: its questions follow up on earlier answers, and DIFFA hears one clip.
+file: without `--data`, the subset is then what its folder is called. sd-qa has a split for each region (usa, gbr,
+ind_n, ...), mmsu one for each domain, of which all are taken unless one is named; the others have `test` alone. The
+output, one line per question with `response` instead of the audio, is named {model}-{subset}-{split}-audio.jsonl inside
+the folder `--output_json`, or is that very file if it ends in .json or .jsonl, or is there; its `.meta.json` tells the
+scorer the subset. Long answers (alpacaeval, commoneval, wildvoice, ifeval) want `--max_new_tokens 128 --steps 128`.
+mtbench is not supported: its questions follow up on earlier answers, and DIFFA hears one clip.
 """
 
 import argparse
@@ -26,8 +28,9 @@ from src.inference import ROOT, Item, Task, find_audio, run
 from src.inference_flags import make_parser
 from src.parquet_audio import locate_audio
 from src.records import BenchmarkFileError, read_benchmark
-from voicebench.questions import SOURCE, find_files, open_parquet, rows_without_sound, split_of
-from voicebench.subsets import EVALUATORS, LEADERBOARD
+from src.scoreboard import LEADERBOARD
+from voicebench.questions import SOURCE, find_files, open_parquet, rows_without_sound, split_of, subset_of
+from voicebench.subsets import EVALUATORS
 
 DATA = ROOT / "data" / "voicebench"
 NOT_SUPPORTED = {
@@ -85,24 +88,24 @@ def read_parquet(file: Path, audio_root: Path | None) -> list[Item]:
     return items
 
 
-def output_of(args: argparse.Namespace, subset: str, split: str) -> Path:
-    if args.output_json.suffix in (".json", ".jsonl"):
-        return args.output_json
-    return args.output_json / f"{Path(os.path.abspath(args.model_path)).name}-{subset}-{split}-audio.jsonl"
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__, steps=16, block_length=16, max_new_tokens=16)
     parser.add_argument(
-        "--data", nargs="+", default=["alpacaeval"], type=subset_name, choices=[*EVALUATORS, "all"],
-        help="subsets, or the nine of the leaderboard (default: alpacaeval)",
+        "--data", nargs="+", type=subset_name, choices=[*EVALUATORS, "all"],
+        help="subsets, or the nine of the leaderboard (default: alpacaeval, or what the folder of a file is called)",
     )  # fmt: skip
     parser.add_argument("--split", help="default: test; usa for sd-qa, which alone it concerns with --data all")
-    parser.add_argument("--data_path", "--input_json_path", type=Path, default=DATA, help="default: %(default)s")
+    parser.add_argument(
+        "--data_path", "--input_json", "--input_json_path", type=Path, default=DATA,
+        help="folder of the subsets, or one file (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--output_json", "--output_json_path", "--output_dir", type=Path, required=True)
     args = parser.parse_args(argv)
+    if args.data is None:
+        args.data = [subset_of(args.data_path) or "alpacaeval"]
     subsets = LEADERBOARD if "all" in args.data else args.data
-    if len(subsets) > 1 and (args.output_json.suffix in (".json", ".jsonl") or args.data_path.is_file()):
+    one_file = args.output_json.suffix in (".json", ".jsonl") or args.output_json.is_file()
+    if len(subsets) > 1 and (one_file or args.data_path.is_file()):
         parser.error("--output_json and --data_path must be folders when several subsets are answered")
 
     def tasks() -> list[Task]:
@@ -110,7 +113,10 @@ def main(argv: list[str] | None = None) -> int:
         for subset in subsets:
             asked_for = args.split and ("all" not in args.data or subset == "sd-qa")
             split, files = find_files(args.data_path, subset, [args.split] if asked_for else None)
-            found.append(Task(read_items(files, args.audio_root), output_of(args, subset, split)))
+            name = f"{Path(os.path.abspath(args.model_path)).name}-{subset}-{split}-audio.jsonl"
+            output = args.output_json if one_file else args.output_json / name
+            about = {"subset": subset, "split": split}
+            found.append(Task(read_items(files, args.audio_root), output, about=about))
         return found
 
     return run(args, tasks)

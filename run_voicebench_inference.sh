@@ -23,17 +23,24 @@ JUDGE_MODEL=${JUDGE_MODEL:-gpt-4o-mini}  # the judge's name there; its key is re
 read -r -a SUBSETS <<< "$DATA"
 answer inference_stage2_voicebench.py --data_path "$INPUT" --data "${SUBSETS[@]}" --output_json "$OUTPUT" "$@"
 MODEL_NAME=$(basename "$MODEL_PATH")
+if [[ " $DATA " == *" all "* ]]; then
+  read -r -a SUBSETS <<< "$(python -c 'from src.scoreboard import LEADERBOARD; print(*LEADERBOARD)')"
+fi
+SCORES=()
 for subset in "${SUBSETS[@]}"; do
-  [ "$subset" != all ] || subset="*"
-  for result in "$OUTPUT/$MODEL_NAME"-$subset-*-audio.jsonl; do
-    case "$result" in *-alpacaeval*-* | *-commoneval-* | *-wildvoice-* | *-sd-qa-*)
+  for result in "$OUTPUT/$MODEL_NAME-$subset"-*-audio.jsonl; do
+    split=${result#"$OUTPUT/$MODEL_NAME-$subset-"}
+    split=${split%-audio.jsonl}
+    [[ "$split" != *-* ]] || continue  # no split: this is of another model, whose name goes on with a subset's
+    case "$subset" in alpacaeval* | commoneval | wildvoice | sd-qa)
       if [ -n "$JUDGE_URL" ]; then  # a verdict that cannot be had does not keep the rest from being scored
         python voicebench/judge.py "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true
       fi
     esac
     python voicebench/evaluate.py "$result"
+    SCORES+=("$result.scores.json")
   done
 done
 if [[ " $DATA " == *" all "* ]]; then
-  python voicebench/evaluate.py --overall "$OUTPUT/$MODEL_NAME"-*-audio.jsonl.scores.json || true  # or what is missing
+  python voicebench/evaluate.py --overall "${SCORES[@]}" || [ $? -eq 1 ]  # 1: not all nine are scored yet
 fi

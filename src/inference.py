@@ -10,7 +10,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -53,6 +53,7 @@ class Task:
     output: Path
     field: str = "response"  # the answer's name in the output
     as_list: bool = False  # one JSON list instead of JSON Lines
+    about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
 
 
 # --- input ---------------------------------------------------------------------------------------------------------
@@ -225,6 +226,7 @@ class Runner:
         journal.finish(
             [item.record for item in items],
             {
+                **(task.about or {}),
                 "options": {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.args).items()},
                 "parts": {name: str(value) for name, value in asdict(self.parts).items()},
                 "versions": versions(),

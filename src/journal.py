@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,12 +45,12 @@ class Journal:
         Raises ResumeError if the answers on disk were made with other settings.
         """
         self.output, self.field, self.settings, self.as_list = output, field, dict(settings), as_list
-        self.meta = output.with_name(f"{output.name}.meta.json")
+        self.meta = meta_path(output)
         self.path = output.with_name(f"{output.name}.partial" + (f".{rank}" if world > 1 else ""))
         self.answers: dict[int, Answer] = {}
-        if output.exists():
+        if is_written(output):
             self._read_output()
-        for path in partial_files(output):
+        for path in filter(is_written, partial_files(output)):
             self._read_partial(path)
 
     def is_missing(self, index: int) -> bool:
@@ -58,14 +58,9 @@ class Journal:
 
     def append(self, answers: Mapping[int, Answer]) -> None:
         """Put new answers on disk."""
-        if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.path, json.dumps({"settings": self.settings}) + "\n")
-        lines = [json.dumps({"index": index, **asdict(answer)}) for index, answer in answers.items()]
-        with self.path.open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            within_line = file.read(1) != b"\n"  # an earlier run was killed while it wrote
-            file.write(("\n" * within_line + "\n".join(lines) + "\n").encode())
+        append_lines(
+            self.path, self.settings, ({"index": index, **asdict(answer)} for index, answer in answers.items())
+        )
         self.answers.update(answers)
 
     def finish(self, records: Sequence[Mapping], meta: Mapping) -> None:
@@ -102,31 +97,60 @@ class Journal:
             self._keep(index, Answer(row[self.field], row.get("error"), next(audio, None)))
 
     def _read_partial(self, path: Path) -> None:
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # a killed run may leave half a line: that item is answered again
-            if number == 0:
-                self._check(entry["settings"], path)
-            else:
-                self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
+        first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made
+        self._check(first.get("settings", {}), path)
+        for entry in entries:
+            self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
 
     def _keep(self, index: int, answer: Answer) -> None:
         if self.is_missing(index):
             self.answers[index] = answer
 
     def _check(self, before: Mapping, path: Path) -> None:
-        different = [
-            f"{name} was {before.get(name)!r}, now {self.settings.get(name)!r}"
-            for name in sorted({*before, *self.settings})
-            if before.get(name) != self.settings.get(name)
-        ]
+        different = differences(before, self.settings)
         if different:
             raise ResumeError(
-                f"{path} holds answers made with other settings: {'; '.join(different)}. "
+                f"{path} holds answers made with other settings: {different}. "
                 "Use the same settings, choose another output, or pass --overwrite to start afresh"
             )
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The lines that `append_lines` wrote, settings first, without the half line that a kill may have left."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # what it was about is missing, and made again
+    return entries
+
+
+def append_lines(path: Path, settings: Mapping, entries: Iterable[Mapping]) -> None:
+    """Put entries on disk, one line each; a new file begins with a line that holds the settings."""
+    if not is_written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps({"settings": settings}) + "\n")
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        within_line = file.read(1) != b"\n"  # an earlier run was killed while it wrote
+        file.write(("\n" * within_line + "".join(json.dumps(entry) + "\n" for entry in entries)).encode())
+
+
+def differences(before: Mapping, now: Mapping) -> str:
+    """What is not the same in both, in words; empty where nothing is."""
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in names)
+
+
+def is_written(path: Path) -> bool:
+    """Whether there is a file with something in it: calls that make a temporary file leave an empty one."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def meta_path(output: Path) -> Path:
+    """Where it is told how `output` was made."""
+    return output.with_name(f"{output.name}.meta.json")
 
 
 def partial_files(output: Path) -> list[Path]:
@@ -137,5 +161,5 @@ def partial_files(output: Path) -> list[Path]:
 
 def remove_answers(output: Path) -> None:
     """Delete an output, finished or not, and what belongs to it."""
-    for path in (output, output.with_name(f"{output.name}.meta.json"), *partial_files(output)):
+    for path in (output, meta_path(output), *partial_files(output)):
         path.unlink(missing_ok=True)

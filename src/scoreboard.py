@@ -13,12 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "published_scores.json"
 TITLES = {"mmsu": "MMSU", "mmau": "MMAU", "voicebench": "VoiceBench", "asr": "ASR"}  # in the report's order
 # VoiceBench's overall score is the mean over these, ratings times 20.
-NINE = ("alpacaeval", "commoneval", "wildvoice", "sd-qa", "mmsu", "openbookqa", "bbh", "ifeval", "advbench")
+LEADERBOARD = ("alpacaeval", "commoneval", "wildvoice", "sd-qa", "mmsu", "openbookqa", "bbh", "ifeval", "advbench")
+STAND_IN = "alpacaeval_full"  # VoiceBench took this for its leaderboard, later the small alpacaeval
 
+T = TypeVar("T")
 Interval = tuple[float, float]
 Place = tuple[str, str, str]  # benchmark, level, group
 
@@ -120,10 +123,7 @@ def entries_of(run: str, scores: Mapping) -> list[Entry]:
             for level, groups in scores["levels"].items()
             for group, score in groups.items()
         ]
-    subset = scores["subset"] or scores["evaluator"]
-    split = re.search(rf"{re.escape(subset)}-([^-]+)-audio", scores["result"])
-    # sd-qa has a split for each region; the leaderboard's is usa.
-    subset += f" ({split[1]})" if split and split[1] not in ("test", "usa") else ""
+    subset = subset_and_split(scores)
     place = (benchmark, "subset", subset)
     if "levels" in scores:
         return [
@@ -138,16 +138,44 @@ def entries_of(run: str, scores: Mapping) -> list[Entry]:
     return []
 
 
+def subset_and_split(scores: Mapping) -> str:
+    """What VoiceBench's scores are of: a subset as the leaderboard counts it, or a split of its own, "mmsu (law)".
+
+    sd-qa has a split for each region, of which the leaderboard's is usa, mmsu one for each domain; all of these
+    together are its "test".
+    """
+    subset = scores["subset"] or scores["evaluator"]
+    split = scores["split"] if "split" in scores else split_in_name(str(scores.get("result")), subset)
+    return subset if split in (None, "test", "usa") else f"{subset} ({split})"
+
+
+def split_in_name(name: str, subset: str) -> str | None:
+    """The split in a result's name `{model}-{subset}-{split}-audio.jsonl`; None for other names."""
+    found = re.fullmatch(rf"(?:.*-)?{re.escape(subset)}-([^-]+)-audio\.jsonl?", name)
+    return found and found[1]
+
+
 def overall(entries: Sequence[Entry]) -> list[Entry]:
-    """VoiceBench's overall score of each run that has all nine subsets, of alpacaeval either size."""
+    """VoiceBench's overall score of each run that has all nine subsets."""
     result = []
     for run, _ in runs_of(entries):
-        found = {e.place: e.shown[0] / 100 for e in entries if e.run == run and e.official is not None}
-        nine = [found.get(("voicebench", "subset", subset)) for subset in NINE]
-        nine[0] = found.get(("voicebench", "subset", "alpacaeval_full")) if nine[0] is None else nine[0]
-        if None not in nine:
-            result.append(Entry(run, ("voicebench", "total", "overall"), sum(nine) / len(NINE)))
+        mine = [e for e in entries if e.run == run and e.place[:2] == ("voicebench", "subset")]
+        mean = mean_of_nine({e.place[2]: e.shown[0] / 100 for e in mine if e.official is not None})
+        if mean is not None:
+            result.append(Entry(run, ("voicebench", "total", "overall"), mean))
     return result
+
+
+def of_leaderboard(found: Mapping[str, T]) -> dict[str, T]:
+    """What there is of the leaderboard's nine subsets, in its order; STAND_IN takes an empty place of alpacaeval."""
+    there = {"alpacaeval": found[STAND_IN], **found} if STAND_IN in found else found
+    return {name: there[name] for name in LEADERBOARD if name in there}
+
+
+def mean_of_nine(found: Mapping[str, float]) -> float | None:
+    """VoiceBench's overall score from those of its subsets; None unless all nine are there."""
+    nine = of_leaderboard(found).values()
+    return sum(nine) / len(nine) if len(nine) == len(LEADERBOARD) else None
 
 
 def read_published(path: Path, places: Sequence[Place]) -> tuple[list[Entry], list[str]]:

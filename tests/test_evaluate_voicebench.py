@@ -55,6 +55,9 @@ SPELLINGS = [
     ("The answer is:\n\nB. a cat", "B", "B"),
     ("The best choice is a cat, so B.", "B", "B"),
     ("<1> B", "B", "B"),
+    (" B", "B", "B"),
+    ("B\n", "B", "B"),
+    ("\n<1> B ", "B", "B"),
     ("Option B", None, "B"),
     ("B a cat", None, "B"),
     ("a cat", None, "B"),
@@ -165,7 +168,7 @@ def test_runs_from_any_folder(tmp_path):
     assert scores_of(tmp_path / name)["levels"]["domain"]["law"]["strict"] == 1.0
 
 
-def test_subset_from_the_file_name(tmp_path):
+def test_subset_from_the_file_name(tmp_path, capsys):
     records = [{"prompt": PROMPT, "reference": "B", "response": r} for r in ("B", "a cat", "A", "")]
     result = write(tmp_path, "my-model-openbookqa-test-audio.jsonl", records)
     assert main([str(result)]) == 0
@@ -174,6 +177,8 @@ def test_subset_from_the_file_name(tmp_path):
     assert (scores["benchmark"], scores["subset"], scores["evaluator"]) == ("voicebench", "openbookqa", "mcq")
     assert (scores["items"], total["n"], total["official"], total["strict"]) == (4, 4, 0.25, 0.5)
     assert (total["unparsed"], total["always_a"], total["chance"]) == (0.25, 0.0, 0.25)
+    assert scores["failure_rate"] == 0.5  # "a cat", and no answer
+    assert "failure rate: 50.0 %, where VoiceBench's phrases find no letter" in capsys.readouterr().out
 
 
 def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
@@ -187,6 +192,36 @@ def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
     assert main([str(result)]) == 0
     total = scores_of(result)["levels"]["total"]["total"]
     assert (total["official"], total["strict"], total["chance"], total["errors"]) == (0.5, 0.25, None, 1)
+
+
+def test_subset_and_split_from_the_file_beside(tmp_path, capsys):
+    result = write(tmp_path, "x-openbookqa-law-audio.jsonl", [{"reference": "A", "response": "A"}])
+    assert main([str(result)]) == 0
+    assert (scores_of(result)["subset"], scores_of(result)["split"]) == ("openbookqa", "law")
+    meta = tmp_path / f"{result.name}.meta.json"
+    meta.write_text(json.dumps({"settings": {}, "subset": "mmsu", "split": "test"}))
+    assert main([str(result)]) == 0
+    assert (scores_of(result)["subset"], scores_of(result)["split"]) == ("mmsu", "test")
+    write(tmp_path, result.name, [{"subset": "advbench", "response": "I can't."}])
+    assert main([str(result)]) == 0
+    assert scores_of(result)["subset"] == "advbench"  # the rows know best
+    meta.write_text("{")
+    assert main([str(result)]) == 2
+    assert f"{result.name}.meta.json: not JSON" in capsys.readouterr().err
+
+
+def test_a_folder_is_scored_file_by_file(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "holds no *-audio.jsonl" in capsys.readouterr().err
+    for name in ("mmsu", "openbookqa"):
+        write(tmp_path, f"x-{name}-test-audio.jsonl", [{"reference": "A", "response": "A"}])
+    write(tmp_path, "x-bbh-test-audio.jsonl.partial", [{"settings": {}}])
+    assert main([str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "voicebench mmsu (mcq)" in told and "voicebench openbookqa (mcq)" in told
+    with (tmp_path / "x-mmsu-test-audio.jsonl").open("a") as file:
+        file.write("{\n")
+    assert main([str(tmp_path)]) == 1
 
 
 def test_unknown_subset_asks_for_the_evaluator(tmp_path, capsys):

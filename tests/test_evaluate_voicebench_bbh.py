@@ -41,6 +41,7 @@ SPELLINGS = [
     ("navigate", "Therefore, no", "no", "no"),
     ("navigate", 'The conclusion is "No".', "no", "no"),
     ("navigate", "<1> yes", "yes", "yes"),
+    ("navigate", "They walk on, no<|user|>\n", "no", "no"),
     ("navigate", "The answer is not clear", "no", None),  # "answer is no" stands in it
     ("navigate", "Take one step. Take two steps. So yes.", "yes", "yes"),
     ("navigate", "North", "no", None),

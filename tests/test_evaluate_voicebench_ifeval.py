@@ -88,6 +88,17 @@ def test_mean_of_four_rates(tmp_path, monkeypatch, capsys):
     assert "25.0 %  50.0 %" in told and "33.3 %  66.7 %" in told and "43.8 %" in told
 
 
+def test_white_space_around_a_response_is_not_checked(tmp_path, monkeypatch):
+    install(monkeypatch)
+    seen = []
+    monkeypatch.setattr(
+        sys.modules["lm_eval.tasks.ifeval.utils"], "process_results",
+        lambda doc, results: seen.extend(results) or process_results(doc, results),
+    )  # fmt: skip
+    assert main([str(write(tmp_path, [record(1, ["a"], "\n\na b\n")]))]) == 0
+    assert seen == ["a b"]
+
+
 def test_interval_shrinks_to_the_score_where_all_items_agree(tmp_path, monkeypatch):
     install(monkeypatch)
     result = write(tmp_path, [record(n, ["a", "b"], "a") for n in range(5)])

@@ -21,7 +21,6 @@ def write(folder, name, records):
 def judge(result, kind, ratings):
     """Verdicts on the records at the places that `ratings` names."""
     verdicts = Verdicts(verdict_path(result), SETTINGS | {"kind": kind})
-    verdicts.start()
     records = [json.loads(line) for line in result.read_text().splitlines()]
     for place, values in ratings.items():
         record = records[place]
@@ -48,7 +47,7 @@ def opened(tmp_path):
 def asked(tmp_path):
     """Four questions with a reference, one never answered."""
     records = [
-        {"prompt": "Capital of France?", "reference": "Paris", "response": "It is Paris."},
+        {"prompt": "Capital of France?", "reference": "Paris", "response": " It is Paris.\n"},
         {"prompt": "Capital of Italy?", "reference": "Rome", "response": "Milan"},
         {"prompt": "Where is Rome?", "reference": "Italy", "response": "In Italy, I think"},
         {"prompt": "Where is Bonn?", "reference": "Germany", "response": "", "error": "no audio"},

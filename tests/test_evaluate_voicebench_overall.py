@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from src.scoreboard import LEADERBOARD
 from voicebench.evaluate import main
-from voicebench.subsets import LEADERBOARD
 
 RATES = {"mmsu": "mcq", "openbookqa": "mcq", "bbh": "bbh", "ifeval": "ifeval", "advbench": "harm"}
 
@@ -44,6 +44,21 @@ def test_other_regions_of_sd_qa_do_not_count(tmp_path, capsys):
     assert "overall: 70.00" in capsys.readouterr().out
 
 
+def test_a_single_domain_is_not_mmsu(tmp_path, capsys):
+    folder = write_all(tmp_path)
+    law = {"benchmark": "voicebench", "subset": "mmsu", "evaluator": "mcq", "items": 7,
+           "levels": {"total": {"total": {"official": 1.0}}}}  # fmt: skip
+    for told in ({"split": "law", "result": "x.json"}, {"result": "diffa-mmsu-law-audio.jsonl"}):  # the latter of old
+        (folder / "law.scores.json").write_text(json.dumps(law | told))
+        assert main(["--overall", str(folder)]) == 0
+        assert "overall: 70.00" in capsys.readouterr().out
+    (folder / "diffa-mmsu-test-audio.jsonl.scores.json").unlink()
+    assert main(["--overall", str(folder)]) == 1
+    assert "mmsu: no scores file" in capsys.readouterr().out
+    (folder / "law.scores.json").write_text(json.dumps(law | {"split": "test", "result": "diffa-mmsu-law-audio.jsonl"}))
+    assert main(["--overall", str(folder)]) == 0  # what the scores say goes before the name
+
+
 def test_fewer_than_nine_give_a_table_but_no_overall(tmp_path, capsys):
     folder = write_all(tmp_path, skip=("bbh", "wildvoice"))
     content = {"benchmark": "voicebench", "subset": "wildvoice", "evaluator": "open", "items": 3, "rating": None,
@@ -61,6 +76,14 @@ def test_alpacaeval_full_stands_in_for_alpacaeval(tmp_path, capsys):
     (folder / "full.scores.json").write_text(json.dumps(full))
     assert main(["--overall", str(folder)]) == 0
     assert "full.scores.json" in capsys.readouterr().out
+    unrated = {"benchmark": "voicebench", "subset": "alpacaeval", "evaluator": "open", "items": 7, "rating": None}
+    small = folder / "diffa-alpacaeval-test-audio.jsonl.scores.json"
+    small.write_text(json.dumps(unrated | {"not_scored": "no judge"}))
+    assert main(["--overall", str(folder)]) == 0
+    assert "full.scores.json" in capsys.readouterr().out
+    (folder / "full.scores.json").write_text(json.dumps(full | {"rating": None}))
+    assert main(["--overall", str(folder)]) == 1
+    assert "alpacaeval: no judge" in capsys.readouterr().out
     write_all(folder)
     assert main(["--overall", str(folder)]) == 0
     assert "full.scores.json" not in capsys.readouterr().out

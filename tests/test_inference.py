@@ -30,6 +30,7 @@ from src.inference_flags import OptionError
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import Answers, DIFFAModel
 from src.processes import Ranks
+from voicebench.evaluate import main as evaluate_voicebench
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -662,6 +663,23 @@ def test_voicebench_one_file_and_what_is_missing(folder, echo, capsys):
     (folder / "v" / "alpacaeval" / "test.parquet").write_text("no")
     assert inference_stage2_voicebench.main([*flags, str(folder / "p")]) == 2
     assert "is not a Parquet file" in capsys.readouterr().err
+
+
+def test_voicebench_output_of_any_name_is_scored(folder, echo, capsys):
+    write_lines(folder / "v" / "openbookqa" / "test.jsonl", [{"audio": "../../clip0.wav", "reference": "A"}])
+    flags = [*MODEL, "--data_path", str(folder / "v" / "openbookqa" / "test.jsonl"), "--output_json"]
+    (folder / "x.json").touch()
+    assert inference_stage2_voicebench.main([*flags, str(folder / "x.json")]) == 0
+    assert evaluate_voicebench([str(folder / "x.json")]) == 0
+    assert inference_stage2_voicebench.main([*flags, str(folder / "out")]) == 0
+    assert evaluate_voicebench([str(folder / "out")]) == 0
+    assert capsys.readouterr().out.count("voicebench openbookqa (mcq): ") == 2
+    meta = folder / "x.json.meta.json"
+    told = json.loads(meta.read_text())
+    assert (told.pop("subset"), told.pop("split")) == ("openbookqa", "test")
+    meta.write_text(json.dumps(told))  # as an earlier version wrote it
+    assert inference_stage2_voicebench.main([*flags, str(folder / "x.json")]) == 0
+    assert "1 of 1 items answered before" in capsys.readouterr().out
 
 
 def test_transcription_takes_the_stage_of_the_checkpoint(folder, echo):

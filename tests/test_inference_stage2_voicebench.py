@@ -10,7 +10,8 @@ import pytest
 import inference_stage2_voicebench as script
 from src.chat import VOICEBENCH_PROMPT
 from src.records import BenchmarkFileError
-from voicebench.subsets import EVALUATORS, LEADERBOARD
+from src.scoreboard import LEADERBOARD
+from voicebench.subsets import EVALUATORS
 
 MODEL = ["--model_path", "exp/diffa"]
 
@@ -96,6 +97,33 @@ def test_all_are_the_nine_of_the_leaderboard_and_split_is_a_region(tmp_path, tas
     tasks.clear()
     assert script.main(flags(tmp_path, "--data", "alpacaeval_full")) == 0
     assert list(tasks) == ["diffa-alpacaeval_full-test-audio.jsonl"]
+
+
+def test_one_file_is_of_the_subset_and_split_that_it_is_called_after(tmp_path, tasks):
+    rows = [row(0)]
+    for name, flag, output in (
+        ("openbookqa/test.parquet", "--input_json", "diffa-openbookqa-test-audio.jsonl"),
+        ("mmsu/law-00000-of-00001.parquet", "--input_json_path", "diffa-mmsu-law-audio.jsonl"),
+        ("questions/law.parquet", "--data_path", "diffa-alpacaeval-test-audio.jsonl"),
+    ):
+        write_parquet(tmp_path / name, rows)
+        assert script.main([*MODEL, flag, str(tmp_path / name), "--output_json", str(tmp_path / "out")]) == 0
+        _, subset, split, _ = output.split("-")
+        assert tasks.pop(output).about == {"subset": subset, "split": split} and not tasks
+    file = str(tmp_path / "mmsu" / "law-00000-of-00001.parquet")
+    given = [*MODEL, "--data_path", file, "--output_json", str(tmp_path / "out"), "--data"]
+    assert script.main([*given, "bbh"]) == 0 and script.main([*given, "mmsu", "--split", "art"]) == 0
+    assert list(tasks) == ["diffa-bbh-test-audio.jsonl", "diffa-mmsu-art-audio.jsonl"]
+
+
+def test_a_file_that_is_there_is_the_output_whatever_it_is_called(tmp_path, tasks):
+    write_parquet(tmp_path / "bbh" / "test.parquet", [row(0)])
+    (tmp_path / "tmpfile").touch()
+    flags = [*MODEL, "--data_path", str(tmp_path), "--output_json", str(tmp_path / "tmpfile")]
+    assert script.main([*flags, "--data", "bbh"]) == 0
+    assert tasks["tmpfile"].output == tmp_path / "tmpfile"
+    with pytest.raises(SystemExit):
+        script.main([*flags, "--data", "all"])
 
 
 def test_audio_outside_the_parquet_file(tmp_path, tasks):

@@ -99,12 +99,33 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Journal(output, "response", {**SETTINGS, "checkpoint": "b"})
 
 
+def test_unfinished_answers_without_their_settings_are_refused(tmp_path):
+    journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+    journal.append({0: Answer("x")})
+    whole = journal.path.read_text()
+    for damaged in ("\0" * 50, whole[5:]):
+        journal.path.write_text(damaged)
+        with pytest.raises(ResumeError, match="steps was None, now 4"):
+            Journal(tmp_path / "r.jsonl", "response", SETTINGS)
+
+
 def test_an_output_of_unknown_origin_is_not_touched(tmp_path):
     output = tmp_path / "r.jsonl"
     output.write_text("precious\n")
     with pytest.raises(ResumeError, match="does not say how it was made"):
         Journal(output, "response", SETTINGS)
     assert output.read_text() == "precious\n"
+
+
+def test_an_empty_file_is_as_good_as_none(tmp_path):
+    output = tmp_path / "r.jsonl"
+    output.touch()  # as a call that makes a temporary file leaves it
+    output.with_name("r.jsonl.partial").touch()
+    journal = Journal(output, "response", SETTINGS)
+    assert journal.answers == {}
+    journal.append({0: Answer("a")})
+    journal.finish(RECORDS[:1], {})
+    assert lines(output) == [{"id": 0, "response": "a"}]
 
 
 def test_ranks_write_apart_and_are_read_together(tmp_path):

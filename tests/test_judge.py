@@ -172,6 +172,21 @@ def test_killed_and_resumed(tmp_path, server):
     assert len(server.requests) == asked
 
 
+def test_killed_while_the_file_was_begun(tmp_path, server, monkeypatch):
+    result = write(tmp_path, 1)
+
+    def killed(path, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        main(flags(result, server, "--concurrency", 1))
+    assert not verdict_path(result).exists()
+    verdict_path(result).touch()  # earlier versions left an empty file
+    assert main(flags(result, server)) == 0
+    assert [entry["rating"] for entry in entries(result)] == [4.0] * 3
+
+
 def test_another_judge_or_rubric_is_refused(tmp_path, server, capsys):
     result = write(tmp_path)
     assert main(flags(result, server)) == 0
@@ -239,7 +254,7 @@ def test_rubric_fills_in_and_splits(tmp_path):
     path = tmp_path / "rubric.txt"
     path.write_text("Be fair.\n---\nQ: {prompt} A: {response} {other}\n")
     rubric = Rubric.read(path, "open")
-    question = Question("1", "what is {response}?", "it is {prompt}", None)
+    question = Question("1", "what is {response}?", " it is {prompt}\n", None)
     assert rubric.messages(question) == [
         {"role": "system", "content": "Be fair."},
         {"role": "user", "content": "Q: what is {response}? A: it is {prompt} {other}"},

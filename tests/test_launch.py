@@ -117,6 +117,44 @@ def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, command
     assert run(script, environment(tmp_path, **model)).stdout.startswith("python inference_stage2_")
 
 
+def test_voicebench_scores_no_other_model(tmp_path, commands):
+    """Not even one whose name goes on as if it were a subset."""
+    (tmp_path / "o").mkdir()
+    files = {
+        name: tmp_path / "o" / f"{GOLDEN.name}-{name}-audio.jsonl"
+        for name in ("bbh-test", "sd-qa-usa", "mmsu-test", "long-mmsu-test", "mmsu-bbh-test", "mmsu-mmsu-test")
+    }
+    for file in files.values():
+        file.touch()
+    settings = {"MODEL_PATH": str(GOLDEN), "OUTPUT": str(tmp_path / "o"), "JUDGE_URL": "http://localhost"}
+    lines = run("run_voicebench_inference.sh", environment(tmp_path, **settings, DATA="mmsu sd-qa")).stdout.splitlines()
+    sd_qa = str(files["sd-qa-usa"])
+    assert [line.removeprefix("python voicebench/") for line in lines[1:]] == [
+        f"evaluate.py {files['mmsu-test']}",
+        f"judge.py {sd_qa} --base_url http://localhost --model gpt-4o-mini",
+        f"evaluate.py {sd_qa}",
+    ]
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, 0), (1, 0), (2, 1)])
+def test_voicebench_overall_is_of_the_files_just_scored(tmp_path, commands, status, code):
+    """And where these cannot be put together, for another reason than that some are missing, the script says so."""
+    stand_in = tmp_path / "bin" / "python"
+    answers = 'if [ "$1 $3" = "-c " ] && [[ "$2" == *LEADERBOARD* ]]; then echo bbh mmsu; exit; fi\n'
+    overall = f'if [ "$2" = --overall ]; then echo "python $*"; exit {status}; fi\n'
+    stand_in.write_text(stand_in.read_text().replace("bash\n", "bash\n" + answers + overall, 1))
+    (tmp_path / "o").mkdir()
+    files = [tmp_path / "o" / f"{GOLDEN.name}-{name}-audio.jsonl" for name in ("bbh-test", "mmsu-test")]
+    for file in (*files, tmp_path / "o" / f"{GOLDEN.name}-long-mmsu-test-audio.jsonl.scores.json"):
+        file.touch()
+    settings = {"MODEL_PATH": str(GOLDEN), "OUTPUT": str(tmp_path / "o")}
+    done = run("run_voicebench_inference.sh", environment(tmp_path, **settings))
+    assert done.stdout.splitlines()[-1] == "python voicebench/evaluate.py --overall " + " ".join(
+        f"{file}.scores.json" for file in files
+    )
+    assert done.returncode == code
+
+
 @pytest.mark.parametrize("stage", ["1", "2"])
 def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     write_manifest(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.scoreboard import (
-    NINE,
+    LEADERBOARD,
     PUBLISHED,
     Entry,
     ReportError,
@@ -100,14 +100,24 @@ def test_voicebench_of_every_kind(tmp_path, capsys):
     assert "m-bbh-test-audio.jsonl.scores.json: not scored, no rule" in capsys.readouterr().err
 
 
+def test_a_single_domain_is_a_row_of_its_own(tmp_path):
+    domain = voicebench(tmp_path / "m-x.json.scores.json", "mmsu", split="law", levels=levels(True))
+    older = voicebench(tmp_path / "m-mmsu-art-audio.jsonl.scores.json", "mmsu", levels=levels(True))
+    whole = voicebench(tmp_path / "m-mmsu-test-audio.jsonl.scores.json", "mmsu", split="test", levels=levels(True))
+    entries = read_runs([domain, older, whole], ["m"])
+    assert [entry.place[2] for entry in entries] == ["mmsu (law)", "mmsu (art)", "mmsu"]
+
+
 def test_overall_as_on_the_public_leaderboard():
     # Nemotron 3 VoiceChat's submission, github.com/MatthewCYM/VoiceBench issue 29: overall 58.1
     ratings, rates = (3.59, 3.12, 3.06), (0.4340, 0.5046, 0.6440, 0.5270, 0.1712, 0.9962)
     entries = [
         Entry("n", ("voicebench", "subset", name), rating, unit="rating")
-        for name, rating in zip(NINE, ratings, strict=False)
+        for name, rating in zip(LEADERBOARD, ratings, strict=False)
     ]
-    entries += [Entry("n", ("voicebench", "subset", name), rate) for name, rate in zip(NINE[3:], rates, strict=True)]
+    entries += [
+        Entry("n", ("voicebench", "subset", name), rate) for name, rate in zip(LEADERBOARD[3:], rates, strict=True)
+    ]
     (total,) = overall(entries)
     assert total.place == ("voicebench", "total", "overall") and round(100 * total.official, 1) == 58.1
     assert overall(entries[1:]) == []

@@ -134,7 +134,7 @@ _ORDINALS = re.compile(r"(?:correct adjective order is in|following the typical 
 
 def official_answer(subtask: str, response: str) -> str | None:
     """The answer by VoiceBench's phrases, one of ANSWERS[subtask]; None where it would draw lots."""
-    text = response.lower().removesuffix("<|user|>").strip()
+    text = response.strip().lower().removesuffix("<|user|>").strip()
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
     text = " ".join(text.replace("<|turn_end|>", "").replace("**", " ").translate(_MARKS).split())
     if subtask == "hyperbaton":

@@ -5,11 +5,12 @@
     python voicebench/evaluate.py results/diffa-sd-qa-usa-audio.jsonl --reference data/voicebench
     python voicebench/evaluate.py --overall results/
 
-The subset is recognised from a `subset` or `data` field or from the file's name; `--evaluator` overrides it. Each line
-holds the subset's own fields and the model's answer as `response`. Open questions (alpacaeval, commoneval, wildvoice)
-and sd-qa are first rated by a judge model (judge.py); its verdicts are found beside the result. IFEval's checkers and
-PEDANT are extra (requirements-eval.txt). `--overall` gives the mean of the leaderboard's nine subsets from their scores
-files, or from a folder of them.
+The subset is recognised from a `subset` or `data` field, from the `.meta.json` that inference_stage2_voicebench.py
+writes beside its output, or from the file's name; `--evaluator` overrides it. Each line holds the subset's own fields
+and the model's answer as `response`. Of a folder, all of that script's outputs are scored. Open questions (alpacaeval,
+commoneval, wildvoice) and sd-qa are first rated by a judge model (judge.py); its verdicts are found beside the result.
+IFEval's checkers and PEDANT are extra (requirements-eval.txt). `--overall` gives the mean of the leaderboard's nine
+subsets from their scores files, or from a folder of them.
 """
 
 import argparse
@@ -25,16 +26,16 @@ from src.scoring import report
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval
-from voicebench.mcq import judge_mcq
+from voicebench.mcq import score_mcq
 from voicebench.open_ended import score_open
 from voicebench.overall import format_overall
 from voicebench.qa import score_qa
 from voicebench.questions import read_reference
 from voicebench.scored import Scored, compare_scored, score_verdicts
-from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise, split_in_name
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise, split_of_result
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
-    "mcq": partial(score_verdicts, judge=judge_mcq),
+    "mcq": score_mcq,
     "harm": partial(score_verdicts, judge=judge_harm),
     "bbh": partial(score_verdicts, judge=judge_bbh),
     "open": score_open,
@@ -46,9 +47,10 @@ SCORERS: dict[str, Callable[[Result], Scored]] = {
 def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: Path | None) -> int:
     """Score one file, print its table, write its scores; the exit status."""
     subset = recognise(path, read_records(path)[0])
+    split = split_of_result(path, subset)
     read = partial(
         read_result, key=key_or_prompt if reference else key, answer_fields=ANSWER_FIELDS, reference=reference,
-        read_reference=partial(read_reference, subset=subset, split=split_in_name(path, subset)),
+        read_reference=partial(read_reference, subset=subset, split=split),
     )  # fmt: skip
     result = read(path)
     evaluator = evaluator or evaluator_of(path, subset)
@@ -58,6 +60,7 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
         "benchmark": "voicebench",
         "result": path.name,
         "subset": subset,
+        "split": split,
         "evaluator": evaluator,
         "missing": result.missing,
         "broken": result.broken,
@@ -72,13 +75,21 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
     return report(path, scores | scored.scores)
 
 
+def results_in(path: Path) -> list[Path]:
+    """`path` itself or, of a folder, the outputs of inference_stage2_voicebench.py in it. Raises BenchmarkFileError."""
+    results = sorted(path.glob("*-audio.jsonl")) if path.is_dir() else [path]
+    if not results:
+        raise BenchmarkFileError(f"{path} holds no *-audio.jsonl: pass a result file, or the folder of the answers")
+    return results
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0, 1 (broken lines, or no overall score yet), or 2 (nothing could be scored)."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("result", type=Path, nargs="?", help="result file, JSON Lines")
+    what.add_argument("result", type=Path, nargs="?", help="result file, JSON Lines, or a folder of them")
     what.add_argument("--overall", type=Path, nargs="+", metavar="SCORES", help="scores files, or a folder of them")
     parser.add_argument("--evaluator", choices=sorted(SCORERS), help="default: by the subset")
     parser.add_argument(
@@ -93,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
             text, complete = format_overall(args.overall)
             print(text)
             return 0 if complete else 1
-        return evaluate(args.result, args.evaluator, args.reference, args.compare)
+        return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results_in(args.result))
     except BenchmarkFileError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

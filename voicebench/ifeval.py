@@ -114,7 +114,8 @@ def check(path: Path, name: str, record: dict, process_results: Callable) -> dic
         raise BenchmarkFileError(f"{path} item {name}: no field {', '.join(lacking)}")
     random.seed(0)  # checkers draw what an instruction leaves open
     try:
-        return process_results({"key": name, **record}, [answer_of(record, ANSWER_FIELDS) or ""])
+        response = (answer_of(record, ANSWER_FIELDS) or "").strip()  # as published answers were
+        return process_results({"key": name, **record}, [response])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BenchmarkFileError(
             f"{path} item {name}: lm-eval's checkers cannot use its instructions {record['instruction_id_list']} "

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
+from src.journal import is_written
 from src.records import BenchmarkFileError, read_result
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
@@ -105,10 +106,9 @@ def open_verdicts(path: Path, wanted: dict, questions: Sequence[Question], overw
     """The verdicts at `path`, ready for more. Raises BenchmarkFileError if they were made otherwise."""
     if overwrite:
         path.unlink(missing_ok=True)
-    verdicts = Verdicts.read(path) if path.exists() else Verdicts(path, wanted)
+    verdicts = Verdicts.read(path) if is_written(path) else Verdicts(path, wanted)
     verdicts.check_settings(wanted)
     verdicts.check_answers(questions)
-    verdicts.start()
     return verdicts
 
 

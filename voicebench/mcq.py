@@ -1,8 +1,13 @@
 """Multiple choice with four spoken options (openbookqa, mmsu): which letter a response gives."""
 
 import re
+from dataclasses import replace
 
 from src.answers import parse_choice
+from src.records import Result, answer_of
+from src.scoring import percent
+from voicebench.scored import Scored, score_verdicts
+from voicebench.subsets import ANSWER_FIELDS
 
 LETTERS = "ABCD"
 
@@ -39,7 +44,7 @@ _PHRASES = [
 
 def official_letter(response: str) -> str | None:
     """The letter by VoiceBench's phrases: the first phrase that occurs decides, and for it the first letter."""
-    text = response.lower()
+    text = response.strip().lower()
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
     for phrase in _PHRASES:
         letters = {letter for match in phrase.finditer(text) for letter in match.groupdict().values() if letter}
@@ -67,3 +72,12 @@ def judge_mcq(record: dict, response: str) -> dict:
         "chance": 1 / len(LETTERS),
         "first": reference == "A",
     }
+
+
+def score_mcq(result: Result) -> Scored:
+    """Accuracy, and VoiceBench's failure rate: the share of items in whose answer its phrases find no letter."""
+    scored = score_verdicts(result, judge_mcq)
+    letters = [official_letter(answer_of(record, ANSWER_FIELDS) or "") for record in result.items.values()]
+    failed = letters.count(None) / len(letters)
+    text = f"{scored.text}\nfailure rate: {percent(failed)}, where VoiceBench's phrases find no letter"
+    return replace(scored, scores=scored.scores | {"failure_rate": failed}, text=text)

@@ -1,16 +1,14 @@
 """VoiceBench's overall score: the mean of the nine subsets of its leaderboard, each from 0 to 100, ratings times 20."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from src.records import BenchmarkFileError
+from src.scoreboard import LEADERBOARD, STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
 from src.scoring import format_table
-from voicebench.subsets import LEADERBOARD
 
 SUFFIX = ".scores.json"
-STAND_IN = {"alpacaeval_full": "alpacaeval"}  # VoiceBench took the full set for its leaderboard, later the small one
 
 
 def find_scores(paths: Sequence[Path]) -> list[Path]:
@@ -25,7 +23,7 @@ def find_scores(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_scores(files: Iterable[Path]) -> dict[str, tuple[Path, dict]]:
-    """The scores of each subset of the leaderboard, and the file they come from.
+    """The scores of each subset that the leaderboard counts, and the file they come from.
 
     Raises BenchmarkFileError for a file that is none of scores, and for two of one subset: they are of two models.
     """
@@ -33,27 +31,19 @@ def read_scores(files: Iterable[Path]) -> dict[str, tuple[Path, dict]]:
     for file in files:
         try:
             scores = json.loads(file.read_text(encoding="utf-8"))
-            benchmark, subset = scores["benchmark"], scores.get("subset")
+            if scores["benchmark"] != "voicebench":
+                continue
+            subset = subset_and_split(scores)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BenchmarkFileError(f"{file}: not a scores file ({type(error).__name__}: {error})") from None
-        if benchmark != "voicebench" or subset not in (*LEADERBOARD, *STAND_IN) or is_other_region(scores):
+        if subset not in (*LEADERBOARD, STAND_IN):
             continue
         if subset in subsets:
             raise BenchmarkFileError(
                 f"two files for {subset}: {subsets[subset][0]} and {file}. Pass the nine files of one model"
             )
         subsets[subset] = (file, scores)
-    for name, place in STAND_IN.items():
-        if name in subsets:
-            subsets.setdefault(place, subsets[name])
-            del subsets[name]
     return subsets
-
-
-def is_other_region(scores: Mapping) -> bool:
-    """Whether these are of an sd-qa split that the leaderboard does not count: it has the one of the USA."""
-    region = re.search(r"sd-qa-([^-]+)-audio", str(scores.get("result")))
-    return scores.get("subset") == "sd-qa" and region is not None and region[1] not in ("usa", "test")
 
 
 def points(scores: Mapping) -> float | None:
@@ -69,17 +59,18 @@ def points(scores: Mapping) -> float | None:
 
 def format_overall(paths: Sequence[Path]) -> tuple[str, bool]:
     """The table of the nine subsets, and whether all are there; without all nine there is no overall score."""
-    subsets = read_scores(find_scores(paths))
-    rows, missing, found = [], [], []
+    found = read_scores(find_scores(paths))
+    scored = {name: entry for name, entry in found.items() if points(entry[1]) is not None}
+    nine = of_leaderboard(found) | of_leaderboard(scored)  # where there is no score, the file may say why
+    rows, missing, values = [], [], {}
     for name in LEADERBOARD:
-        file, scores = subsets.get(name, (None, {}))
+        file, scores = nine.get(name, (None, {}))
         value = points(scores)
         if value is None:
-            reason = scores.get("not_scored", "no scores file")
-            missing.append(f"{name}: {reason}")
+            missing.append(f"{name}: {scores.get('not_scored', 'no scores file')}")
             rows.append([name, scores.get("items", "-"), "-", "-", file.name if file else "-"])
             continue
-        found.append(value)
+        values[name] = value
         rating = f"{scores['rating']:.2f}" if scores["evaluator"] == "open" else "-"
         rows.append([name, scores["items"], rating, f"{value:.2f}", file.name])
     table = format_table(["", "items", "rating", "of 100", "file"], rows)
@@ -88,4 +79,4 @@ def format_overall(paths: Sequence[Path]) -> tuple[str, bool]:
             f"{table}\nno overall score: {len(missing)} of {len(LEADERBOARD)} subsets missing\n  "
             + "\n  ".join(missing)
         ), False
-    return f"{table}\noverall: {sum(found) / len(found):.2f}", True
+    return f"{table}\noverall: {mean_of_nine(values):.2f}", True

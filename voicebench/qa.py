@@ -48,7 +48,8 @@ def pedant_outcomes(result: Result) -> dict[str, bool] | str:
     outcomes = {}
     for name, record in result.items.items():
         references = [text.lower() for text in references_of(record)]
-        response, prompt = (answer_of(record, ANSWER_FIELDS) or "").lower(), str(record.get("prompt") or "").lower()
+        response = (answer_of(record, ANSWER_FIELDS) or "").strip().lower()
+        prompt = str(record.get("prompt") or "").lower()
         outcomes[name] = bool(response) and bool(pedant.evaluate(references, response, prompt))
     return outcomes
 

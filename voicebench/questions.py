@@ -1,5 +1,6 @@
 """VoiceBench's questions on disk: which files hold a subset, and what they say beside the sound."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from src.records import BenchmarkFileError, read_records
+from voicebench.subsets import EVALUATORS
 
 SOURCE = (
     "It comes with the data set hlt-lab/voicebench on the Hugging Face hub; pass the copy's folder with --data_path"
@@ -21,15 +23,22 @@ def split_of(file: Path) -> str:
     return re.sub(r"-\d+-of-\d+$", "", file.stem)
 
 
+def subset_of(path: Path) -> str | None:
+    """The subset a file belongs to, by what its folder is called; None where that is no subset, or this no file."""
+    folder = Path(os.path.abspath(path)).parent.name  # without following links: the hub's cache is made of them
+    return folder if path.is_file() and folder in EVALUATORS else None
+
+
 def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tuple[str, list[Path]]:
     """The first of `splits` that is there, and its Parquet shards or its one JSONL file; None: the usual split.
 
-    Where mmsu's usual one is missing, all of its domains together stand for it. Raises BenchmarkFileError saying what
-    was looked for and what there is.
+    Where mmsu's usual one is missing, all of its domains together stand for it. A `data_path` that is a file is taken
+    as it is; in its subset's folder its name tells the split. Raises BenchmarkFileError saying what was looked for and
+    what there is.
     """
     wanted = splits or DEFAULT_SPLITS.get(subset, ["test"])
     if data_path.is_file():
-        return wanted[0], [data_path]
+        return split_of(data_path) if not splits and subset_of(data_path) == subset else wanted[0], [data_path]
     there = [file for kind in ("parquet", "jsonl") for file in sorted((data_path / subset).glob(f"*.{kind}"))]
     for split in wanted:
         files = [file for file in there if split_of(file) == split]
@@ -64,7 +73,7 @@ def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[l
 
     Args:
         path: JSON Lines, a Parquet file, a subset's folder or the folder of all subsets.
-        subset, split: which files of a folder; None for `split`: the usual one.
+        subset, split: which files of a folder; None or test for `split`: the usual one.
 
     Raises BenchmarkFileError where there are no such questions.
     """
@@ -74,7 +83,8 @@ def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[l
         raise BenchmarkFileError(f"{path} is a folder, and the subset cannot be told from the result: pass one file")
     else:
         folder = path if (path / subset).is_dir() else path.resolve().parent
-        files = find_files(folder, subset if folder == path else path.resolve().name, split and [split])[1]
+        splits = None if split in (None, "test") else [split]
+        files = find_files(folder, subset if folder == path else path.resolve().name, splits)[1]
     records, broken = [], []
     for file in files:
         if file.suffix == ".parquet":

@@ -35,7 +35,8 @@ class Rubric:
         return hashlib.sha256(f"{self.system}\n---\n{self.user}".encode()).hexdigest()[:16]
 
     def messages(self, question: Question) -> list[dict]:
-        fields = {"prompt": question.prompt, "response": question.response, "reference": question.reference or ""}
+        response = question.response.strip()
+        fields = {"prompt": question.prompt, "response": response, "reference": question.reference or ""}
         # In one pass: an answer that holds "{prompt}" stays as it is.
         user = re.sub(r"\{(prompt|response|reference)\}", lambda match: fields[match[1]], self.user)
         system = [{"role": "system", "content": self.system}] if self.system else []

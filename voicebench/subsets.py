@@ -1,10 +1,13 @@
 """VoiceBench's subsets, what each is scored by, and how a result file tells which one it answers."""
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from src.journal import meta_path
 from src.records import BenchmarkFileError
+from src.scoreboard import split_in_name
 
 EVALUATORS = {  # subset -> the name that VoiceBench gives to its rule
     "alpacaeval": "open",
@@ -18,7 +21,6 @@ EVALUATORS = {  # subset -> the name that VoiceBench gives to its rule
     "advbench": "harm",
     "alpacaeval_full": "open",
 }
-LEADERBOARD = tuple(EVALUATORS)[:9]
 ID_FIELDS = ("id", "key", "question_id")
 ANSWER_FIELDS = ("response",)
 
@@ -37,26 +39,35 @@ def key_or_prompt(record: dict) -> str:
 
 
 def recognise(path: Path, records: Iterable[dict]) -> str | None:
-    """The subset of a result: from its `subset` or `data` field, else from a name `{model}-{subset}-{split}-audio`.
+    """The subset of a result: from its `subset` or `data` field, else as its `.meta.json` has it, else from a name
+    `{model}-{subset}-{split}-audio`; None if none of these tells.
 
     Raises BenchmarkFileError for a file that holds several subsets.
     """
     named = {str(record.get("subset") or record.get("data") or "") for record in records}
     if len(named) > 1:
         raise BenchmarkFileError(f"{path}: holds several subsets ({', '.join(sorted(named))}); score them one by one")
-    subset = named.pop() if named else ""
-    if subset in EVALUATORS:
-        return subset
+    for subset in (*named, told_beside(path).get("subset")):
+        if subset in EVALUATORS:
+            return subset
     for name in sorted(EVALUATORS, key=len, reverse=True):
         if re.search(rf"(?:^|[-_./]){re.escape(name)}(?=[-_.])", path.name):
             return name
     return None
 
 
-def split_in_name(path: Path, subset: str | None) -> str | None:
-    """The split in a result's name `{model}-{subset}-{split}-audio`; None for other names and `test`, the usual one."""
-    found = re.match(rf".*-{re.escape(subset or '')}-(.+)-audio\.jsonl$", path.name)  # models may be named like subsets
-    return found[1] if found and found[1] != "test" else None
+def split_of_result(path: Path, subset: str | None) -> str | None:
+    """The split that a result answers: as its `.meta.json` has it, else from its name; None if neither tells."""
+    return told_beside(path).get("split") or (split_in_name(path.name, subset) if subset else None)
+
+
+def told_beside(result: Path) -> dict:
+    """What the `.meta.json` beside a result tells of it; nothing where there is none. Raises BenchmarkFileError."""
+    meta = meta_path(result)
+    try:
+        return json.loads(meta.read_text(encoding="utf-8")) if meta.exists() else {}
+    except ValueError as error:
+        raise BenchmarkFileError(f"{meta}: not JSON ({error}). Delete it, and pass --evaluator") from None
 
 
 def evaluator_of(path: Path, subset: str | None) -> str:

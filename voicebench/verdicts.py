@@ -6,11 +6,11 @@ taken for a verdict on anything else, and equal answers to equal questions are j
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from src.journal import append_lines, differences, is_written, read_lines
 from src.records import BenchmarkFileError, Result, answer_of
 from voicebench.subsets import ANSWER_FIELDS
 
@@ -61,47 +61,26 @@ class Verdicts:
     @classmethod
     def read(cls, path: Path) -> "Verdicts":
         """Raises BenchmarkFileError if the file is none of verdicts. Half a line of a killed run is skipped."""
-        verdicts = None
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if verdicts is None:
-                verdicts = cls(path, entry.get("settings"))
-            else:
-                verdicts.ratings.setdefault(entry["digest"], {})[entry["sample"]] = entry["rating"]
-        if verdicts is None or not isinstance(verdicts.settings, dict):
+        first, *entries = read_lines(path) or [{}]  # perhaps no line is whole
+        if not isinstance(first.get("settings"), dict):
             raise BenchmarkFileError(f"{path} does not begin with a judge's settings. Delete it, or pass --overwrite")
+        verdicts = cls(path, first["settings"])
+        for entry in entries:
+            verdicts.ratings.setdefault(entry["digest"], {})[entry["sample"]] = entry["rating"]
         return verdicts
-
-    def start(self) -> None:
-        """Make the file ready for more: with its settings if it is new, else after any half line."""
-        if not self.path.exists():
-            self.path.write_text(json.dumps({"settings": self.settings}) + "\n", encoding="utf-8")
-            return
-        with self.path.open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
 
     def append(self, question: Question, sample: int, reply: str, rating: float) -> None:
         """Put one verdict on disk."""
         entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=True) + "\n")
+        append_lines(self.path, self.settings, [entry])
         self.ratings.setdefault(question.digest, {})[sample] = rating
 
     def check_settings(self, wanted: Mapping) -> None:
         """Raise BenchmarkFileError naming what `wanted` has otherwise than these verdicts."""
-        different = [
-            f"{name} was {self.settings.get(name)!r}, now {wanted.get(name)!r}"
-            for name in sorted({*self.settings, *wanted})
-            if self.settings.get(name) != wanted.get(name)
-        ]
+        different = differences(self.settings, wanted)
         if different:
             raise BenchmarkFileError(
-                f"{self.path} holds verdicts made otherwise: {'; '.join(different)}. "
+                f"{self.path} holds verdicts made otherwise: {different}. "
                 "Judge in the same way, or pass --overwrite to start afresh"
             )
 
@@ -118,7 +97,7 @@ class Verdicts:
 def read_verdicts(result: Result, kind: str) -> Verdicts | None:
     """The verdicts beside a result, if there are any. Raises BenchmarkFileError if they are on other answers."""
     path = verdict_path(result.path)
-    if not path.exists():
+    if not is_written(path):
         return None
     verdicts = Verdicts.read(path)
     if verdicts.settings.get("kind") != kind:
