@@ -219,7 +219,7 @@ def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> N
     axis.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
     axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3, which="both")
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(args.plot, dpi=150)
     print(f"plot: {args.plot}")
 
