@@ -3,7 +3,7 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -186,14 +186,17 @@ class DIFFAModel(nn.Module):
         self.load_state_dict(state, strict=False)
         self.saved_modules = brought
 
-    def save_pretrained(self, path: str | os.PathLike) -> None:
-        """Write `model.safetensors` with the adapters alone, and `config.json`; each appears whole or not at all."""
+    def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write `model.safetensors` with the adapters alone, and `config.json`; each appears whole or not at all.
+
+        `state_dict` stands in for the model's own, whose weights may be rounded or shared out over processes.
+        """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         prefixes = tuple(f"{name}." for name in self.saved_modules)
         state = {
             key: tensor.detach().cpu().contiguous()
-            for key, tensor in self.state_dict().items()
+            for key, tensor in (self.state_dict() if state_dict is None else state_dict).items()
             if key.startswith(prefixes)
         }
         write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import EvalLoopOutput
@@ -250,20 +249,24 @@ class dLLMTrainer(Trainer):
         return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the adapters. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
+        """Write the adapters in float32. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
         model: DIFFAModel = self.accelerator.unwrap_model(self.model)
-        with self.whole([parameter for parameter in model.parameters() if parameter.requires_grad]):
-            if self.args.should_save:
-                model.save_pretrained(output_dir or self.args.output_dir)
+        # on all processes, in one order: DeepSpeed puts the parts of a parameter together
+        state = {name: self.master(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+        if self.args.should_save:
+            model.save_pretrained(output_dir or self.args.output_dir, state)
 
-    @staticmethod
-    def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
-        """Where ZeRO-3 has shared parameters out, every process has them whole meanwhile."""
-        if not is_deepspeed_zero3_enabled():
-            return nullcontext()
-        import deepspeed
+    def master(self, weight: torch.nn.Parameter) -> torch.Tensor:
+        """A trained weight, whole and as the optimizer knows it.
 
-        return deepspeed.zero.GatheredParameters(parameters)
+        DeepSpeed leaves the model a copy, which --bf16 rounds and ZeRO-3 shares out over the processes.
+        """
+        if not self.is_deepspeed_enabled:
+            return weight
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        master = safe_get_full_fp32_param(weight)
+        return weight if master is None else master.cpu()  # there is none before training starts
 
     def _get_output_dir(self, trial: Any) -> str:
         return self.unfinished_dir or super()._get_output_dir(trial)
