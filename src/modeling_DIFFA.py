@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 
 from src.audio import log_mel
 from src.chat import build_prompt, tokenize_prompt
-from src.checkpoint import CheckpointError, check_names, check_size, identity, read_json, read_tensors, resolve
+from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
 from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.cross_entropy import projected_cross_entropy
 from src.files import write_file
@@ -150,15 +150,10 @@ class DIFFAModel(nn.Module):
         """
         folder = resolve(model_path, "the DIFFA checkpoint", "--model_path")
         config = DIFFAConfig.from_dict(read_json(folder / "config.json"))
-        trained_on = {"llm": config.llm_config, "whisper": config.whisper_config}
         llm_path = llm_path or config.llm_model_id
         whisper_path = whisper_path or config.whisper_model_id
+        check_frozen_parts(config, llm_path, whisper_path)
         model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device)
-        check_size("LLM", "--llm_path", llm_path, trained_on["llm"], config.llm_config, ("d_model",))
-        check_size(
-            "Whisper encoder", "--whisper_path", whisper_path, trained_on["whisper"], config.whisper_config,
-            ("d_model", "encoder_layers", "num_mel_bins"),
-        )  # fmt: skip
         model.load_adapters(folder)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model

@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files
+from src.checkpoint import CheckpointError, check_frozen_parts, read_json, read_tensors, resolve, weight_files
+from src.configuration_DIFFA import DIFFAConfig
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -20,6 +21,49 @@ def test_pickles_are_read_by_prefix_in_both_formats(tmp_path, legacy):
     torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
     read = dict(read_tensors(tmp_path, ("adapter.",)))
     assert list(read) == ["adapter.x"] and torch.equal(read["adapter.x"], state["adapter.x"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("kept", [0, 100, 3000, -10])  # bytes of the file
+def test_a_file_that_is_cut_short_is_to_be_downloaded_again(tmp_path, name, kept):
+    state = {"a": torch.ones(500), "b": torch.ones(500)}
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(state, tmp_path / name)
+    content = (tmp_path / name).read_bytes()[:kept]
+    (tmp_path / name).write_bytes(content)
+    message = rf"{name} cannot be read as weights: .* It has {len(content)} bytes; if that is too few, download it"
+    with pytest.raises(CheckpointError, match=message):
+        dict(read_tensors(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path, name):
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234\n")
+    with pytest.raises(
+        CheckpointError, match=rf"{name} cannot be read as weights: .* Run `git lfs pull` in .*{tmp_path.name}"
+    ):
+        dict(read_tensors(tmp_path))
+
+
+def test_frozen_parts_of_another_size_are_refused(tmp_path):
+    for part in ("llm", "whisper"):  # config.json is enough
+        (tmp_path / part).mkdir()
+    (tmp_path / "llm" / "config.json").write_text('{"d_model": 64}')
+    (tmp_path / "whisper" / "config.json").write_text('{"d_model": 32, "encoder_layers": 4, "num_mel_bins": 80}')
+    fitting = {"llm_config": {"d_model": 64}, "whisper_config": {"d_model": 32, "encoder_layers": 4}}
+    check_frozen_parts(DIFFAConfig(**fitting), tmp_path / "llm", tmp_path / "whisper")
+    check_frozen_parts(DIFFAConfig(), tmp_path / "llm", tmp_path / "whisper")  # it remembers nothing of them
+    for part, size, message in (
+        ("llm_config", "d_model", r"LLM \(LLaDA\) with d_model 1234, but .*llm has 64; .* --llm_path"),
+        (
+            "whisper_config",
+            "encoder_layers",
+            r"encoder with encoder_layers 1234, but .*whisper has 4; .*--whisper_path",
+        ),
+    ):
+        other = DIFFAConfig(**fitting | {part: fitting[part] | {size: 1234}})
+        with pytest.raises(CheckpointError, match=message):
+            check_frozen_parts(other, tmp_path / "llm", tmp_path / "whisper")
 
 
 def test_a_hub_name_that_cannot_be_had_says_what_to_do(monkeypatch):
