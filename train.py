@@ -198,6 +198,8 @@ def fixed_settings(
     whisper = resolve(model_args.whisper_path, "the Whisper encoder", "--whisper_path")
     return {
         "order": order,
+        # which cannot share the optimizer's state out anew
+        "deepspeed": {"processes": training_args.world_size} if training_args.deepspeed else {},
         "llm": fingerprint(llm, weights=False),
         "whisper": fingerprint(whisper, weights=False),
     }

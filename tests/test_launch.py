@@ -42,7 +42,7 @@ def commands(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     scripts = {
-        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi; env | grep TORCH_ELASTIC >&2',
+        "python": 'if [ "$1" = -c ]; then echo 0; else echo "python $*"; fi; env | grep TORCH_ELASTIC >&2; true',
         "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
     }

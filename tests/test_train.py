@@ -400,10 +400,13 @@ def test_stages_and_frozen_parts_must_fit(tmp_path):
         train.check_same_run(folders[1], args, {})
 
 
-def settings_of(tmp_path: Path, *flags: str, ids: str = "abcd", frozen: Path = GOLDEN) -> dict[str, dict]:
+def settings_of(
+    tmp_path: Path, *flags: str, ids: str = "abcd", frozen: Path = GOLDEN, deepspeed: str | None = None
+) -> dict[str, dict]:
     """`train.fixed_settings` of a run with these flags, on samples with these ids."""
     paths = ["--llm_path", str(frozen / "llada"), "--whisper_path", str(frozen / "whisper")]
     model_args, _, training_args = parsed(tmp_path, *paths, *flags)
+    training_args.deepspeed = deepspeed  # as a flag it would set up DeepSpeed
     return train.fixed_settings(model_args, training_args, [SimpleNamespace(audio_id=name) for name in ids])
 
 
@@ -442,8 +445,13 @@ def test_resuming_needs_the_settings_that_the_order_of_samples_hangs_on(tmp_path
         CheckpointError, match=r"settings: llm model\.safetensors was '\d+ bytes', now '13 bytes'\. Use"
     ):
         check(settings_of(tmp_path, *before, frozen=moved))
+    shared_out = settings_of(tmp_path, *before, deepspeed="zero2.json")
     monkeypatch.setattr(DIFFATrainingArguments, "world_size", 2)
-    check(settings_of(tmp_path, *before, "--gradient_accumulation_steps", "3"))  # two processes, the same product
+    two = [*before, "--gradient_accumulation_steps", "3"]  # processes, and the same product
+    check(settings_of(tmp_path, *two))
+    (tmp_path / "run.json").write_text(json.dumps(shared_out))
+    with pytest.raises(CheckpointError, match=r"other settings: deepspeed processes was 1, now 2\. Use"):
+        check(settings_of(tmp_path, *two, deepspeed="zero2.json"))
 
 
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
