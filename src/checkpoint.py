@@ -3,7 +3,7 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from src.configuration_DIFFA import DIFFAConfig
+from src.configuration_DIFFA import DIFFAConfig, LLaDAConfig
 
 # Formats of other frameworks that public repositories ship beside the ones read here.
 FOREIGN_FORMATS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.gguf", "*.fp32*"]
@@ -141,18 +141,25 @@ def check_frozen_parts(saved: DIFFAConfig, llm_path: str | os.PathLike, whisper_
     """Raise CheckpointError when a frozen part is not of the size that a checkpoint's adapters were trained on.
 
     Reads the parts' `config.json` alone: nothing is loaded for adapters that cannot fit.
+    Raises ValueError for an LLM that is no LLaDA at all.
     """
-    for what, flag, path, trained_on, names in (
-        ("LLM (LLaDA)", "--llm_path", llm_path, saved.llm_config, ("d_model",)),
-        (
-            "Whisper encoder", "--whisper_path", whisper_path, saved.whisper_config,
-            ("d_model", "encoder_layers", "num_mel_bins"),
-        ),
-    ):  # fmt: skip
-        found = read_json(resolve(path, f"the {what}", flag) / "config.json")
-        for name in names:
-            if name in trained_on and trained_on[name] != found.get(name):
-                raise CheckpointError(
-                    f"the adapters were trained on a {what} with {name} {trained_on[name]}, but {path} has "
-                    f"{found.get(name)}; pass the {what} they were trained on with {flag}"
-                )
+    llm = read_json(resolve(llm_path, "the LLM (LLaDA)", "--llm_path") / "config.json")
+    whisper = read_json(resolve(whisper_path, "the Whisper encoder", "--whisper_path") / "config.json")
+    LLaDAConfig.from_dict(llm)
+    check_size("LLM", "--llm_path", llm_path, saved.llm_config, llm, ("d_model",))
+    check_size(
+        "Whisper encoder", "--whisper_path", whisper_path, saved.whisper_config, whisper,
+        ("d_model", "encoder_layers", "num_mel_bins"),
+    )  # fmt: skip
+
+
+def check_size(
+    what: str, flag: str, path: str | os.PathLike, trained_on: dict, found: dict, names: Sequence[str]
+) -> None:
+    """Raise CheckpointError when a frozen part is not of the size that the adapters were trained on."""
+    for name in names:
+        if name in trained_on and trained_on[name] != found.get(name):
+            raise CheckpointError(
+                f"the adapters were trained on a {what} with {name} {trained_on[name]}, but {path} has "
+                f"{found.get(name)}; pass the {what} they were trained on with {flag}"
+            )

@@ -1,9 +1,12 @@
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from src.checkpoint import CheckpointError, check_frozen_parts, read_json, read_tensors, resolve, weight_files
 from src.configuration_DIFFA import DIFFAConfig
+from tests.conftest import GOLDEN
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -45,25 +48,22 @@ def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path, name):
         dict(read_tensors(tmp_path))
 
 
-def test_frozen_parts_of_another_size_are_refused(tmp_path):
-    for part in ("llm", "whisper"):  # config.json is enough
+def test_frozen_parts_of_another_size_are_refused_before_they_are_loaded(tmp_path):
+    for part in ("llada", "whisper"):
         (tmp_path / part).mkdir()
-    (tmp_path / "llm" / "config.json").write_text('{"d_model": 64}')
-    (tmp_path / "whisper" / "config.json").write_text('{"d_model": 32, "encoder_layers": 4, "num_mel_bins": 80}')
-    fitting = {"llm_config": {"d_model": 64}, "whisper_config": {"d_model": 32, "encoder_layers": 4}}
-    check_frozen_parts(DIFFAConfig(**fitting), tmp_path / "llm", tmp_path / "whisper")
-    check_frozen_parts(DIFFAConfig(), tmp_path / "llm", tmp_path / "whisper")  # it remembers nothing of them
-    for part, size, message in (
-        ("llm_config", "d_model", r"LLM \(LLaDA\) with d_model 1234, but .*llm has 64; .* --llm_path"),
-        (
-            "whisper_config",
-            "encoder_layers",
-            r"encoder with encoder_layers 1234, but .*whisper has 4; .*--whisper_path",
-        ),
+        shutil.copy(GOLDEN / part / "config.json", tmp_path / part)
+    parts = tmp_path / "llada", tmp_path / "whisper"
+    saved = DIFFAConfig.from_dict(read_json(GOLDEN / "diffa_upstream" / "config.json"))
+    check_frozen_parts(saved, *parts)
+    check_frozen_parts(DIFFAConfig(), *parts)  # it remembers nothing of them
+    for config, size, message in (
+        (saved.llm_config, "d_model", r"LLM with d_model 1234, but .*llada has 64; pass .* with --llm_path"),
+        (saved.whisper_config, "encoder_layers", r"encoder with encoder_layers 1234, but .* has \d+; .*--whisper_path"),
     ):
-        other = DIFFAConfig(**fitting | {part: fitting[part] | {size: 1234}})
+        fitting, config[size] = config[size], 1234
         with pytest.raises(CheckpointError, match=message):
-            check_frozen_parts(other, tmp_path / "llm", tmp_path / "whisper")
+            check_frozen_parts(saved, *parts)
+        config[size] = fitting
 
 
 def test_a_hub_name_that_cannot_be_had_says_what_to_do(monkeypatch):

@@ -396,7 +396,7 @@ def test_stages_and_frozen_parts_must_fit(tmp_path):
     config = json.loads((folders[1] / "config.json").read_text())
     config["llm_config"]["d_model"] = 1234
     (folders[1] / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"LLM \(LLaDA\) with d_model 1234, but .*llada has 64; .* --llm_path"):
+    with pytest.raises(CheckpointError, match=r"LLM with d_model 1234, but .*llada has 64; .* --llm_path"):
         train.check_same_run(folders[1], args, {})
 
 
