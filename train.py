@@ -12,12 +12,15 @@ The two recipes are shell scripts; start with them:
 import ctypes
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import HfArgumentParser
@@ -25,7 +28,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
 from src.audio import AudioError
-from src.checkpoint import CheckpointError, check_size, read_json, resolve
+from src.checkpoint import CheckpointError, check_frozen_parts, read_json, resolve
 from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
 from src.files import write_file
@@ -40,9 +43,11 @@ from src.training_arguments import (
     ModelArguments,
     SettingsError,
     check_arguments,
+    clips_per_update,
+    order_seed,
     samples_to_transcribe,
 )
-from src.training_checkpoint import check_complete, last_complete, put_aside_incomplete
+from src.training_checkpoint import check_complete, last_complete, put_aside, put_aside_incomplete
 from src.training_manifest import read_training_manifest
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -53,9 +58,12 @@ def main() -> None:
         (ModelArguments, DataArguments, DIFFATrainingArguments)
     ).parse_args_into_dataclasses()
     check_arguments(model_args, data_args, training_args)
-    # before the model loads: a bad manifest shows at once
+    # before the model loads: a bad manifest, or another run's checkpoint, shows at once
     samples, eval_samples = read_samples(model_args.stage, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
+    checkpoint, settings = last_checkpoint(training_args), fixed_settings(model_args, training_args, samples)
+    if checkpoint:
+        check_same_run(checkpoint, model_args, settings)
     model = build_model(model_args, training_args)
     max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
     trainer = dLLMTrainer(
@@ -73,12 +81,9 @@ def main() -> None:
         max_bad_fraction=training_args.max_bad_fraction,
         wer_samples=wer_samples,
     )
-    checkpoint = last_checkpoint(training_args)
-    if checkpoint:
-        check_same_run(checkpoint, model)
     if trainer.is_world_process_zero():
         describe(model, len(samples))
-        write_run(model_args, data_args, training_args, model)
+        write_run(model_args, data_args, training_args, settings)
     leave(run(trainer, checkpoint))
 
 
@@ -115,7 +120,8 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if trainer.stopped:
             if trainer.is_world_process_zero():
-                print("train.py: asked to stop; a checkpoint is written, the same command goes on from it", flush=True)
+                last = last_complete(Path(trainer.args.output_dir))
+                print(f"train.py: asked to stop; the same command goes on from {last or 'the start'}", flush=True)
             return 128 + signal.SIGTERM
     trainer.save_state()
     trainer.save_model()
@@ -176,19 +182,54 @@ def check_stage1(stage1_checkpoint: str) -> None:
         )
 
 
-def check_same_run(checkpoint: Path, model: DIFFAModel) -> None:
-    """Raise CheckpointError when a checkpoint is of another stage, or was trained on other frozen parts."""
-    saved, current = DIFFAConfig.from_dict(read_json(checkpoint / "config.json")), model.config
-    if saved.stage != model.stage:
+def fixed_settings(
+    model_args: ModelArguments, training_args: DIFFATrainingArguments, samples: Sequence[Sample]
+) -> dict[str, dict[str, Any]]:
+    """What a resumed run must share with the one before: frozen parts, and all that the order of samples hangs on."""
+    ids = "\n".join(sample.audio_id for sample in samples)
+    order = {
+        "seed": order_seed(training_args),
+        "clips_per_update": clips_per_update(training_args),
+        "group_by_length": training_args.group_by_length,
+        "samples": len(samples),
+        "audio_ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),  # audio, or the manifest, may have been moved
+    }
+    llm = resolve(model_args.llm_path, "the LLM (LLaDA)", "--llm_path")
+    whisper = resolve(model_args.whisper_path, "the Whisper encoder", "--whisper_path")
+    return {
+        "order": order,
+        # which cannot share the optimizer's state out anew
+        "deepspeed": {"processes": training_args.world_size} if training_args.deepspeed else {},
+        "llm": fingerprint(llm, weights=False),
+        "whisper": fingerprint(whisper, weights=False),
+    }
+
+
+def check_same_run(checkpoint: Path, model_args: ModelArguments, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise CheckpointError when a checkpoint is of another stage, or of a run with other `fixed_settings`.
+
+    With another order of samples, clips of the epoch that goes on would come twice or not at all.
+    """
+    saved = DIFFAConfig.from_dict(read_json(checkpoint / "config.json"))
+    if saved.stage != model_args.stage:
         raise CheckpointError(
-            f"{checkpoint} is of stage {saved.stage}, but this run is of stage {model.stage}: choose another "
+            f"{checkpoint} is of stage {saved.stage}, but this run is of stage {model_args.stage}: choose another "
             "--output_dir"
         )
-    check_size("LLM", "--llm_path", current.llm_model_id, saved.llm_config, current.llm_config, ("d_model",))
-    check_size(
-        "Whisper encoder", "--whisper_path", current.whisper_model_id, saved.whisper_config, current.whisper_config,
-        ("d_model", "encoder_layers", "num_mel_bins"),
-    )  # fmt: skip
+    check_frozen_parts(saved, model_args.llm_path, model_args.whisper_path)
+    record = checkpoint.with_name("run.json")
+    before = read_json(record) if record.exists() else {}
+    different = [
+        f"{part} {name} was {value!r}, now {now.get(name)!r}"
+        for part, now in settings.items()
+        for name, value in before.get(part, {}).items()
+        if value != now.get(name)
+    ]
+    if different:
+        raise CheckpointError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(different)}. "
+            "Use the same settings, choose another --output_dir, or pass --overwrite_output_dir True to start afresh"
+        )
 
 
 def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
@@ -198,9 +239,9 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
         checkpoint = Path(training_args.resume_from_checkpoint)
         check_complete(checkpoint)
         return checkpoint
-    if training_args.overwrite_output_dir:
-        return None
     with training_args.main_process_first(local=False):
+        if training_args.overwrite_output_dir and (aside := put_aside(output_dir)):
+            print(f"{aside}: what {output_dir} held of an earlier run is there now", flush=True)
         for path in put_aside_incomplete(output_dir):
             print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
     return last_complete(output_dir)
@@ -213,16 +254,18 @@ def describe(model: DIFFAModel, num_samples: int) -> None:
 
 
 def write_run(
-    model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments, model: DIFFAModel
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: DIFFATrainingArguments,
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write `run.json` beside the checkpoints: options, versions, and what the frozen parts were."""
+    """Write `run.json` beside the checkpoints: options, versions, and `fixed_settings`."""
     run = {
         "model": dataclasses.asdict(model_args),
         "data": dataclasses.asdict(data_args),
         "training": training_args.to_dict(),  # Trainer's own way: it blanks tokens
         "versions": versions(),
-        "llm": fingerprint(resolve(model.config.llm_model_id, "the LLM", "--llm_path"), weights=False),
-        "whisper": fingerprint(resolve(model.config.whisper_model_id, "Whisper", "--whisper_path"), weights=False),
+        **settings,
     }
     if model_args.stage1_checkpoint:
         stage1 = resolve(model_args.stage1_checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")

@@ -22,7 +22,7 @@ GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-2}  # 4 x 16 x 2 = 128 clips an u
 LEARNING_RATE=${LEARNING_RATE:-1e-4}        # the adapters start from nothing
 LR_SCHEDULER=${LR_SCHEDULER:-linear}        # down to zero at the end
 WARMUP_STEPS=${WARMUP_STEPS:-1000}          # updates until the full rate
-EPOCHS=${EPOCHS:-10}
+EPOCHS=${EPOCHS:-10}                        # published; not varied here
 # What both stages share stands in config/launch_training.sh.
 
 STAGE=1 STAGE_FLAGS=()

@@ -1,13 +1,13 @@
 # Sourced by train_stage1.sh and train_stage2.sh once their recipe stands in variables.
 
 # The part of the published recipe that both stages share.
-WEIGHT_DECAY=${WEIGHT_DECAY:-0.05}
+WEIGHT_DECAY=${WEIGHT_DECAY:-0.05}          # published; not varied here
 MAX_GRAD_NORM=${MAX_GRAD_NORM:-1.0}         # 1 / t weighs rarely masked samples up a thousandfold: clipping matters
 MAX_SECONDS=${MAX_SECONDS:-30}              # the encoder's window
 MAX_LENGTH=${MAX_LENGTH:-2048}              # text tokens
-SEED=${SEED:-1}
+SEED=${SEED:-1}                             # published; any other will do
 SAVE_STEPS=${SAVE_STEPS:-1000}              # a checkpoint is the adapters and their optimizer state: small
-LOGGING_STEPS=${LOGGING_STEPS:-10}
+LOGGING_STEPS=${LOGGING_STEPS:-10}          # updates: often enough to watch, and a small log
 WORKERS=${WORKERS:-4}                       # processes that read audio, for each training process
 
 find_devices
@@ -22,8 +22,14 @@ if [ -n "$DS_CONFIG" ]; then
   DEVICE_FLAGS+=(--deepspeed "$DS_CONFIG")
 fi
 
+# Seconds that processes have after SIGTERM for the update under way and the checkpoint; torch's own 30 are short for the
+# 8B model. It ends before config/slurm.sbatch's two minutes do. (torch 2.13 reads it; old ones always wait 30.)
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-110}
+
 find_nodes  # clips an update grow with the machines: mind GRADIENT_ACCUMULATION
 
+# Two checkpoints are kept: should the last be damaged, there is the one before it. (Under --load_best_model_at_end, the
+# best and the last.)
 exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" train.py \
   --stage "$STAGE" ${STAGE_FLAGS[@]+"${STAGE_FLAGS[@]}"} \
   --llm_path "$LLM_MODEL" --whisper_path "$WHISPER_MODEL" \

@@ -5,13 +5,17 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+
+from src.configuration_DIFFA import DIFFAConfig, LLaDAConfig
 
 # Formats of other frameworks that public repositories ship beside the ones read here.
 FOREIGN_FORMATS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.gguf", "*.fp32*"]
+LFS_POINTER = b"version https://git-lfs"  # how the text begins that Git LFS leaves in a file's place
 
 
 class CheckpointError(ValueError):
@@ -82,16 +86,29 @@ def read_tensors(folder: Path, prefixes: tuple[str, ...] = ("",)) -> Iterator[tu
 
     Nothing else is brought into memory: safetensors are read per tensor, pickles are mapped. Pickles are read with
     `weights_only=True`, so a file that would run code is refused.
+    Raises CheckpointError for a file that cannot be read.
     """
     for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - safe_open is not a dict
-                    if name.startswith(prefixes):
-                        yield name, tensors.get_tensor(name)
-        else:  # files older than PyTorch 1.6 are not zip archives and cannot be mapped
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-            yield from ((name, tensor) for name, tensor in state.items() if name.startswith(prefixes))
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt") as tensors:
+                    for name in tensors.keys():  # noqa: SIM118 - safe_open is not a dict
+                        if name.startswith(prefixes):
+                            yield name, tensors.get_tensor(name)
+            else:  # files older than PyTorch 1.6 are not zip archives and cannot be mapped
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                yield from ((name, tensor) for name, tensor in state.items() if name.startswith(prefixes))
+        except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read as weights: {damage_of(path, error)}") from None
+
+
+def damage_of(path: Path, error: Exception) -> str:
+    """What is wrong with a weight file, as far as can be told, and what to do."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            return f"Git LFS left a pointer in its place. Run `git lfs pull` in {path.parent}"
+    reason, size = str(error).strip().partition("\n")[0], path.stat().st_size
+    return f"{type(error).__name__}: {reason}. It has {size} bytes; if that is too few, download it again"
 
 
 def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -121,6 +138,22 @@ def check_names(what: str, missing: set[str], unexpected: set[str]) -> None:
     ]
     if problems:
         raise CheckpointError(f"{what} does not fit the model; " + "; ".join(problems))
+
+
+def check_frozen_parts(saved: DIFFAConfig, llm_path: str | os.PathLike, whisper_path: str | os.PathLike) -> None:
+    """Raise CheckpointError when a frozen part is not of the size that a checkpoint's adapters were trained on.
+
+    Reads the parts' `config.json` alone: nothing is loaded for adapters that cannot fit.
+    Raises ValueError for an LLM that is no LLaDA at all.
+    """
+    llm = read_json(resolve(llm_path, "the LLM (LLaDA)", "--llm_path") / "config.json")
+    whisper = read_json(resolve(whisper_path, "the Whisper encoder", "--whisper_path") / "config.json")
+    LLaDAConfig.from_dict(llm)
+    check_size("LLM", "--llm_path", llm_path, saved.llm_config, llm, ("d_model",))
+    check_size(
+        "Whisper encoder", "--whisper_path", whisper_path, saved.whisper_config, whisper,
+        ("d_model", "encoder_layers", "num_mel_bins"),
+    )  # fmt: skip
 
 
 def check_size(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 
 from src.audio import log_mel
 from src.chat import build_prompt, tokenize_prompt
-from src.checkpoint import CheckpointError, check_names, check_size, identity, read_json, read_tensors, resolve
+from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
 from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.cross_entropy import projected_cross_entropy
 from src.files import write_file
@@ -150,15 +150,10 @@ class DIFFAModel(nn.Module):
         """
         folder = resolve(model_path, "the DIFFA checkpoint", "--model_path")
         config = DIFFAConfig.from_dict(read_json(folder / "config.json"))
-        trained_on = {"llm": config.llm_config, "whisper": config.whisper_config}
         llm_path = llm_path or config.llm_model_id
         whisper_path = whisper_path or config.whisper_model_id
+        check_frozen_parts(config, llm_path, whisper_path)
         model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device)
-        check_size("LLM", "--llm_path", llm_path, trained_on["llm"], config.llm_config, ("d_model",))
-        check_size(
-            "Whisper encoder", "--whisper_path", whisper_path, trained_on["whisper"], config.whisper_config,
-            ("d_model", "encoder_layers", "num_mel_bins"),
-        )  # fmt: skip
         model.load_adapters(folder)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model
@@ -186,14 +181,17 @@ class DIFFAModel(nn.Module):
         self.load_state_dict(state, strict=False)
         self.saved_modules = brought
 
-    def save_pretrained(self, path: str | os.PathLike) -> None:
-        """Write `model.safetensors` with the adapters alone, and `config.json`; each appears whole or not at all."""
+    def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write `model.safetensors` with the adapters alone, and `config.json`; each appears whole or not at all.
+
+        `state_dict` stands in for the model's own, whose weights may be rounded or shared out over processes.
+        """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         prefixes = tuple(f"{name}." for name in self.saved_modules)
         state = {
             key: tensor.detach().cpu().contiguous()
-            for key, tensor in self.state_dict().items()
+            for key, tensor in (self.state_dict() if state_dict is None else state_dict).items()
             if key.startswith(prefixes)
         }
         write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))

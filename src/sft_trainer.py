@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from src.checkpoint import CheckpointError
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
 from src.origin import ORIGIN, Origin, OriginCollator
 from src.sampler import EvaluationSampler, TrainingSampler
+from src.training_arguments import clips_per_update, order_seed
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
 from src.transcription import transcribe
@@ -97,8 +97,8 @@ class dLLMTrainer(Trainer):
         args = self.args
         return TrainingSampler(
             len(self.train_dataset),
-            self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            args.seed if args.data_seed is None else args.data_seed,
+            clips_per_update(args),
+            order_seed(args),
             self.time_sampling,
             self.train_dataset.lengths() if args.group_by_length else None,
         )
@@ -107,6 +107,13 @@ class dLLMTrainer(Trainer):
         return EvaluationSampler(len(eval_dataset))
 
     # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
+        """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""
+        try:
+            return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
+        except StopAsked:  # in --eval_on_start: there is nothing new to write
+            self.stopped = True
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""
@@ -185,12 +192,15 @@ class dLLMTrainer(Trainer):
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         """Trainer's, with its own loss and word error rate; training goes on afterwards as if there had been none."""
         clock, training = time.perf_counter(), self.model.training
-        with unchanged_random_state(self.args.device):
-            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-            metrics = self.validation_loss() | self.word_error_rate() | self.unusable_eval_clips()
+        try:
+            with unchanged_random_state(self.args.device):
+                output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+                metrics = self.validation_loss() | self.word_error_rate() | self.unusable_eval_clips()
+        finally:  # also when asked to stop
+            self.eval_losses, self.eval_failures = {}, []
+            self.model_wrapped.train(training)
+            self.meter.leave_out(time.perf_counter() - clock)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
-        self.model_wrapped.train(training)
-        self.meter.leave_out(time.perf_counter() - clock)
         return output
 
     def prediction_step(self, *args, **kwargs) -> tuple:
@@ -208,7 +218,6 @@ class dLLMTrainer(Trainer):
         """
         # processes may share samples, to have equally many
         found = {place: sums for losses in gather_object([self.eval_losses]) for place, sums in losses.items()}
-        self.eval_losses = {}
         tokens = sum(tokens for _, tokens in found.values())
         return {"loss": math.fsum(loss for loss, _ in found.values()) / tokens}
 
@@ -229,7 +238,6 @@ class dLLMTrainer(Trainer):
     def unusable_eval_clips(self) -> dict[str, int]:
         """How many clips this evaluation could not use; what was wrong with each is logged once."""
         failures = set(gather_object(self.eval_failures))
-        self.eval_failures = []
         if self.is_world_process_zero():
             for message in sorted(failures - self.known_eval_failures):
                 logger.warning("clip left out of the evaluation: %s", message)
@@ -241,8 +249,7 @@ class dLLMTrainer(Trainer):
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run, as the arguments have it."""
         args = self.args
-        batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return self.set_initial_training_values(args, self.get_train_dataloader(), batch_size)[-1]
+        return self.set_initial_training_values(args, self.get_train_dataloader(), clips_per_update(args))[-1]
 
     @staticmethod
     def steps_done(checkpoint: str) -> int:
@@ -250,20 +257,24 @@ class dLLMTrainer(Trainer):
         return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the adapters. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
+        """Write the adapters in float32. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
         model: DIFFAModel = self.accelerator.unwrap_model(self.model)
-        with self.whole([parameter for parameter in model.parameters() if parameter.requires_grad]):
-            if self.args.should_save:
-                model.save_pretrained(output_dir or self.args.output_dir)
+        # on all processes, in one order: DeepSpeed puts the parts of a parameter together
+        state = {name: self.master(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+        if self.args.should_save:
+            model.save_pretrained(output_dir or self.args.output_dir, state)
 
-    @staticmethod
-    def whole(parameters: list[torch.nn.Parameter]) -> AbstractContextManager:
-        """Where ZeRO-3 has shared parameters out, every process has them whole meanwhile."""
-        if not is_deepspeed_zero3_enabled():
-            return nullcontext()
-        import deepspeed
+    def master(self, weight: torch.nn.Parameter) -> torch.Tensor:
+        """A trained weight, whole and as the optimizer knows it.
 
-        return deepspeed.zero.GatheredParameters(parameters)
+        DeepSpeed leaves the model a copy, which --bf16 rounds and ZeRO-3 shares out over the processes.
+        """
+        if not self.is_deepspeed_enabled:
+            return weight
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        master = safe_get_full_fp32_param(weight)
+        return weight if master is None else master.cpu()  # there is none before training starts
 
     def _get_output_dir(self, trial: Any) -> str:
         return self.unfinished_dir or super()._get_output_dir(trial)

@@ -105,6 +105,16 @@ class DIFFATrainingArguments(TrainingArguments):
         return torch.device("cpu") if device.type == "cpu" else device
 
 
+def clips_per_update(args: TrainingArguments) -> int:
+    """Samples of one optimizer step, of all processes together."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def order_seed(args: TrainingArguments) -> int:
+    """What the order of samples, and their masks, are drawn from."""
+    return args.seed if args.data_seed is None else args.data_seed
+
+
 class SettingsError(ValueError):
     """Flags that contradict each other; the message says what to change."""
 
@@ -130,6 +140,16 @@ def check_arguments(
     if training_args.eval_strategy != "no" and not data_args.eval_dataset_path:
         raise SettingsError("--eval_strategy needs --eval_dataset_path, a manifest to evaluate on")
     check_wer_arguments(model_args, data_args, training_args)
+    if training_args.n_gpu > 1:
+        raise SettingsError(
+            f"one process sees {training_args.n_gpu} GPUs, but each needs a process of its own: start training by "
+            "train_stage1.sh or train_stage2.sh, or set CUDA_VISIBLE_DEVICES=0 to use one GPU"
+        )
+    if training_args.auto_find_batch_size:
+        raise SettingsError(
+            "--auto_find_batch_size would change how many clips an update has; leave it out, and when memory runs out "
+            "lower --per_device_train_batch_size and raise --gradient_accumulation_steps by as much"
+        )
     if not 0 <= training_args.max_bad_fraction <= 1:
         raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
     if isinstance(training_args.deepspeed, str):

@@ -1,14 +1,17 @@
 """Checkpoints of a training run. Each is written under another name, and gets its own when it is whole."""
 
+import errno
 import json
 import os
 import re
 import shutil
+from itertools import count
 from pathlib import Path
 
 from src.checkpoint import CheckpointError
 from src.files import write_file
 
+FINAL = ("model.safetensors", "config.json", "trainer_state.json", "run.json")  # files of a run, beside its checkpoints
 UNFINISHED = "unfinished"  # the folder, beside the checkpoints, where the next one is written
 CONTENTS = "contents.json"  # in each checkpoint: its files and their sizes in bytes
 
@@ -18,12 +21,26 @@ def finish(folder: Path, checkpoint: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     write_file(folder / CONTENTS, json.dumps(sizes, indent=1) + "\n")
-    for path in (*files, folder / CONTENTS):  # a machine that loses power does not lose what was renamed before
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    for path in (*folder.rglob("*"), folder):  # a machine that loses power does not lose what was renamed before
+        sync(path)
+    replaced = folder.with_name(f"replaced-{folder.name}")
     if checkpoint.exists():
-        shutil.rmtree(checkpoint)
+        checkpoint.rename(replaced)
     folder.rename(checkpoint)
+    sync(checkpoint.parent)
+    shutil.rmtree(replaced, ignore_errors=True)  # the old one only goes once the new one is sure to stay
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno == errno.EINVAL):  # some file systems cannot do it for folders
+            raise
+    finally:
+        os.close(handle)
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -54,6 +71,22 @@ def put_aside_incomplete(output_dir: Path) -> list[Path]:
             new = path.with_name(f"incomplete-{path.name}")
             shutil.rmtree(new, ignore_errors=True)
             aside.append(path.rename(new))
+    return aside
+
+
+def put_aside(output_dir: Path) -> Path | None:
+    """Move a run's checkpoints and final files into a new folder beside them, so that another run can start afresh.
+
+    Left there, a checkpoint of more steps would count as later than the new run's. Returns the folder; None if the run
+    has left no weights.
+    """
+    final = [path for name in FINAL if (path := output_dir / name).exists()]
+    if not checkpoints(output_dir) and output_dir / "model.safetensors" not in final:
+        return None
+    aside = next(path for number in count(1) if not (path := output_dir / f"overwritten-{number}").exists())
+    aside.mkdir()
+    for path in (*checkpoints(output_dir), *final):
+        path.rename(aside / path.name)
     return aside
 
 

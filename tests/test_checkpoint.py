@@ -1,10 +1,13 @@
+import shutil
 from fnmatch import fnmatch
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files
+from src.checkpoint import CheckpointError, check_frozen_parts, read_json, read_tensors, resolve, weight_files
+from src.configuration_DIFFA import DIFFAConfig
+from tests.conftest import GOLDEN
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -22,6 +25,46 @@ def test_pickles_are_read_by_prefix_in_both_formats(tmp_path, legacy):
     torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
     read = dict(read_tensors(tmp_path, ("adapter.",)))
     assert list(read) == ["adapter.x"] and torch.equal(read["adapter.x"], state["adapter.x"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("kept", [0, 100, 3000, -10])  # bytes of the file
+def test_a_file_that_is_cut_short_is_to_be_downloaded_again(tmp_path, name, kept):
+    state = {"a": torch.ones(500), "b": torch.ones(500)}
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(state, tmp_path / name)
+    content = (tmp_path / name).read_bytes()[:kept]
+    (tmp_path / name).write_bytes(content)
+    message = rf"{name} cannot be read as weights: .* It has {len(content)} bytes; if that is too few, download it"
+    with pytest.raises(CheckpointError, match=message):
+        dict(read_tensors(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path, name):
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234\n")
+    with pytest.raises(
+        CheckpointError, match=rf"{name} cannot be read as weights: .* Run `git lfs pull` in .*{tmp_path.name}"
+    ):
+        dict(read_tensors(tmp_path))
+
+
+def test_frozen_parts_of_another_size_are_refused_before_they_are_loaded(tmp_path):
+    for part in ("llada", "whisper"):
+        (tmp_path / part).mkdir()
+        shutil.copy(GOLDEN / part / "config.json", tmp_path / part)
+    parts = tmp_path / "llada", tmp_path / "whisper"
+    saved = DIFFAConfig.from_dict(read_json(GOLDEN / "diffa_upstream" / "config.json"))
+    check_frozen_parts(saved, *parts)
+    check_frozen_parts(DIFFAConfig(), *parts)  # it remembers nothing of them
+    for config, size, message in (
+        (saved.llm_config, "d_model", r"LLM with d_model 1234, but .*llada has 64; pass .* with --llm_path"),
+        (saved.whisper_config, "encoder_layers", r"encoder with encoder_layers 1234, but .* has \d+; .*--whisper_path"),
+    ):
+        fitting, config[size] = config[size], 1234
+        with pytest.raises(CheckpointError, match=message):
+            check_frozen_parts(saved, *parts)
+        config[size] = fitting
 
 
 def test_a_hub_name_that_cannot_be_had_says_what_to_do(monkeypatch):

@@ -53,7 +53,7 @@ def commands(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     scripts = {
-        "python": 'if [ "$1" = -c ]; then echo ${GPUS_HERE:-0}; else echo "python $*"; fi',
+        "python": 'case "$1" in -c) echo ${GPUS_HERE:-0} ;; *) echo "python $*"; env | grep TORCH_EL >&2; true ;; esac',
         "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
     }
@@ -160,9 +160,15 @@ def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     write_manifest(tmp_path)
     job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
     job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path)}
-    result = run(f"config/slurm_stage{stage}.sbatch", environment(tmp_path, **job), "--max_steps=1")
+    result = run("config/slurm.sbatch", environment(tmp_path, **job), f"train_stage{stage}.sh", "--max_steps=1")
     lines = result.stdout.splitlines()
     assert len(lines) == 2, result.stderr
     for rank, line in enumerate(lines):
         assert f"--nnodes 2 --node_rank {rank} --master_addr node7 --master_port 23456" in line
         assert f"train.py --stage {stage} " in line and line.endswith("--max_steps=1")
+    # the launcher kills what is not done by then, and Slurm what is left a little later
+    waits = re.findall(r"^TORCH_ELASTIC_SHUTDOWN_TIMEOUT=(\d+)$", result.stderr, flags=re.MULTILINE)
+    notice = re.search(r"--signal=TERM@(\d+)", (ROOT / "config" / "slurm.sbatch").read_text())[1]
+    assert set(waits) == {"110"} and int(notice) == 120
+    unnamed = run("config/slurm.sbatch", environment(tmp_path, **job))
+    assert unnamed.returncode != 0 and "name a script: train_stage1.sh or train_stage2.sh" in unnamed.stderr

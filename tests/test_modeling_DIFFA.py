@@ -330,8 +330,10 @@ def test_another_llm_width_is_an_error_with_both_values(copy, tmp_path):
     fields = json.loads((copy / "config.json").read_text())
     fields["llm_config"]["d_model"] = 4096
     (copy / "config.json").write_text(json.dumps(fields))
+    (tmp_path / "llada").mkdir()
+    shutil.copy(GOLDEN / "llada" / "config.json", tmp_path / "llada")  # no weights: it is found out before they load
     with pytest.raises(CheckpointError, match=r"LLM with d_model 4096, but .*llada has 64; pass .* with --llm_path"):
-        load(copy)
+        load(copy, llm_path=tmp_path / "llada")
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,23 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path, workers, st
         assert torch.equal(adapters(resumed.model)[name], tensor), name
 
 
+def test_a_resumed_run_takes_the_same_samples_in_smaller_batches(tmp_path, monkeypatch):
+    """Trainer alone would go on with the checkpoint's batch size, and so with updates of twice as many samples."""
+    seen, compute_loss = [], dLLMTrainer.compute_loss
+
+    def watched(self, model, inputs, *args, **kwargs):
+        seen.append(inputs[ORIGIN].audio_ids)
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(dLLMTrainer, "compute_loss", watched)
+    options = {"samples": [replace(SAMPLES[0], audio_id=str(index)) for index in range(6)], "max_steps": 4}
+    trained(1, tmp_path, **options)
+    whole, seen[:] = list(seen), []
+    smaller = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
+    trained(1, tmp_path, resume=tmp_path / "checkpoint-1", **options, **smaller)
+    assert seen == [[name] for batch in whole[1:] for name in batch] and len(whole) == 4
+
+
 def batches_of(trainer: dLLMTrainer, epochs: int) -> list[list[list[str]]]:
     """The ids of each epoch, by batches."""
     loader = trainer.get_train_dataloader()
@@ -266,6 +283,16 @@ def test_being_asked_to_stop_in_an_evaluation_writes_a_checkpoint_at_once(tmp_pa
     assert trainer.stopped and evaluated == [1] * len(SAMPLES) + [2, 2]
     assert len(logged(trainer, "loss")) == 2 and len(logged(trainer, "eval_loss")) == 1
     assert is_complete(tmp_path / "checkpoint-2")
+    assert model.training and trainer.eval_losses == {}
+
+
+def test_being_asked_to_stop_in_the_evaluation_before_the_first_step_ends_training(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, eval_strategy="steps", eval_on_start=True)
+    trainer.stop_requested = True
+    trainer.train()
+    assert trainer.stopped and trainer.state.global_step == 0 and last_complete(tmp_path) is None
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,12 +25,13 @@ from src.audio import AudioError
 from src.checkpoint import CheckpointError
 from src.manifest import read_manifest
 from src.modeling_DIFFA import DIFFAModel
+from src.training_arguments import DIFFATrainingArguments
 from src.training_checkpoint import is_complete, last_complete
 from src.transcription import transcribe
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
 from tests.test_sft_trainer import trainer_for
-from tests.test_training_arguments import parsed
+from tests.test_training_arguments import STAGE_2, parsed
 
 ROOT = Path(__file__).parent.parent
 STEPS = "--max_steps=12"  # of the runs that are compared
@@ -164,6 +166,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, who
     model = load_file(tmp_path / "out" / "model.safetensors")
     assert {name.split(".")[0] for name in model} == {"semantic_connector", "acoustic_connector"}
     nothing_frozen_in(tmp_path / "out", used_deepspeed=bool(config))
+    refused = run("train_stage2.sh", env | {"SEED": "2"}, STEPS)
+    assert refused.returncode != 0 and "train.py: " in refused.stderr
+    assert "is of a run with other settings: order seed was 1, now 2. Use the same settings, " in refused.stderr
     recorded = json.loads((tmp_path / "out" / "run.json").read_text())
     assert recorded["training"]["seed"] == 1 and recorded["versions"]["transformers"] == "4.49.0"
 
@@ -194,16 +199,23 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
 
 @pytest.mark.slow
 def test_sigterm_has_a_checkpoint_written(tmp_path):
-    """The launcher sends it on to every process, those that read audio included."""
-    env = stage2_environment(tmp_path, NPROC="2", SAVE_STEPS="1000", WORKERS="1")
+    """The launcher sends it on to every process, those that read audio included. In bf16, with ZeRO-1."""
+    env = stage2_environment(tmp_path, NPROC="2", SAVE_STEPS="1000", WORKERS="1", BF16="True")
     process = start("train_stage2.sh", env, "--max_steps=1000")
     read_until_logged(process, 2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[0]
-    assert process.returncode != 0
-    assert "train.py: asked to stop; a checkpoint is written, the same command goes on from it" in output
-    assert is_complete(last_complete(tmp_path / "out")), output[-3000:]
+    assert process.returncode == 1  # the launcher's; train.py's is 143
+    last = last_complete(tmp_path / "out")
+    assert f"train.py: asked to stop; the same command goes on from {last}\n" in output
+    not_rounded(last)
     assert not (tmp_path / "out" / "model.safetensors").exists()  # it does not look finished
+
+
+def not_rounded(folder: Path) -> None:
+    """The saved weights are DeepSpeed's own float32 ones, not the bf16 ones it leaves the model."""
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert tensor.dtype == torch.float32 and not tensor.equal(tensor.bfloat16().float()), name
 
 
 @pytest.fixture
@@ -232,10 +244,11 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, small_disk):
 
 @pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(tmp_path):
-    """Trainer alone would take one step more on every restart."""
+    """Trainer alone would take one step more on every restart. In bf16, with ZeRO-3."""
     write_manifest(tmp_path)
-    env = environment(tmp_path, DS_CONFIG="")
+    env = environment(tmp_path, DS_CONFIG="config/zero3.json", BF16="True", WARMUP_STEPS="0")
     assert run("train_stage1.sh", env, "--max_steps=1").returncode == 0
+    not_rounded(tmp_path / "out")
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
     again = run("train_stage1.sh", env, "--max_steps=1")
     assert again.returncode == 0 and "nothing left to train" in again.stdout and steps_logged(again.stdout) == 0
@@ -376,18 +389,69 @@ def test_stages_and_frozen_parts_must_fit(tmp_path):
     train.check_stage1(GOLDEN / "diffa_upstream")  # holds all adapters and names no stage
     with pytest.raises(CheckpointError, match=r"stage2 is a checkpoint of stage 2, but .* needs one of stage 1"):
         train.check_stage1(folders[1])
-    train.check_same_run(folders[1], model)
+    args = parsed(tmp_path, *STAGE_2, *frozen_flags(tmp_path))[0]
+    train.check_same_run(folders[1], args, {})
     with pytest.raises(CheckpointError, match=r"stage1 is of stage 1, but this run is of stage 2: choose another --"):
-        train.check_same_run(folders[0], model)
+        train.check_same_run(folders[0], args, {})
     config = json.loads((folders[1] / "config.json").read_text())
-    for part, size, message in (
-        ("llm_config", "d_model", r"LLM with d_model 1234, but .*llada has 64; .* --llm_path"),
-        ("whisper_config", "encoder_layers", r"Whisper encoder with encoder_layers 1234, but .*whisper has \d+; "),
+    config["llm_config"]["d_model"] = 1234
+    (folders[1] / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"LLM with d_model 1234, but .*llada has 64; .* --llm_path"):
+        train.check_same_run(folders[1], args, {})
+
+
+def settings_of(
+    tmp_path: Path, *flags: str, ids: str = "abcd", frozen: Path = GOLDEN, deepspeed: str | None = None
+) -> dict[str, dict]:
+    """`train.fixed_settings` of a run with these flags, on samples with these ids."""
+    paths = ["--llm_path", str(frozen / "llada"), "--whisper_path", str(frozen / "whisper")]
+    model_args, _, training_args = parsed(tmp_path, *paths, *flags)
+    training_args.deepspeed = deepspeed  # as a flag it would set up DeepSpeed
+    return train.fixed_settings(model_args, training_args, [SimpleNamespace(audio_id=name) for name in ids])
+
+
+def test_resuming_needs_the_settings_that_the_order_of_samples_hangs_on(tmp_path, monkeypatch):
+    model = load_golden()
+    model.prepare_training(1)
+    model.save_pretrained(tmp_path / "checkpoint-3")
+    model_args = parsed(tmp_path, *frozen_flags(tmp_path))[0]
+    moved = tmp_path / "moved"  # the same frozen parts
+    shutil.copytree(GOLDEN / "llada", moved / "llada")
+    shutil.copytree(GOLDEN / "whisper", moved / "whisper")
+    before = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "6"]
+
+    def check(settings: dict) -> None:
+        train.check_same_run(tmp_path / "checkpoint-3", model_args, settings)
+
+    check(settings_of(tmp_path))  # no run.json
+    record = {"training": {"seed": 5}}
+    (tmp_path / "run.json").write_text(json.dumps(record))  # an old one
+    check(settings_of(tmp_path))
+    (tmp_path / "run.json").write_text(json.dumps(record | settings_of(tmp_path, *before)))
+    check(settings_of(tmp_path, *before, "--learning_rate", "1", "--max_steps", "9", frozen=moved))
+    for flags, ids, message in (
+        (["--seed", "7"], "abcd", "order seed was 42, now 7"),
+        (["--data_seed", "8"], "abcd", "order seed was 42, now 8"),
+        (["--gradient_accumulation_steps", "3"], "abcd", "order clips_per_update was 24, now 12"),
+        (["--group_by_length"], "abcd", "order group_by_length was False, now True"),
+        ([], "abcde", "order samples was 4, now 5; order audio_ids_sha256 was '"),
+        ([], "abdc", "order audio_ids_sha256 was '"),
     ):
-        other = config | {part: config[part] | {size: 1234}}
-        (folders[1] / "config.json").write_text(json.dumps(other))
-        with pytest.raises(CheckpointError, match=message):
-            train.check_same_run(folders[1], model)
+        with pytest.raises(CheckpointError, match=rf"checkpoint-3 is of a run with other settings: {message}") as error:
+            check(settings_of(tmp_path, *before, *flags, ids=ids))
+        assert "Use the same settings, choose another --output_dir, or pass --overwrite" in str(error.value)
+    (moved / "llada" / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(
+        CheckpointError, match=r"settings: llm model\.safetensors was '\d+ bytes', now '13 bytes'\. Use"
+    ):
+        check(settings_of(tmp_path, *before, frozen=moved))
+    shared_out = settings_of(tmp_path, *before, deepspeed="zero2.json")
+    monkeypatch.setattr(DIFFATrainingArguments, "world_size", 2)
+    two = [*before, "--gradient_accumulation_steps", "3"]  # processes, and the same product
+    check(settings_of(tmp_path, *two))
+    (tmp_path / "run.json").write_text(json.dumps(shared_out))
+    with pytest.raises(CheckpointError, match=r"other settings: deepspeed processes was 1, now 2\. Use"):
+        check(settings_of(tmp_path, *two, deepspeed="zero2.json"))
 
 
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
@@ -397,6 +461,17 @@ def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
         train.last_checkpoint(args)
     assert train.last_checkpoint(parsed(tmp_path)[2]) is None
     assert "incomplete-checkpoint-3: this checkpoint is incomplete" in capsys.readouterr().out
+
+
+def test_starting_over_puts_the_old_run_out_of_reach(tmp_path, capsys):
+    """Its checkpoint-22000 would be the one to keep and to go on from, rather than the new run's checkpoint-1000."""
+    (tmp_path / "checkpoint-22000").mkdir()
+    (tmp_path / "checkpoint-22000" / "contents.json").write_text("{}")
+    assert train.last_checkpoint(parsed(tmp_path)[2]) == tmp_path / "checkpoint-22000"
+    assert train.last_checkpoint(parsed(tmp_path, "--overwrite_output_dir", "True")[2]) is None
+    assert "overwritten-1: what " in capsys.readouterr().out
+    assert (tmp_path / "overwritten-1" / "checkpoint-22000").exists()
+    assert train.last_checkpoint(parsed(tmp_path)[2]) is None
 
 
 @pytest.mark.parametrize("best", [True, False])

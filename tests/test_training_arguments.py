@@ -43,12 +43,20 @@ def parsed(tmp_path: Path, *flags: str) -> tuple:
             "--greater_is_better True",
         ),
         ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
+        (["--auto_find_batch_size"], "--auto_find_batch_size would change how many clips an update has"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):
     with pytest.raises(SettingsError, match=message):
         check_arguments(*parsed(tmp_path, *flags))
     check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_one_process_with_several_gpus_is_refused(tmp_path):
+    args = parsed(tmp_path)
+    args[2]._n_gpu = 2  # as transformers finds them without a launcher
+    with pytest.raises(SettingsError, match=r"sees 2 GPUs, .* by train_stage1\.sh or .* set CUDA_VISIBLE_DEVICES=0"):
+        check_arguments(*args)
 
 
 def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):

@@ -1,10 +1,14 @@
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from src import training_checkpoint
 from src.checkpoint import CheckpointError
-from src.training_checkpoint import check_complete, finish, is_complete, last_complete, put_aside_incomplete
+from src.training_checkpoint import check_complete, finish, is_complete, last_complete, put_aside, put_aside_incomplete
 
 
 def checkpoint(run: Path, step: int) -> Path:
@@ -46,6 +50,20 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
     assert put_aside_incomplete(tmp_path) == []
 
 
+def test_an_earlier_run_is_put_aside_whole(tmp_path):
+    assert put_aside(tmp_path / "nowhere") is None
+    (tmp_path / "run.json").touch()  # of a start that left no weights
+    assert put_aside(tmp_path) is None
+    for number in (1, 2):
+        checkpoint(tmp_path, 10 * number)
+        (tmp_path / "run.json").touch()
+        (tmp_path / "model.safetensors").touch()
+        aside = tmp_path / f"overwritten-{number}"
+        assert put_aside(tmp_path) == aside and is_complete(aside / f"checkpoint-{10 * number}")
+        assert {path.name for path in aside.iterdir()} == {f"checkpoint-{10 * number}", "run.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"overwritten-1", "overwritten-2", "unfinished"}
+
+
 def test_there_may_be_none(tmp_path):
     assert last_complete(tmp_path) is None and last_complete(tmp_path / "nowhere") is None
     (tmp_path / "checkpoint-best").mkdir()  # not one of training's own
@@ -55,3 +73,28 @@ def test_there_may_be_none(tmp_path):
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
     (checkpoint(tmp_path, 3) / "stale").touch()
     assert not (checkpoint(tmp_path, 3) / "stale").exists() and is_complete(tmp_path / "checkpoint-3")
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_anothers_place(tmp_path, monkeypatch):
+    old, synced, removed = checkpoint(tmp_path, 3), [], []
+    remove = shutil.rmtree
+    monkeypatch.setattr(training_checkpoint, "sync", synced.append)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: (removed.append((path.name, synced[-1])), remove(path)))
+    checkpoint(tmp_path, 3)
+    new = tmp_path / "unfinished" / "checkpoint-3"
+    files = {new / "model.safetensors", new / "global_step1" / "optim.pt", new / "contents.json"}
+    assert set(synced[:-1]) == files | {new / "global_step1", new} and synced[-1] == tmp_path
+    assert removed == [("replaced-checkpoint-3", tmp_path)] and is_complete(old)
+
+
+def test_folders_are_synced_where_the_file_system_can(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        training_checkpoint.sync(path)
+    monkeypatch.setattr(os, "fsync", refuse)
+    training_checkpoint.sync(tmp_path)
+    with pytest.raises(OSError, match="Invalid argument"):
+        training_checkpoint.sync(tmp_path / "file")

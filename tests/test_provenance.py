@@ -1,0 +1,16 @@
+import hashlib
+
+from src import provenance
+from src.provenance import fingerprint
+
+
+def test_adapters_are_hashed_unless_they_lie_in_a_file_of_gigabytes(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    config = hashlib.sha256(b"{}").hexdigest()
+    assert fingerprint(tmp_path, weights=True) == {"config.json": config}
+    (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
+    sized = {"config.json": config, "pytorch_model.bin": "7 bytes"}
+    hashed = {"config.json": config, "pytorch_model.bin": hashlib.sha256(b"weights").hexdigest()}
+    assert fingerprint(tmp_path, weights=False) == sized and fingerprint(tmp_path, weights=True) == hashed
+    monkeypatch.setattr(provenance, "LARGEST_HASHED", 6)
+    assert fingerprint(tmp_path, weights=True) == sized
