@@ -22,8 +22,8 @@ if [ -n "$DS_CONFIG" ]; then
   DEVICE_FLAGS+=(--deepspeed "$DS_CONFIG")
 fi
 
-# Seconds that processes have after SIGTERM for the update under way and the checkpoint; torch's own 30 are short for the
-# 8B model. It ends before config/slurm.sbatch's two minutes do. (torch 2.13 reads it; old ones always wait 30.)
+# Seconds that processes have after SIGTERM for the update under way and the checkpoint; torch's own 30 are short for
+# the 8B model. They end before config/slurm.sbatch's two minutes do. (torch 2.13 reads it; old ones always wait 30.)
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-110}
 
 find_nodes  # clips an update grow with the machines: mind GRADIENT_ACCUMULATION
