@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -61,6 +62,15 @@ def read_json(path: Path) -> dict:
         raise CheckpointError(f"{path} is missing: {path.parent} is not a complete checkpoint folder") from None
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
+
+
+def read_llada_config(folder: Path) -> LLaDAConfig:
+    """The configuration of a LLaDA checkpoint; raises CheckpointError for that of another model."""
+    config = read_json(folder / "config.json")
+    try:
+        return LLaDAConfig.from_dict(config)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -144,12 +154,10 @@ def check_frozen_parts(saved: DIFFAConfig, llm_path: str | os.PathLike, whisper_
     """Raise CheckpointError when a frozen part is not of the size that a checkpoint's adapters were trained on.
 
     Reads the parts' `config.json` alone: nothing is loaded for adapters that cannot fit.
-    Raises ValueError for an LLM that is no LLaDA at all.
     """
-    llm = read_json(resolve(llm_path, "the LLM (LLaDA)", "--llm_path") / "config.json")
+    llm = read_llada_config(resolve(llm_path, "the LLM (LLaDA)", "--llm_path"))
     whisper = read_json(resolve(whisper_path, "the Whisper encoder", "--whisper_path") / "config.json")
-    LLaDAConfig.from_dict(llm)
-    check_size("LLM", "--llm_path", llm_path, saved.llm_config, llm, ("d_model",))
+    check_size("LLM", "--llm_path", llm_path, saved.llm_config, asdict(llm), ("d_model",))
     check_size(
         "Whisper encoder", "--whisper_path", whisper_path, saved.whisper_config, whisper,
         ("d_model", "encoder_layers", "num_mel_bins"),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from src.checkpoint import assign, check_names, read_json, read_tensors
+from src.checkpoint import assign, check_names, read_llada_config, read_tensors
 from src.configuration_DIFFA import LLaDAConfig
 
 
@@ -137,11 +137,11 @@ class LLaDAModel(nn.Module):
 
         The model is built on the meta device and filled tensor by tensor, so that peak memory is the weights' own
         size. Parameters come frozen (`requires_grad` False), the module in evaluation mode.
-        Raises CheckpointError for missing, unexpected or misshapen weights.
+        Raises CheckpointError for another model's configuration, and for missing, unexpected or misshapen weights.
         """
         path = Path(path)
         with torch.device("meta"):
-            model = cls(LLaDAConfig.from_dict(read_json(path / "config.json"))).requires_grad_(False)
+            model = cls(read_llada_config(path)).requires_grad_(False)
         expected = set(model.state_dict())
         found = set()
         for name, tensor in read_tensors(path):

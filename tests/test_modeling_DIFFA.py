@@ -341,7 +341,7 @@ def test_another_llm_width_is_an_error_with_both_values(copy, tmp_path):
     [
         ({"llm_path": "no/such/folder"}, "the LLM .*: no folder 'no/such/folder', and it is not a hub name.*--llm"),
         ({"whisper_path": "./nothing"}, "the Whisper encoder: no folder './nothing'.*--whisper_path"),
-        ({"llm_path": GOLDEN / "whisper"}, "LLaDA config lacks"),
+        ({"llm_path": GOLDEN / "whisper"}, r"whisper/config\.json: LLaDA config lacks .*: is this the config"),
     ],
 )  # fmt: skip
 def test_wrong_paths_say_which_and_what_to_do(paths, message):
