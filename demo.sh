@@ -59,8 +59,8 @@ step() {
 # published ones: its adapters are forty times narrower and see thousands of clips instead of hundreds of thousands.
 # Many small steps beat few large ones: 16 clips learn more than 32 in the same time.
 export LLM_MODEL=demo/assets/llada WHISPER_MODEL=demo/assets/whisper MAX_SECONDS=4
-export BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1 LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4
-export LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED
+export BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1
+export LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4 LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED
 export BF16=True  # half the time of float32, on CPUs too
 # New adapters start at the scale of the LLM's embeddings: the miniature has no time to find it. Masking rates spread
 # evenly over each step's 16 clips make its few steps less noisy.

@@ -3,7 +3,7 @@
 need MODEL_PATH "the DIFFA checkpoint (folder or hub name)" "Train one with train_stage2.sh, or get the published one: huggingface-cli download zhoujiaming777/DIFFA --local-dir FOLDER."
 LLM_PATH=${LLM_PATH:-}          # LLaDA; empty: the one the checkpoint remembers
 WHISPER_PATH=${WHISPER_PATH:-}  # Whisper; empty: the one the checkpoint remembers
-BATCH_SIZE=${BATCH_SIZE:-8}     # items at a time; more is faster until memory is full; the answers stay (in bf16: but for ties)
+BATCH_SIZE=${BATCH_SIZE:-8}     # items at a time; more is faster until memory is full (docs/decoding.md, Batches)
 DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1; empty: GPUs if there are any
 DTYPE=${DTYPE:-}                # float32, bfloat16, float16; empty: bfloat16 on GPUs, float32 on CPUs
 
