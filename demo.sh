@@ -22,9 +22,6 @@ STAGE1_STEPS=${STAGE1_STEPS:-400}
 STAGE2_STEPS=${STAGE2_STEPS:-900}
 GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
 export NPROC=${NPROC:-$(( GPUS == 1 ? 1 : 2 ))}  # two processes, so that ZeRO-1 has something to share out
-if [ "$GPUS" = 0 ] && ! command -v g++ > /dev/null; then
-  export DS_CONFIG=  # on CPUs DeepSpeed compiles a part of itself: plain data parallel instead
-fi
 
 case "${1:-}" in
   --fresh) rm -rf "$OUT" ;;

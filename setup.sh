@@ -29,5 +29,3 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt --requirement requirements-dev.txt
   echo "$wanted" > "$stamp"
 fi
-
-command -v g++ > /dev/null || echo "setup.sh: no g++ found; DeepSpeed needs it for training on CPUs (DS_CONFIG= does without)" >&2

@@ -140,6 +140,17 @@ def die_with_launcher() -> None:
             os._exit(1)
 
 
+def do_without_compiler() -> None:
+    """Keep DeepSpeed from compiling, at its first start on CPUs, an operation that inference alone uses.
+
+    It would take half a minute, and a C++ compiler.
+    """
+    if os.environ.get("DS_ACCELERATOR") == "cpu" and any(flag.startswith("--deepspeed") for flag in sys.argv):
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 def build_model(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> DIFFAModel:
     """The model with its stage's adapters ready to train (float32), the frozen parts in bf16 under --bf16."""
     frozen_dtype = torch.bfloat16 if training_args.bf16 else torch.float32
@@ -285,6 +296,7 @@ def message_of(error: Exception) -> str:
 
 if __name__ == "__main__":
     die_with_launcher()
+    do_without_compiler()
     try:
         main()
     except (CheckpointError, ManifestError, AudioError, SettingsError, TrainingError) as error:

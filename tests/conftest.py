@@ -16,9 +16,22 @@ from src.modeling_DIFFA import DIFFAModel
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: side by side, a slow one that is left for the end is waited for by all."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each of the processes that run tests side by side begin with its share of the slow ones.
+
+    Each gets an equal part of the list, and whoever is through takes from the others' ends: a slow test that stands
+    there is waited for by all.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    ordered = []
+    for process in range(processes):
+        share = slow[process::processes]
+        rest = max(0, (len(items) - len(ordered)) // (processes - process) - len(share))
+        ordered += share + others[:rest]
+        del others[:rest]
+    items[:] = ordered + others
 
 
 @pytest.fixture(scope="session")

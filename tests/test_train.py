@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import train
@@ -60,6 +60,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "LLM_MODEL": str(GOLDEN / "llada"), "WHISPER_MODEL": str(GOLDEN / "whisper"),
         "TRAIN_DATASET": str(folder / "manifest.json"), "OUTPUT_DIR": str(folder / "out"), "BATCH_SIZE": "1",
         "GRADIENT_ACCUMULATION": "1", "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "WORKERS": "0",
+        "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
     }  # fmt: skip
     return os.environ | settings | changes
 
@@ -131,13 +132,20 @@ def same_course(out: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Callable[[str, str], Path]:
-    """Runs that were never interrupted, without DeepSpeed: whole(stage, nproc), the course that all others take."""
+    """Runs that were never interrupted, without DeepSpeed: whole(stage, nproc), the course that all others take.
 
-    @cache
+    The processes that run tests side by side share them.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
     def run_once(stage: str, nproc: str) -> Path:
-        folder = tmp_path_factory.mktemp("whole")
-        done = run(f"train_stage{stage}.sh", stage2_environment(folder, NPROC=nproc, DS_CONFIG=""), STEPS)
-        assert done.returncode == 0, done.stderr[-3000:]
+        folder = shared / f"whole-{stage}-{nproc}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                folder.mkdir()
+                done = run(f"train_stage{stage}.sh", stage2_environment(folder, NPROC=nproc, DS_CONFIG=""), STEPS)
+                assert done.returncode == 0, done.stderr[-3000:]
         return folder / "out"
 
     return run_once
@@ -166,6 +174,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, who
     model = load_file(tmp_path / "out" / "model.safetensors")
     assert {name.split(".")[0] for name in model} == {"semantic_connector", "acoustic_connector"}
     nothing_frozen_in(tmp_path / "out", used_deepspeed=bool(config))
+    assert not (tmp_path / "extensions").exists(), "DeepSpeed compiled something"
     refused = run("train_stage2.sh", env | {"SEED": "2"}, STEPS)
     assert refused.returncode != 0 and "train.py: " in refused.stderr
     assert "is of a run with other settings: order seed was 1, now 2. Use the same settings, " in refused.stderr
