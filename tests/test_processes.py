@@ -8,9 +8,10 @@ from tests.test_train import ROOT
 
 TOGETHER = """
 import sys
+from pathlib import Path
 from src.processes import Ranks, leave
 ranks = Ranks.join()
-print(ranks.rank, ranks.world, ranks.total([ranks.rank + 1, 0.25]))
+Path(sys.argv[2], str(ranks.rank)).write_text(f"{ranks.world} {ranks.total([ranks.rank + 1, 0.25])}")
 leave(int(sys.argv[1]))
 """
 
@@ -29,7 +30,8 @@ def test_two_add_up_and_leave_with_their_status(tmp_path, status):
     script = tmp_path / "together.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{TOGETHER}")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*launcher, str(script), str(status)], capture_output=True, text=True, timeout=120)
-    assert sorted(done.stdout.splitlines()) == ["0 2 [3.0, 0.5]", "1 2 [3.0, 0.5]"]
+    arguments = [str(script), str(status), str(tmp_path)]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=120)
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 [3.0, 0.5]"] * 2
     assert done.returncode == (1 if status else 0)  # the launcher has a status of its own
     assert ("exitcode  : 3" in done.stderr) == bool(status)
