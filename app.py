@@ -33,16 +33,15 @@ import librosa
 import numpy as np
 
 from demo.world import QUESTIONS
-from src import page
+from serving import page
+from serving.live_answer import Draft, drafts
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import SAMPLE_RATE
+from src.configuration_DIFFA import ROOT, SAMPLE_RATE
 from src.dataloader import window_seconds
-from src.draft import Draft, drafts
 from src.generation_options import PRESETS, GenerationOptions
-from src.inference import ROOT
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
-from src.miniature import NOTICE, load_model
+from src.loading import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 from src.windows import Window, first_window
 

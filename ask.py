@@ -17,13 +17,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+from serving.live_answer import MASK, SURE, UNSURE, Draft, Token, drafts
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
 from src.dataloader import window_seconds
-from src.draft import MASK, SURE, UNSURE, Draft, Token, drafts
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
-from src.miniature import NOTICE, load_model
+from src.loading import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 from src.windows import Window, read_windows
 

@@ -10,11 +10,11 @@ what is missing.
 import sys
 from pathlib import Path
 
-from src.chat import ASR_PROMPT
-from src.inference import Item, Task, find_audio, run
+from evaluation.result_files import read_benchmark
+from evaluation.runner import Item, Task, find_audio, run
+from src.eval_wer import TRANSCRIPT
 from src.inference_flags import make_parser
-from src.records import read_benchmark
-from src.transcription import TRANSCRIPT
+from src.prompts import ASR_PROMPT
 
 SOURCE = "Pass a manifest with --input_json: a JSON list or JSON Lines of audio_filepath and transcription"
 REQUIRED = {"audio_filepath": str, "transcription": str}

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.answers import without_labels
-from src.chat import mmau_instruction
-from src.inference import ROOT, Item, Task, find_audio, run
+from evaluation.choices import without_labels
+from evaluation.result_files import read_benchmark
+from evaluation.runner import Item, Task, find_audio, run
+from src.configuration_DIFFA import ROOT
 from src.inference_flags import make_parser
-from src.records import read_benchmark
+from src.prompts import mmau_instruction
 
 INPUT = ROOT / "data" / "mmau" / "mmau-test-mini.json"
 SOURCE = "Pass mmau-test-mini.json with --input_json; it and its audio come from github.com/Sakshi113/MMAU"

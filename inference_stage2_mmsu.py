@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.chat import mmsu_instruction
-from src.inference import ROOT, Item, Task, find_audio, run
+from evaluation.result_files import read_benchmark
+from evaluation.runner import Item, Task, find_audio, run
+from src.configuration_DIFFA import ROOT
 from src.inference_flags import make_parser
-from src.records import read_benchmark
+from src.prompts import mmsu_instruction
 
 INPUT = ROOT / "data" / "mmsu" / "mmsu.jsonl"
 SOURCE = (

@@ -23,12 +23,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from src.chat import VOICEBENCH_PROMPT
-from src.inference import ROOT, Item, Task, find_audio, run
+from evaluation.parquet_audio import locate_audio
+from evaluation.result_files import BenchmarkFileError, read_benchmark
+from evaluation.runner import Item, Task, find_audio, run
+from evaluation.scoreboard import LEADERBOARD
+from src.configuration_DIFFA import ROOT
 from src.inference_flags import make_parser
-from src.parquet_audio import locate_audio
-from src.records import BenchmarkFileError, read_benchmark
-from src.scoreboard import LEADERBOARD
+from src.prompts import VOICEBENCH_PROMPT
 from voicebench.questions import SOURCE, find_files, open_parquet, rows_without_sound, split_of, subset_of
 from voicebench.subsets import EVALUATORS
 

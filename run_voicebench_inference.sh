@@ -24,7 +24,7 @@ read -r -a SUBSETS <<< "$DATA"
 answer inference_stage2_voicebench.py --data_path "$INPUT" --data "${SUBSETS[@]}" --output_json "$OUTPUT" "$@"
 MODEL_NAME=$(basename "$MODEL_PATH")
 if [[ " $DATA " == *" all "* ]]; then
-  read -r -a SUBSETS <<< "$(python -c 'from src.scoreboard import LEADERBOARD; print(*LEADERBOARD)')"
+  read -r -a SUBSETS <<< "$(python -c 'from evaluation.scoreboard import LEADERBOARD; print(*LEADERBOARD)')"
 fi
 SCORES=()
 for subset in "${SUBSETS[@]}"; do

@@ -16,15 +16,15 @@ from types import FrameType
 
 from src.checkpoint import CheckpointError
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
-from src.miniature import NOTICE, load_model
+from src.loading import NOTICE, load_model
 
 try:
     import uvicorn
 
-    from src.api import Api
-    from src.batching import Batcher
-    from src.chat_request import Service
-    from src.serving_metrics import Metrics
+    from serving.batching import Batcher
+    from serving.protocol import Service
+    from serving.routes import Api
+    from serving.serving_metrics import Metrics
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: pip install -r requirements-serve.txt")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.intervals import mean_interval
-from src.records import BenchmarkFileError, Result, answer_of, check_same_items, read_result
-from src.scoring import format_interval, format_table, parse_args, percent, report
+from evaluation.intervals import mean_interval
+from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
+from evaluation.scoring import format_interval, format_table, parse_args, percent, report
 from src.word_errors import Edits, character_edits, normalise, total, word_edits
 
 ANSWER_FIELDS = ("response",)

@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evaluation.result_files import BenchmarkFileError, answer_of, read_entries
 from src.audio import AudioError
-from src.chat import ASR_PROMPT
 from src.configuration_DIFFA import WINDOW_SECONDS
 from src.files import write_file
 from src.manifest import write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
-from src.records import BenchmarkFileError, answer_of, read_entries
+from src.prompts import ASR_PROMPT
 
 DESCRIBE_PROMPT = "Describe the speaker."
 SKIPPED_SHOWN = 10

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import path_from
 from data_prep.instructions import KINDS, Pool, PoolError, Request, compose_description, draw_requests
-from src.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
-from src.journal import Answer, Journal, ResumeError, remove_answers
+from evaluation.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
+from evaluation.journal import Answer, Journal, ResumeError, remove_answers
 from src.manifest import ManifestError, read_manifest, write_manifest
 
 REFUSAL = re.compile(

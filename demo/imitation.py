@@ -12,8 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from demo import world
-from src.chat import END_OF_TURN, build_prompt, choice_lines
 from src.configuration_DIFFA import AUDIO_MARKER, NUM_QUERIES, NUM_TRAINABLE_PROMPTS
+from src.prompts import END_OF_TURN, build_prompt, choice_lines
 
 FILLER = -1  # a slot that holds no word
 MAX_SEMANTIC_SLOTS = 50  # 4 s of audio

@@ -81,7 +81,7 @@ class Utterance:
 
 
 CALIBRATION = (0, 25, 60, 99)  # espeak pitches at which Speaker.f0 was measured
-# (espeak variant, median f0 in Hz at the pitches CALIBRATION, length): measured, see tests/test_demo_speech.py.
+# (espeak variant, median f0 in Hz at the pitches CALIBRATION, length): measured, see tests/demo/test_speech.py.
 _FEMALE = (
     ("f1", (110, 139, 197, 303), 1.07), ("f2", (125, 152, 211, 320), 1.07), ("f3", (140, 167, 225, 332), 1.04),
     ("f4", (109, 138, 196, 306), 1.09), ("f5", (126, 157, 224, 347), 1.07), ("Alicia", (160, 201, 276, 417), 1.24),

@@ -19,8 +19,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from evaluation.scoring import format_interval, format_table, percent
 from src.files import write_file
-from src.scoring import format_interval, format_table, percent
 
 SMOOTHING = 8  # logged losses averaged into one point of the thick line
 
@@ -43,7 +43,7 @@ def read(path: Path) -> dict:
 
 
 def row_of(name: str, score: Mapping, swapped: Mapping | None, chance: float | None = None) -> Row:
-    """A row from the scores of one group, as `src.scoring` writes them."""
+    """A row from the scores of one group, as `evaluation.scoring` writes them."""
     return Row(
         name, score["n"], score["official"], score["strict"], tuple(score["official_interval"]),
         score["chance"] if chance is None else chance, swapped and swapped["official"],

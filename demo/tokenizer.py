@@ -6,8 +6,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from demo import world
-from src.chat import ASR_PROMPT, END_OF_TURN, VOICEBENCH_PROMPT, build_prompt, mmau_instruction, mmsu_instruction
 from src.configuration_DIFFA import AUDIO_MARKER
+from src.prompts import ASR_PROMPT, END_OF_TURN, VOICEBENCH_PROMPT, build_prompt, mmau_instruction, mmsu_instruction
 
 BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 SPECIAL_TOKENS = (BOS, EOS, MASK, "<|start_header_id|>", "<|end_header_id|>", END_OF_TURN)

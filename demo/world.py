@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from src.chat import ASR_PROMPT, VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
+from src.prompts import ASR_PROMPT, VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
 
 LETTERS = "ABCD"
 TEST_SHARE = 5  # one sentence in this many is a test sentence

@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import app
-from src.miniature import load_model
+from src.loading import load_model
 from tests.chromium import chromium, free_port
 
 FLAGS = ("--preset", "exact", "--steps", "16", "--block_length", "16", "--max_new_tokens", "16", "--device", "cpu")

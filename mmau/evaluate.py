@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.answers import parse_choice
-from src.records import answer_of
-from src.scoring import Verdict, groups_of, run_scorer
+from evaluation.choices import parse_choice
+from evaluation.result_files import answer_of
+from evaluation.scoring import Verdict, groups_of, run_scorer
 
 LEVELS = ("task", "difficulty", "sub-category")
 ANSWER_FIELDS = ("model_prediction", "model_output")

@@ -5,10 +5,12 @@ Sizes and token ids are not here: they come from the checkpoints' own `config.js
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig, WhisperConfig
 
+ROOT = Path(__file__).resolve().parents[1]  # of the repository
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
 WINDOW_SECONDS = 30.0  # the public Whisper window; a checkpoint's preprocessor_config.json may say less
 AUDIO_MARKER = "<audio>"  # stays in the prompt; the audio goes in just before it

@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from src.audio import AudioError, log_mel, read_audio
-from src.chat import END_OF_TURN, build_prompt, tokenize_prompt
 from src.configuration_DIFFA import (
     IGNORE_INDEX,
     MAX_TEXT_TOKENS,
@@ -19,8 +18,9 @@ from src.configuration_DIFFA import (
     SEMANTIC_STRIDE,
     WINDOW_SECONDS,
 )
+from src.data_sampler import Draw, Masking
 from src.manifest import ManifestError, Sample
-from src.sampler import Draw, Masking
+from src.prompts import END_OF_TURN, build_prompt, tokenize_prompt
 
 EMBEDDINGS_PER_SECOND = 50 / SEMANTIC_STRIDE  # of audio; the encoder gives 50 frames a second
 CHARACTERS_PER_TOKEN = 4  # about, in English

@@ -23,7 +23,6 @@ import numpy as np
 from tqdm import tqdm
 
 from src.audio import AudioError, AudioFacts, inspect_audio
-from src.chat import END_OF_TURN, build_prompt
 from src.checkpoint import CheckpointError, resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.files import write_file
@@ -37,6 +36,7 @@ from src.manifest_rules import (
     problems_of_text,
     repeated_ids,
 )
+from src.prompts import END_OF_TURN, build_prompt
 
 HISTOGRAM_BINS = 15
 VALUES_SHOWN = 8  # of an attribute

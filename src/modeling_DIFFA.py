@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Whisp
 from transformers.utils import ModelOutput
 
 from src.audio import log_mel
-from src.chat import build_prompt, tokenize_prompt
 from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
 from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.cross_entropy import projected_cross_entropy
@@ -26,6 +25,7 @@ from src.files import write_file
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode, position_ids_of
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
+from src.prompts import build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
 from src.subsample import WhisperProjector

@@ -21,14 +21,14 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from src.checkpoint import CheckpointError
+from src.data_sampler import EvaluationSampler, TrainingSampler
+from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
 from src.origin import ORIGIN, Origin, OriginCollator
-from src.sampler import EvaluationSampler, TrainingSampler
 from src.training_arguments import clips_per_update, order_seed
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
-from src.transcription import transcribe
 from src.word_errors import total
 
 logger = logging.getLogger(__name__)

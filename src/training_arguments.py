@@ -9,10 +9,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from src.checkpoint import read_json
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, WINDOW_SECONDS
+from src.data_sampler import TIME_SAMPLING
+from src.eval_wer import transcribed
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES
-from src.sampler import TIME_SAMPLING
-from src.transcription import transcribed
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model

@@ -11,12 +11,12 @@ import soundfile
 
 import app
 import ask
-from src import page
+from serving import page
 from src.audio import AudioError, read_audio
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError, options_of
 from tests.conftest import GOLDEN
-from tests.test_page import answer_text, text_of
+from tests.serving.test_page import answer_text, text_of
 
 QUESTION = "What can you hear from the audio?"
 SHORT = GenerationOptions(4, 4, 4)

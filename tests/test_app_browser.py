@@ -9,8 +9,8 @@ import pytest
 
 import app
 import ask
-from src.draft import drafts
-from src.miniature import load_model
+from serving.live_answer import drafts
+from src.loading import load_model
 
 pytest.importorskip("playwright", reason="Playwright is not installed (requirements-dev.txt)")
 from tests.chromium import CHROMIUM, chromium, free_port

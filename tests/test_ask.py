@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import ask
+from serving.live_answer import Token
 from src.audio import read_audio
-from src.draft import Token
 from src.generation_options import GenerationOptions
 
 ROOT = Path(__file__).parent.parent
@@ -186,7 +186,8 @@ def test_without_a_checkpoint_it_says_that_the_miniature_answers(capsys, golden_
 
 
 @pytest.mark.skipif(
-    not (ROOT / "examples" / "miniature").is_dir(), reason="examples/miniature, the trained adapters, is not there yet"
+    not (ROOT / "demo" / "assets" / "diffa").is_dir(),
+    reason="no trained adapters yet",
 )
 @pytest.mark.parametrize(
     ("clip", "question", "answers"),

@@ -21,7 +21,7 @@ SHELL = "".join(path.read_text() for pattern in ("*.sh", "config/*") for path in
 # Commands that no test runs, because they need checkpoints, corpora, results or memory that this repository has not.
 NEEDS_MORE = re.compile(
     r"\b(exp|models|data|results|voicebench)/|RESULT|FILE|DIR|CHECKPOINT|report\b|(mmsu|mmau|other)\.json|zhoujiaming777"
-    r"|LLaDA|TRAIN_DATASET|STAGE1_CKPT|sbatch|benchmarks/(full_size|presets)\.py|\.venv-eval"
+    r"|LLaDA|TRAIN_DATASET|STAGE1_CKPT|sbatch|perf/(full_size|presets)\.py|\.venv-eval"
 )
 RUN_BY = {  # how other commands begin, and what runs them, at full size or smaller
     "bash setup.sh": ".ci/run",
@@ -31,10 +31,10 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python app.py": "tests/test_app_browser.py",
     "python serve.py": "tests/test_serve.py",
     "python train.py": "tests/test_train.py",
-    "python -m src.manifest check": "tests/test_manifest_check.py",
-    "python examples/make_clips.py": "tests/test_examples.py",
-    "python benchmarks/decoding.py": "tests/test_benchmark_decoding.py",
-    "python benchmarks/training.py": "tests/test_benchmark_training.py",
+    "python -m src.manifest check": "tests/src/test_manifest_check.py",
+    "python examples/make_clips.py": "tests/examples/test_make_clips.py",
+    "python perf/decoding.py": "tests/perf/test_decoding.py",
+    "python perf/training.py": "tests/perf/test_training.py",
 }
 OTHERS = ("torch.distributed.run", "venv", "pytest")  # modules of other packages
 

@@ -1,4 +1,7 @@
-"""What the VoiceBench script reads and which files it answers into; how it answers is in tests/test_inference.py."""
+"""What the VoiceBench script reads and which files it answers into.
+
+How it answers is in tests/evaluation/test_runner.py.
+"""
 
 import json
 from pathlib import Path
@@ -8,9 +11,9 @@ import pyarrow.parquet
 import pytest
 
 import inference_stage2_voicebench as script
-from src.chat import VOICEBENCH_PROMPT
-from src.records import BenchmarkFileError
-from src.scoreboard import LEADERBOARD
+from evaluation.result_files import BenchmarkFileError
+from evaluation.scoreboard import LEADERBOARD
+from src.prompts import VOICEBENCH_PROMPT
 from voicebench.subsets import EVALUATORS
 
 MODEL = ["--model_path", "exp/diffa"]

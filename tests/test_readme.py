@@ -16,7 +16,11 @@ TREE = README.split("## File tree")[1].split("## ")[0]
 
 
 def test_every_module_and_script_is_in_the_file_tree():
-    present = [path.name for path in ROOT.glob("src/*.py") if path.name != "__init__.py"]
+    present = [
+        path.name
+        for path in ROOT.glob("*/*.py")
+        if path.parent.name in ("src", "evaluation", "serving") and path.name != "__init__.py"
+    ]
     present += [path.name for pattern in ("*.py", "*.sh") for path in ROOT.glob(pattern)]
     assert [name for name in present if name not in TREE] == []
 
@@ -27,7 +31,10 @@ def test_everything_in_the_file_tree_exists():
     assert [
         n
         for n in named
-        if not any((ROOT / folder / n).exists() for folder in ("", "src", "mmsu", "voicebench", "benchmarks", "tests"))
+        if not any(
+            (ROOT / folder / n).exists()
+            for folder in ("", "src", "mmsu", "voicebench", "perf", "evaluation", "serving", "tests")
+        )
     ] == []
 
 

@@ -31,7 +31,7 @@ import serve
 from src.audio import read_audio
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError
-from src.miniature import load_model
+from src.loading import load_model
 
 ROOT = Path(__file__).parent.parent
 CLIPS = [ROOT / "examples" / name for name in ("clip.wav", "sheep.flac", "siren.flac", "melody.mp3", "story.ogg")]

@@ -23,15 +23,15 @@ from safetensors.torch import load_file
 import train
 from src.audio import AudioError
 from src.checkpoint import CheckpointError
+from src.eval_wer import transcribe
 from src.manifest import read_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import DIFFATrainingArguments
 from src.training_checkpoint import is_complete, last_complete
-from src.transcription import transcribe
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
-from tests.test_sft_trainer import trainer_for
-from tests.test_training_arguments import STAGE_2, parsed
+from tests.src.test_sft_trainer import trainer_for
+from tests.src.test_training_arguments import STAGE_2, parsed
 
 ROOT = Path(__file__).parent.parent
 STEPS = "--max_steps=12"  # of the runs that are compared

@@ -7,7 +7,7 @@ web_of_lies (does the last person tell the truth?) want yes or no; hyperbaton (w
 
 import re
 
-from src.answers import parse_choice
+from evaluation.choices import parse_choice
 from voicebench.mcq import spoken_choices
 
 ANSWERS = {

@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.records import BenchmarkFileError, Result, check_same_items, read_records, read_result
-from src.scoring import report
+from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_records, read_result
+from evaluation.scoring import report
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval

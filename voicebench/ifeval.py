@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from src.intervals import mean_interval, rate_interval
-from src.records import BenchmarkFileError, Result, answer_of
-from src.scoring import Score, format_scores, format_table, percent
+from evaluation.intervals import mean_interval, rate_interval
+from evaluation.result_files import BenchmarkFileError, Result, answer_of
+from evaluation.scoring import Score, format_scores, format_table, percent
 from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
-from src.journal import is_written
-from src.records import BenchmarkFileError, read_result
+from evaluation.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
+from evaluation.journal import is_written
+from evaluation.result_files import BenchmarkFileError, read_result
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
 from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path

@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 
-from src.answers import parse_choice
-from src.records import Result, answer_of
-from src.scoring import percent
+from evaluation.choices import parse_choice
+from evaluation.result_files import Result, answer_of
+from evaluation.scoring import percent
 from voicebench.scored import Scored, score_verdicts
 from voicebench.subsets import ANSWER_FIELDS
 

@@ -1,7 +1,7 @@
 """Open questions (alpacaeval, alpacaeval_full, commoneval, wildvoice): the judge's mean rating, 1 to 5."""
 
-from src.intervals import mean_interval
-from src.records import Result, answer_of
+from evaluation.intervals import mean_interval
+from evaluation.result_files import Result, answer_of
 from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 from voicebench.verdicts import questions_of, read_verdicts

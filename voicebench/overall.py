@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from src.records import BenchmarkFileError
-from src.scoreboard import LEADERBOARD, STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
-from src.scoring import format_table
+from evaluation.result_files import BenchmarkFileError
+from evaluation.scoreboard import LEADERBOARD, STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
+from evaluation.scoring import format_table
 
 SUFFIX = ".scores.json"
 

@@ -7,10 +7,10 @@ not to be had. PEDANT fetches its classifiers, pickles among them, from its auth
 
 from collections.abc import Mapping
 
-from src.answers import words
-from src.intervals import mean_interval, rate_interval
-from src.records import BenchmarkFileError, Result, answer_of
-from src.scoring import format_interval, percent
+from evaluation.choices import words
+from evaluation.intervals import mean_interval, rate_interval
+from evaluation.result_files import BenchmarkFileError, Result, answer_of
+from evaluation.scoring import format_interval, percent
 from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 from voicebench.verdicts import questions_of, read_verdicts

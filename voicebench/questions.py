@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from src.records import BenchmarkFileError, read_records
+from evaluation.result_files import BenchmarkFileError, read_records
 from voicebench.subsets import EVALUATORS
 
 SOURCE = (

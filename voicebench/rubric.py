@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.records import BenchmarkFileError
+from evaluation.result_files import BenchmarkFileError
 from voicebench.verdicts import Question
 
 KINDS = {"open": ("prompt", "response"), "qa": ("prompt", "reference", "response")}  # what a rubric must mention

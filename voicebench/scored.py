@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from src.intervals import mean_interval
-from src.records import BenchmarkFileError, Result, answer_of
-from src.scoring import Verdict, compare, format_comparisons, format_scores, groups_of, score_levels
+from evaluation.intervals import mean_interval
+from evaluation.result_files import BenchmarkFileError, Result, answer_of
+from evaluation.scoring import Verdict, compare, format_comparisons, format_scores, groups_of, score_levels
 from voicebench.subsets import ANSWER_FIELDS
 
 LEVELS = ("domain", "category", "split")  # breakdowns, where the file has these fields

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.journal import meta_path
-from src.records import BenchmarkFileError
-from src.scoreboard import split_in_name
+from evaluation.journal import meta_path
+from evaluation.result_files import BenchmarkFileError
+from evaluation.scoreboard import split_in_name
 
 EVALUATORS = {  # subset -> the name that VoiceBench gives to its rule
     "alpacaeval": "open",

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from src.journal import append_lines, differences, is_written, read_lines
-from src.records import BenchmarkFileError, Result, answer_of
+from evaluation.journal import append_lines, differences, is_written, read_lines
+from evaluation.result_files import BenchmarkFileError, Result, answer_of
 from voicebench.subsets import ANSWER_FIELDS
 
 

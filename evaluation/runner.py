@@ -1,0 +1,304 @@
+"""What the inference scripts share: loading, batching, resuming, writing.
+
+Started plainly, or data-parallel by `python -m torch.distributed.run --nproc_per_node N SCRIPT ...`: every rank answers
+its share of the items, and the first one puts the answers together.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
+from evaluation.parquet_audio import ParquetAudio
+from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
+from evaluation.result_files import BenchmarkFileError
+from src.audio import AudioError
+from src.checkpoint import CheckpointError, read_json, resolve
+from src.configuration_DIFFA import DIFFAConfig
+from src.dataloader import window_seconds
+from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
+from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
+from src.processes import Ranks, leave
+from src.provenance import fingerprint, versions
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question: what the benchmark says of it, what the model is told, what it hears."""
+
+    record: dict  # written back with the answer
+    instruction: str
+    audio: Path | ParquetAudio
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark file to be answered into one output."""
+
+    items: Sequence[Item]
+    output: Path
+    field: str = "response"  # the answer's name in the output
+    as_list: bool = False  # one JSON list instead of JSON Lines
+    about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
+
+
+# --- input ---------------------------------------------------------------------------------------------------------
+
+
+def find_audio(name: str, path: Path, audio_root: Path | None) -> Path:
+    """Where the audio `name` of the benchmark file `path` lies; an absolute name stays as it is."""
+    return (audio_root or Path(path).parent) / name
+
+
+def swap(count: int, seed: int) -> list[int]:
+    """A seeded permutation of `count` items that leaves none in its place (one cycle: Sattolo's algorithm)."""
+    if count < 2:
+        raise OptionError("--swap_audio needs at least two items")
+    order, rng = list(range(count)), random.Random(seed)
+    for last in range(count - 1, 0, -1):
+        other = rng.randrange(last)
+        order[last], order[other] = order[other], order[last]
+    return order
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the model's parts lie, and the stage it is to work in."""
+
+    diffa: Path
+    llm: Path
+    whisper: Path
+    stage: int
+
+    @classmethod
+    def find(cls, args: argparse.Namespace, stage: int | None) -> "Parts":
+        """By the flags and by what the checkpoint remembers. Raises CheckpointError for a folder that is missing."""
+        diffa = resolve(args.model_path, "the DIFFA checkpoint", "--model_path")
+        config = DIFFAConfig.from_dict(read_json(diffa / "config.json"))
+        return cls(
+            diffa,
+            resolve(args.llm_path or config.llm_model_id, "the LLM (LLaDA)", "--llm_path"),
+            resolve(args.whisper_path or config.whisper_model_id, "the Whisper encoder", "--whisper_path"),
+            stage or config.stage or 1,
+        )
+
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """What tells whether answers come from the same model."""
+        return {
+            "checkpoint": fingerprint(self.diffa, weights=True),
+            "llm": fingerprint(self.llm, weights=False),
+            "whisper": fingerprint(self.whisper, weights=False),
+        }
+
+    def load(self, dtype: str, device: torch.device) -> DIFFAModel:
+        """Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage."""
+        model = DIFFAModel.from_pretrained(self.diffa, self.llm, self.whisper, DTYPES[dtype], device)
+        lacking = [name for name in TRAINED_MODULES[self.stage] if name not in model.saved_modules]
+        if lacking:
+            raise CheckpointError(
+                f"{self.diffa} holds no {' and no '.join(lacking)}, which stage {self.stage} needs: "
+                f"pass a checkpoint of stage {self.stage} with --model_path"
+            )
+        model.stage = self.stage
+        return model
+
+
+# --- answering -----------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace, make_tasks: Callable[[], list[Task]], stage: int | None = 2) -> int:
+    """Answer every task, and return the exit status: 0, 1 (too many items failed), or 2 (could not start).
+
+    `make_tasks` reads and checks the input; `stage` of the model, None for the one the checkpoint was trained in.
+    Input, options and earlier answers are all checked before the model is loaded.
+    """
+    try:
+        runner = Runner(args, stage)
+        tasks = make_tasks()
+        runner.prepare(tasks)
+        too_many_failed = [runner.answer(task) for task in tasks]
+    except (BenchmarkFileError, CheckpointError, OptionError, ResumeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    status = int(any(too_many_failed))
+    if runner.ranks.world > 1:
+        leave(status)
+    return status
+
+
+class Runner:
+    """Answers tasks with one model, which is loaded when the first answer is due."""
+
+    def __init__(self, args: argparse.Namespace, stage: int | None) -> None:
+        self.args, self.options, self.device = args, options_of(args), device_of(args)
+        self.dtype = dtype_of(args, self.device)
+        self.ranks = Ranks.join()
+        self.requested_stage = stage
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Find the model's parts, and see that earlier answers, if any, were made in the same way."""
+        self.parts = Parts.find(self.args, self.requested_stage)
+        self.fingerprints = self.parts.fingerprints()
+        if self.args.overwrite and self.ranks.rank == 0:
+            for task in tasks:
+                remove_answers(task.output)
+        self.ranks.wait()
+        for task in tasks:
+            self.open(task)
+
+    @cached_property
+    def model(self) -> DIFFAModel:
+        model = self.parts.load(self.dtype, self.device)
+        if self.args.compile:
+            model.llm_model.compile_blocks()
+        return model
+
+    def open(self, task: Task) -> Journal:
+        """What is on disk of `task`'s answers. Raises ResumeError if it was made in another way, or of other audio."""
+        questions = [[item.instruction, item.record] for item in task.items]
+        settings = {
+            **asdict(self.options),
+            "dtype": self.dtype,
+            "stage": self.parts.stage,
+            "swap_audio": self.args.swap_audio,
+            "compile": self.args.compile,  # another order of operations: nearly equal tokens can change places
+            "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),
+            **{f"{part} {file}": value for part, files in self.fingerprints.items() for file, value in files.items()},
+        }
+        journal = Journal(task.output, task.field, settings, task.as_list, self.ranks.rank, self.ranks.world)
+        audio = self.audio_of(task)
+        heard = {index: answer.audio for index, answer in sorted(journal.answers.items()) if answer.audio}
+        others = [index for index, identity in heard.items() if identity != identity_of(audio[index])]
+        if others:
+            raise ResumeError(
+                f"{task.output} holds answers to other audio: of {len(others)} of {len(heard)} items, the first being "
+                f"item {others[0] + 1}, {audio[others[0]]}. Pass the audio they were made of (--audio_root), choose "
+                "another output, or pass --overwrite to start afresh"
+            )
+        return journal
+
+    def audio_of(self, task: Task) -> list[Path | ParquetAudio]:
+        """What each item is answered by."""
+        audio = [item.audio for item in task.items]
+        return [audio[other] for other in swap(len(audio), self.args.seed)] if self.args.swap_audio else audio
+
+    def answer(self, task: Task) -> bool:
+        """Answer what is missing, write the output, say what failed; True when too much did."""
+        started, clock, journal = datetime.now(timezone.utc), time.perf_counter(), self.open(task)
+        audio = self.audio_of(task)
+        items = [Item(item.record, item.instruction, audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
+        missing = [index for index in range(len(items)) if journal.is_missing(index)]
+        if not missing and task.output.exists() and not partial_files(task.output):
+            if self.ranks.rank == 0:
+                print(f"{len(items)} of {len(items)} items answered before: {task.output}")
+            return False
+        work = self.answer_items(items, journal)
+        seconds = time.perf_counter() - clock
+        speed = work.speed(self.ranks)  # which also waits for the other ranks
+        if self.ranks.rank > 0:
+            return False
+        if self.ranks.world > 1:
+            journal = self.open(task)  # with the other ranks' answers
+        absent = [index for index in range(len(items)) if index not in journal.answers]
+        if absent:
+            raise ResumeError(
+                f"{len(absent)} answers of other processes are not beside {task.output}: its folder must be one that "
+                "all machines see. Copy their .partial files there and start again"
+            )
+        errors = [journal.answers[index].error for index in range(len(items)) if journal.is_missing(index)]
+        journal.finish(
+            [item.record for item in items],
+            {
+                **(task.about or {}),
+                "options": {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.args).items()},
+                "parts": {name: str(value) for name, value in asdict(self.parts).items()},
+                "versions": versions(),
+                "device": device_name(self.device),
+                "ranks": self.ranks.world,
+                "started": started.isoformat(timespec="seconds"),
+                "ended": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "items": len(items),
+                "errors": len(errors),
+                "answered_in_this_run": len(missing),
+                "items_per_second": round(len(missing) / seconds, 3),  # loading the model included
+                **speed,
+            },
+        )
+        print(f"{len(items) - len(errors)} of {len(items)} items answered: {task.output}")
+        for error in errors:
+            print(f"no answer: {error}", file=sys.stderr)
+        return len(errors) > self.args.max_error_rate * len(items)
+
+    def answer_items(self, items: Sequence[Item], journal: Journal) -> "Work":
+        """Answer this rank's share of what is missing, batch by batch, each on disk as soon as it is made."""
+        work = Work()
+        audio = [item.audio for item in items]
+        order = in_order(audio)
+        mine = [index for index in order[self.ranks.rank :: self.ranks.world] if journal.is_missing(index)]
+        if not mine:
+            return work
+        batches = batches_of(mine, audio, self.args.batch_size)
+        window = window_seconds(self.model.feature_extractor)
+
+        def listen(batch: list[int]) -> list[np.ndarray | AudioError]:
+            return [hear(audio[index], window, f"audio of item {index + 1}") for index in batch]
+
+        with tqdm(total=len(mine), unit="item", desc=journal.output.name, disable=self.ranks.rank > 0) as bar:
+            for batch, sounds in read_ahead(batches, listen):
+                answers = {
+                    i: Answer("", str(s)) for i, s in zip(batch, sounds, strict=True) if isinstance(s, AudioError)
+                }
+                heard = {i: s for i, s in zip(batch, sounds, strict=True) if i not in answers}
+                if heard:
+                    instructions = [items[index].instruction for index in heard]
+                    clock = time.perf_counter()
+                    answered = self.model.answer(list(heard.values()), instructions, self.options)
+                    work.add(answered, time.perf_counter() - clock)
+                    for index, text in zip(heard, answered.texts, strict=True):
+                        answers[index] = Answer(text, audio=identity_of(audio[index]))
+                journal.append(answers)
+                bar.update(len(batch))
+        return work
+
+
+@dataclass
+class Work:
+    """What answering took in this run, on this rank."""
+
+    items: int = 0
+    forward_passes: int = 0
+    tokens: int = 0  # of the answers' texts; end tokens do not count
+    seconds: float = 0.0  # in the model alone
+
+    def add(self, answers: Answers, seconds: float) -> None:
+        self.items += len(answers.texts)
+        self.forward_passes += sum(answers.forward_passes)
+        self.tokens += sum(answers.num_tokens)
+        self.seconds += seconds
+
+    def speed(self, ranks: Ranks) -> dict[str, float | None]:
+        """Figures over all ranks, which work side by side; None where nothing was answered."""
+        items, passes, tokens, seconds = ranks.total([self.items, self.forward_passes, self.tokens, self.seconds])
+        return {
+            "forward_passes_per_item": round(passes / items, 3) if items else None,
+            "tokens_per_second": round(tokens * ranks.world / seconds, 3) if items else None,
+        }
+
+
+def device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

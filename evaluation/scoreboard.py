@@ -1,0 +1,227 @@
+"""Scores of any number of runs and of published models, read into one list of entries.
+
+Published scores stand in evaluation/published_scores.json, a JSON list. Each item holds `name` (of the model),
+`benchmark` (mmsu, mmau, voicebench, asr), `source` (the paper and its table), `read_at` (where the numbers were read,
+if not in the paper itself), `note` (what a reader has to know), and `scores`: {level: {group: number}}, with the
+levels and groups of the scorers ("total": {"total": ...}), for VoiceBench the level "subset". Numbers are in per
+cent, as printed; mean ratings from 1 to 5 stand under the level "rating" instead."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+PUBLISHED = Path(__file__).with_name("published_scores.json")
+TITLES = {"mmsu": "MMSU", "mmau": "MMAU", "voicebench": "VoiceBench", "asr": "ASR"}  # in the report's order
+# VoiceBench's overall score is the mean over these, ratings times 20.
+LEADERBOARD = ("alpacaeval", "commoneval", "wildvoice", "sd-qa", "mmsu", "openbookqa", "bbh", "ifeval", "advbench")
+STAND_IN = "alpacaeval_full"  # VoiceBench took this for its leaderboard, later the small alpacaeval
+
+T = TypeVar("T")
+Interval = tuple[float, float]
+Place = tuple[str, str, str]  # benchmark, level, group
+
+
+class ReportError(ValueError):
+    """Scores that cannot be put together; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's score in one place. Rates are fractions of 1, ratings go from 1 to 5."""
+
+    run: str
+    place: Place
+    official: float | None
+    official_interval: Interval | None = None
+    strict: float | None = None
+    strict_interval: Interval | None = None
+    items: int | None = None
+    chance: float | None = None
+    always_a: float | None = None
+    unit: str = "rate"  # "rate", "rating", or "error rate" (lower is better)
+    published: bool = False
+
+    @property
+    def shown(self) -> tuple[float | None, Interval]:
+        """The official score and its interval, or the strict one where there is none; per cent, a rating times 20."""
+        official = self.official is not None
+        value = self.official if official else self.strict
+        if value is None:
+            return None, (0.0, 0.0)
+        low, high = (self.official_interval if official else self.strict_interval) or (value, value)
+        scale = 20 if self.unit == "rating" else 100
+        return scale * value, (scale * low, scale * high)
+
+
+def runs_of(entries: Sequence[Entry]) -> list[tuple[str, bool]]:
+    """(name, published) of every run, in order."""
+    return list(dict.fromkeys((entry.run, entry.published) for entry in entries))
+
+
+def places_of(entries: Sequence[Entry]) -> list[Place]:
+    return list(dict.fromkeys(entry.place for entry in entries))
+
+
+def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[Entry]:
+    """The entries of all files, benchmark by benchmark.
+
+    Args:
+        names: of the runs, one for each file, or one for all; none: `run_name`.
+
+    Raises ReportError for a file that holds no scores, and where two files claim the same place of one run.
+    """
+    if len(names) not in (0, 1, len(paths)):
+        raise ReportError(f"--names has {len(names)} names for {len(paths)} files; give one for each, or one for all")
+    entries: list[Entry] = []
+    taken: dict[tuple[str, Place], Path] = {}
+    for number, path in enumerate(paths):
+        scores = _read_json(path)
+        if not isinstance(scores, dict) or scores.get("benchmark") not in TITLES:
+            raise ReportError(
+                f"{path}: not a scores file. Pass the .scores.json that evaluate.py writes beside a result"
+            )
+        run = names[number % len(names)] if names else run_name(path, scores)
+        if "not_scored" in scores:
+            print(f"{path}: not scored, {scores['not_scored']}", file=sys.stderr)
+        try:
+            found = entries_of(run, scores)
+        except KeyError as error:
+            raise ReportError(f"{path}: no {error} in these scores. Score the result again") from None
+        for entry in found:
+            if (other := taken.setdefault((run, entry.place), path)) != path:
+                raise ReportError(f"{other} and {path} are both {label(entry.place)} of run {run!r}; pass --names")
+            entries.append(entry)
+    entries += overall(entries)
+    order = list(TITLES)
+    return sorted(entries, key=lambda e: (order.index(e.place[0]), e.place[1] != "total"))  # stable: else as given
+
+
+def run_name(path: Path, scores: Mapping) -> str:
+    """The result file's name without the benchmark in it; where nothing else is left, the folder's name."""
+    name = Path(path.name.removesuffix(".scores.json")).stem
+    if scores["benchmark"] == "voicebench":  # {model}-{subset}-{split}-audio
+        name = re.sub(rf"(^|-){re.escape(scores['subset'] or '')}-.*$", "", name)
+    else:
+        name = re.sub(rf"(^|[-_.]){scores['benchmark']}(?=$|[-_.])", "", name)
+    return name.strip("-_.") or path.resolve().parent.name
+
+
+def entries_of(run: str, scores: Mapping) -> list[Entry]:
+    """What a scores file says, place by place; nothing where its answers still wait for a judge."""
+    benchmark = scores["benchmark"]
+    if benchmark == "asr":
+        places = {rate: (benchmark, "total", rate.upper()) for rate in ("wer", "cer")}
+        return [_entry_of(run, place, scores, rate, unit="error rate") for rate, place in places.items()]
+    if benchmark != "voicebench":
+        return [
+            _entry_of(run, (benchmark, level, group), score)
+            for level, groups in scores["levels"].items()
+            for group, score in groups.items()
+        ]
+    subset = subset_and_split(scores)
+    place = (benchmark, "subset", subset)
+    if "levels" in scores:
+        return [
+            _entry_of(run, place if level == "total" else (benchmark, f"{subset}, {level}", group), score)
+            for level, groups in scores["levels"].items()
+            for group, score in groups.items()
+        ]
+    if scores.get("rating") is not None:
+        return [_entry_of(run, place, scores, "rating", "strict_rating", unit="rating")]
+    if "contains_reference" in scores:
+        return [_entry_of(run, place, scores, "official", "contains_reference")]
+    return []
+
+
+def subset_and_split(scores: Mapping) -> str:
+    """What VoiceBench's scores are of: a subset as the leaderboard counts it, or a split of its own, "mmsu (law)".
+
+    sd-qa has a split for each region, of which the leaderboard's is usa, mmsu one for each domain; all of these
+    together are its "test".
+    """
+    subset = scores["subset"] or scores["evaluator"]
+    split = scores["split"] if "split" in scores else split_in_name(str(scores.get("result")), subset)
+    return subset if split in (None, "test", "usa") else f"{subset} ({split})"
+
+
+def split_in_name(name: str, subset: str) -> str | None:
+    """The split in a result's name `{model}-{subset}-{split}-audio.jsonl`; None for other names."""
+    found = re.fullmatch(rf"(?:.*-)?{re.escape(subset)}-([^-]+)-audio\.jsonl?", name)
+    return found and found[1]
+
+
+def overall(entries: Sequence[Entry]) -> list[Entry]:
+    """VoiceBench's overall score of each run that has all nine subsets."""
+    result = []
+    for run, _ in runs_of(entries):
+        mine = [e for e in entries if e.run == run and e.place[:2] == ("voicebench", "subset")]
+        mean = mean_of_nine({e.place[2]: e.shown[0] / 100 for e in mine if e.official is not None})
+        if mean is not None:
+            result.append(Entry(run, ("voicebench", "total", "overall"), mean))
+    return result
+
+
+def of_leaderboard(found: Mapping[str, T]) -> dict[str, T]:
+    """What there is of the leaderboard's nine subsets, in its order; STAND_IN takes an empty place of alpacaeval."""
+    there = {"alpacaeval": found[STAND_IN], **found} if STAND_IN in found else found
+    return {name: there[name] for name in LEADERBOARD if name in there}
+
+
+def mean_of_nine(found: Mapping[str, float]) -> float | None:
+    """VoiceBench's overall score from those of its subsets; None unless all nine are there."""
+    nine = of_leaderboard(found).values()
+    return sum(nine) / len(nine) if len(nine) == len(LEADERBOARD) else None
+
+
+def read_published(path: Path, places: Sequence[Place]) -> tuple[list[Entry], list[str]]:
+    """The published entries in `places`, and a line about each source that they come from. Raises ReportError."""
+    entries, sources = [], []
+    for row in _read_json(path):
+        found = []
+        for level, groups in row["scores"].items():
+            for group, number in groups.items():
+                if level == "rating":
+                    place, value, unit = (row["benchmark"], "subset", group), number, "rating"
+                else:
+                    place, value, unit = (row["benchmark"], level, group), number / 100, "rate"
+                found.append(Entry(row["name"], place, value, unit=unit, published=True))
+        found = [entry for entry in found if entry.place in places]
+        if found:
+            entries += found
+            note = f" ({row['note']})" if row["note"] else ""
+            sources.append(f"{row['name']}, {TITLES[row['benchmark']]}: {row['source']}{note}")
+    return entries, sources
+
+
+def label(place: Place) -> str:
+    """What a row is called within its benchmark."""
+    _, level, group = place
+    return group if level in ("total", "subset") else f"{level}: {group}"
+
+
+def _entry_of(
+    run: str, place: Place, scores: Mapping, official: str = "official", strict: str = "strict", unit: str = "rate"
+) -> Entry:
+    """From scores as the scorers write them, `official` and `strict` being the names of the two columns."""
+
+    def interval(name: str) -> Interval | None:
+        return tuple(scores[f"{name}_interval"]) if scores.get(f"{name}_interval") else None
+
+    items = next((scores[name] for name in ("n", "items", "utterances") if name in scores), None)
+    return Entry(
+        run, place, scores.get(official), interval(official), scores.get(strict), interval(strict), items,
+        scores.get("chance"), scores.get("always_a"), unit,
+    )  # fmt: skip
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportError(f"{path}: no such file. Score the result first, with the benchmark's evaluate.py") from None
+    except ValueError as error:
+        raise ReportError(f"{path}: not JSON ({error}). Score the result again") from None

@@ -1,0 +1,267 @@
+"""What the scorers share: judging and counting, comparing two runs, the table, the scores file.
+
+Nothing is scored by drawing lots: an answer that cannot be understood is wrong. Light imports only, so that scoring a
+file does not wait for PyTorch.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evaluation.intervals import mcnemar, mean_interval, rate_interval
+from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_result
+from src.files import write_file
+
+# --- scores --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One item's outcome under both rules."""
+
+    key: str
+    groups: Mapping[str, str]  # level name -> the item's group on that level
+    official: bool
+    strict: bool
+    parsed: str | None  # what the strict rule understood; None when it understood nothing
+    chance: float | None = None  # probability of a random guess being right; None where there is nothing to guess
+    first: bool = False  # whether always answering A would be right
+    error: bool = False  # no answer was made: the audio was unusable, or the item is missing
+
+
+@dataclass(frozen=True)
+class Score:
+    """Rates (0 to 1) over `n` items, with 95 % bootstrap intervals (`evaluation.intervals.rate_interval`)."""
+
+    n: int
+    official: float
+    official_interval: tuple[float, float]
+    strict: float
+    strict_interval: tuple[float, float]
+    unparsed: float
+    errors: int
+    chance: float | None
+    always_a: float | None
+
+
+def score(verdicts: Sequence[Verdict]) -> Score:
+    """Both accuracies, and what they are to be held against, over a non-empty group of items."""
+    n = len(verdicts)
+    official, strict = sum(v.official for v in verdicts), sum(v.strict for v in verdicts)
+    guessable = all(v.chance is not None for v in verdicts)
+    return Score(
+        n=n,
+        official=official / n,
+        official_interval=rate_interval(official, n),
+        strict=strict / n,
+        strict_interval=rate_interval(strict, n),
+        unparsed=sum(v.parsed is None for v in verdicts) / n,
+        errors=sum(v.error for v in verdicts),
+        chance=sum(v.chance for v in verdicts) / n if guessable else None,
+        always_a=sum(v.first for v in verdicts) / n if guessable else None,
+    )
+
+
+def score_levels(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Score]]:
+    """Scores in total and for every group of every level: {"total": {"total": Score}, level: {group: Score}}."""
+    levels: dict[str, dict[str, list[Verdict]]] = {"total": {"total": list(verdicts)}}
+    for verdict in verdicts:
+        for level, group in verdict.groups.items():
+            levels.setdefault(level, {}).setdefault(group, []).append(verdict)
+    return {level: {name: score(groups[name]) for name in sorted(groups)} for level, groups in levels.items()}
+
+
+def groups_of(record: Mapping, levels: Sequence[str]) -> dict[str, str]:
+    """The item's group on each of `levels` that it has a value for."""
+    return {level: str(record[level]) for level in levels if record.get(level) not in (None, "")}
+
+
+# --- two runs on the same items ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs' rates (0 to 1) on the same items, and whether the difference may be luck."""
+
+    ours: float
+    theirs: float
+    difference: float  # ours - theirs
+    difference_interval: tuple[float, float]  # 95 %, paired bootstrap
+    only_ours: int  # items that only our run got right
+    only_theirs: int
+    p: float  # McNemar's, exact, two-sided
+
+
+def compare(ours: Sequence[bool], theirs: Sequence[bool]) -> Comparison:
+    """Compare two runs by whether they got each item right; the same item stands at the same place in both."""
+    differences = [int(a) - int(b) for a, b in zip(ours, theirs, strict=True)]
+    n, only_ours, only_theirs = len(differences), differences.count(1), differences.count(-1)
+    return Comparison(
+        ours=sum(ours) / n,
+        theirs=sum(theirs) / n,
+        difference=(only_ours - only_theirs) / n,
+        difference_interval=mean_interval(differences),
+        only_ours=only_ours,
+        only_theirs=only_theirs,
+        p=mcnemar(only_ours, only_theirs),
+    )
+
+
+def compare_rules(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> dict[str, Comparison]:
+    """`compare` by the official and by the strict rule."""
+    return {
+        rule: compare([getattr(v, rule) for v in ours], [getattr(v, rule) for v in theirs])
+        for rule in ("official", "strict")
+    }
+
+
+# --- the table and the file ----------------------------------------------------------------------------------------
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Plain-text table: first column to the left, the others to the right."""
+    lines = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def format_scores(levels: Mapping[str, Mapping[str, Score]]) -> str:
+    """The table of `score_levels`, one block of rows per level."""
+    rows = []
+    for level, groups in levels.items():
+        if level != "total":
+            rows.append([f"{level}:", *[""] * 8])
+        rows += [
+            [
+                name if level == "total" else f"  {name}",
+                s.n,
+                percent(s.official),
+                format_interval(s.official_interval),
+                percent(s.strict),
+                format_interval(s.strict_interval),
+                percent(s.unparsed),
+                percent(s.chance),
+                percent(s.always_a),
+            ]
+            for name, s in groups.items()
+        ]
+    return format_table(
+        ["", "items", "official", "95 %", "strict", "95 %", "unparsed", "chance", "always A"],
+        rows,
+    )
+
+
+def format_comparisons(comparisons: Mapping[str, Comparison]) -> str:
+    """The table of what `compare` found, one row per rule; differences in points of percentage."""
+    rows = [
+        [rule, percent(c.ours), percent(c.theirs), f"{100 * c.difference:+.1f}", format_interval(c.difference_interval),
+         c.only_ours, c.only_theirs, f"{c.p:.3g}"]
+        for rule, c in comparisons.items()
+    ]  # fmt: skip
+    header = ["", "this", "other", "difference", "95 %", "only this right", "only other right", "McNemar's p"]
+    return format_table(header, rows)
+
+
+def write_scores(result: Path, scores: Mapping) -> Path:
+    """Write `scores` to `<result>.scores.json`, and return that path."""
+    path = result.with_name(result.name + ".scores.json")
+    write_file(path, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def parse_args(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The flags that the scorers share: `result`, `reference`, `compare`."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("result", type=Path, help="result file: JSON Lines or a JSON list")
+    parser.add_argument(
+        "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
+    )
+    parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
+    return parser.parse_args(argv)
+
+
+def run_scorer(
+    benchmark: str,
+    description: str,
+    key: Callable[[dict], str],
+    judge: Callable[[dict], Verdict],
+    answer_fields: Sequence[str],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """The command line that the multiple-choice scorers share: read, judge every item, print, write; the exit status.
+
+    `key` names an item; `judge` gives its Verdict and raises KeyError for a field that is missing.
+    """
+    args = parse_args(description, argv)
+    try:
+        result = read_result(args.result, key, answer_fields, args.reference)
+        verdicts = judge_items(result, judge)
+        levels = score_levels(verdicts)
+        scores = {
+            "benchmark": benchmark,
+            "result": args.result.name,
+            "broken": result.broken,
+            "missing": result.missing,
+            "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
+        }
+        comparisons = {}
+        if args.compare:
+            other = read_result(args.compare, key, answer_fields, args.reference)
+            check_same_items(result, other)
+            theirs = {verdict.key: verdict for verdict in judge_items(other, judge)}
+            comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
+            scores["broken"] += other.broken
+            scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
+    except BenchmarkFileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{benchmark}: {args.result}\n{format_scores(levels)}")
+    if comparisons:
+        print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
+    return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]})
+
+
+def judge_items(result: Result, judge: Callable[[dict], Verdict]) -> list[Verdict]:
+    """Every item's Verdict. Raises BenchmarkFileError for a field that is missing."""
+    verdicts = []
+    for name, record in result.items.items():
+        try:
+            verdicts.append(judge(record))
+        except KeyError as error:
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"
+            ) from None
+    return verdicts
+
+
+def report(result: Path, scores: Mapping) -> int:
+    """Write the scores file, name what was wrong with the result file, and return the exit status."""
+    total = scores.get("levels", {}).get("total", {}).get("total")
+    if total and total["errors"]:
+        print(f"{total['errors']} item(s) have no answer (error or missing) and count as wrong")
+    if scores["missing"]:
+        print(f"{len(scores['missing'])} item(s) of the reference are missing: {', '.join(scores['missing'][:20])}")
+    for line in scores["broken"]:
+        print(f"broken: {line}", file=sys.stderr)
+    print(f"scores: {write_scores(result, scores)}")
+    if scores["broken"]:
+        print(f"error: {len(scores['broken'])} broken line(s) could not be read", file=sys.stderr)
+    return 1 if scores["broken"] else 0

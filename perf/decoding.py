@@ -1,0 +1,272 @@
+"""How long an answer takes in each decoding mode, against the published algorithm; random weights, real shapes.
+
+    python perf/decoding.py --json decoding.json --plot decoding.png
+    python perf/decoding.py --d_model 64 --n_layers 2 --vocabulary 1000 --whisper tiny    # to try it
+
+Prints one table; `--json` writes it, rows by name, each with `ratio_to_naive` (naive seconds / its seconds), and `run`,
+where and how it was measured. The encoder is not counted, except in the two `multiple_choice` rows, which go from the
+waveform to a 4-token answer; there the published algorithm encodes in float32, as its code does.
+
+Random weights are never confident, so parallel decoding has nothing to go by. The row `dual_parallel` stands in for it:
+the dual cache, with `--tokens_per_pass` tokens fixed in every pass. `--compile` adds rows of compiled blocks; what the
+compiler takes is not in them, but in `run`.
+"""
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this also runs by path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor
+
+from evaluation.scoring import format_table
+from perf import measure
+from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
+from src.files import write_file
+from src.inference_flags import DTYPES
+from src.llm_generate import GenerationOptions, Prompt, generate
+from src.modeling_DIFFA import DIFFAModel
+from src.modeling_llada import LLaDAModel
+from src.modeling_whisper_encoder import WhisperAudioEncoder
+from src.prompts import build_prompt, tokenize_prompt
+from tests import reference
+
+TOKENIZER = Path(__file__).resolve().parents[1] / "demo" / "assets" / "llada"
+WHISPER_SHAPES = {"tiny": (384, 4, 6), "small": (768, 12, 12), "medium": (1024, 24, 16)}  # d_model, layers, heads
+MULTIPLE_CHOICE = GenerationOptions(steps=4, block_length=4, max_new_tokens=4)
+LENGTHS = (16, 32, 64, 128)  # of the plot
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one answer to one prompt."""
+
+    seconds: float
+    ratio_to_naive: float
+    forward_passes: int
+    tokens_per_second: float
+    peak_mebibytes: float  # above what was taken before
+    gigaflops: float  # in matrix products
+    share_of_limit: float  # of the machine's matrix products in that time
+    same_tokens: bool  # as the published algorithm's
+
+
+def random_model(args: argparse.Namespace) -> DIFFAModel:
+    """A DIFFA of the wanted shape with random weights, all of it in the wanted precision."""
+    torch.manual_seed(0)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
+    eos_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    llm_config = LLaDAConfig(
+        d_model=args.d_model, n_layers=args.n_layers, n_heads=args.d_model // 64, n_kv_heads=args.d_model // 64,
+        mlp_hidden_size=3 * args.d_model, embedding_size=args.vocabulary, rope_theta=5e5, rms_norm_eps=1e-5,
+        max_sequence_length=4096, weight_tying=False, mask_token_id=tokenizer.convert_tokens_to_ids("<|mdm_mask|>"),
+        eos_token_id=eos_id, pad_token_id=eos_id,
+    )  # fmt: skip
+    d_whisper, layers, heads = WHISPER_SHAPES[args.whisper]
+    whisper_config = WhisperConfig(
+        d_model=d_whisper, encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=4 * d_whisper
+    )
+    llm, whisper = LLaDAModel(llm_config), WhisperAudioEncoder(whisper_config)
+    model = DIFFAModel(DIFFAConfig(stage=2), llm, whisper, tokenizer, WhisperFeatureExtractor())
+    return model.requires_grad_(False).to(args.device, DTYPES[args.dtype]).eval()
+
+
+def instruction_of(tokenizer: PreTrainedTokenizerFast, text_tokens: int) -> str:
+    """Words enough for a prompt of so many text tokens, the chat template included."""
+    words: list[str] = []
+    while len(tokenize_prompt(tokenizer, build_prompt(" ".join(words)))[0]) < text_tokens:
+        words.append("colour")
+    return " ".join(words)
+
+
+def with_float32_encoder(model: DIFFAModel) -> DIFFAModel:
+    """The model as the published code runs it: encoder and adapters in float32; the LLM is the same one."""
+    published = copy.deepcopy(model, {id(model.llm_model): model.llm_model})
+    published.whisper_model.float()
+    published.to_adapter_dtype(torch.float32)
+    return published
+
+
+@dataclass(frozen=True)
+class Answer:
+    ids: torch.Tensor  # int64 [max_new_tokens]
+    forward_passes: int
+
+
+def by_naive(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Answer:
+    return Answer(reference.generate(llm, prompt.inputs_embeds[0], options).cpu(), options.steps)
+
+
+def by_sampler(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Answer:
+    progress = generate(llm, prompt, options)
+    return Answer(progress.answer_ids[0].cpu(), int(progress.forward_passes[0]))
+
+
+def modes_of(options: GenerationOptions, tokens_per_pass: int) -> dict[str, GenerationOptions]:
+    """The sampler's rows."""
+    return {
+        "exact": options,
+        "prefix": replace(options, cache="prefix"),
+        "dual": replace(options, cache="dual"),
+        "dual_parallel": replace(options, cache="dual", steps=options.steps // tokens_per_pass),
+    }
+
+
+def compiled_copy(llm: LLaDAModel) -> LLaDAModel:
+    """The same weights in compiled blocks."""
+    twin = copy.deepcopy(llm, {id(parameter): parameter for parameter in llm.parameters()})
+    twin.compile_blocks()
+    return twin
+
+
+def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> dict[str, Callable[[], Answer]]:
+    """What is measured, by the row's name."""
+    llm, instruction = model.llm_model, instruction_of(model.tokenizer, args.text_tokens)
+    options = GenerationOptions(args.steps, args.block_length, args.max_new_tokens)
+    prompt = model.build_inputs([waveform], [instruction], options)
+    published = with_float32_encoder(model)
+
+    def multiple_choice() -> Answer:
+        answers = model.answer([waveform], [instruction], MULTIPLE_CHOICE)
+        return Answer(answers.ids[0], answers.forward_passes[0])
+
+    def naive_multiple_choice() -> Answer:
+        return Answer(reference.answer(published, waveform, instruction, MULTIPLE_CHOICE).cpu(), MULTIPLE_CHOICE.steps)
+
+    cases = {"naive": lambda: by_naive(llm, prompt, options)}
+    for name, mode in modes_of(options, args.tokens_per_pass).items():
+        cases[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
+    if args.compile:
+        compiled = compiled_copy(llm)
+        for name, mode in (("exact", options), ("dual", replace(options, cache="dual"))):
+            cases[f"{name}_compiled"] = lambda mode=mode: by_sampler(compiled, prompt, mode)
+    return cases | {"naive_multiple_choice": naive_multiple_choice, "multiple_choice": multiple_choice}
+
+
+def rows_of(cases: dict[str, Callable[[], Answer]], device: torch.device, runs: int, limit: float) -> dict[str, Row]:
+    """Every case once for its work and memory, then all in turns for their times."""
+    answers, flops, peaks = {}, {}, {}
+
+    def once(name: str) -> None:
+        def call() -> None:
+            answers[name] = cases[name]()
+
+        flops[name] = measure.flops_of(call)
+
+    for name in cases:
+        peaks[name] = measure.peak_bytes(lambda name=name: once(name), device)
+    torch.compiler.reset()  # counting operations turns compiled code off for good
+    for name in [name for name in cases if name.endswith("_compiled")]:
+        cases[name]()
+    seconds = measure.interleaved_medians(cases, device, runs)
+    rows = {}
+    for name, answer in answers.items():
+        baseline = "naive_multiple_choice" if "multiple_choice" in name else "naive"
+        rows[name] = Row(
+            seconds=seconds[name],
+            ratio_to_naive=seconds[baseline] / seconds[name],
+            forward_passes=answer.forward_passes,
+            tokens_per_second=len(answer.ids) / seconds[name],
+            peak_mebibytes=peaks[name] / measure.MEBIBYTE,
+            gigaflops=flops[name] / 1e9,
+            share_of_limit=flops[name] / seconds[name] / limit,
+            same_tokens=torch.equal(answer.ids, answers[baseline].ids),
+        )
+    return rows
+
+
+def table(rows: dict[str, Row]) -> str:
+    header = ["", "seconds", "ratio", "passes", "tokens/s", "peak MiB", "GFLOP", "of the limit", "same tokens"]
+    lines = [
+        [
+            name, f"{row.seconds:.3f}", f"{row.ratio_to_naive:.2f}", str(row.forward_passes),
+            f"{row.tokens_per_second:.1f}", f"{row.peak_mebibytes:.0f}", f"{row.gigaflops:.0f}",
+            f"{row.share_of_limit:.0%}", "yes" if row.same_tokens else "no",
+        ]
+        for name, row in rows.items()
+    ]  # fmt: skip
+    return format_table(header, lines)
+
+
+def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> None:
+    """Seconds an answer against its length, encoder excluded; one run each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    llm, device = model.llm_model, torch.device(args.device)
+    prompt = model.build_inputs([waveform], [instruction_of(model.tokenizer, args.text_tokens)], MULTIPLE_CHOICE)
+    seconds: dict[str, list[float]] = {}
+    for length in LENGTHS:
+        options = GenerationOptions(length, min(args.block_length, length), length)
+        calls = {"naive": lambda options=options: by_naive(llm, prompt, options)}
+        for name, mode in modes_of(options, args.tokens_per_pass).items():
+            calls[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
+        for name, call in calls.items():
+            seconds.setdefault(name, []).append(measure.seconds_of(call, device))
+    figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, values in seconds.items():
+        label = f"dual, {args.tokens_per_pass} tokens a pass" if name == "dual_parallel" else name
+        axis.plot(LENGTHS, values, marker="o", label=label)
+    axis.set(xlabel="answer length (tokens)", ylabel="seconds an answer", xscale="log", yscale="log")
+    axis.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
+    axis.set_xticks([], minor=True)
+    axis.grid(alpha=0.3, which="both")
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    figure.savefig(args.plot, dpi=150)
+    print(f"plot: {args.plot}")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the table there")
+    parser.add_argument("--plot", type=Path, help="draw seconds against answer length there")
+    parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    shape = parser.add_argument_group("shape")
+    shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
+    shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
+    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
+    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    shape.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
+    shape.add_argument("--text_tokens", type=int, default=110, help="of the prompt (default: %(default)s)")
+    answer = parser.add_argument_group("answer")
+    answer.add_argument("--max_new_tokens", type=int, default=64)
+    answer.add_argument("--steps", type=int, default=64)
+    answer.add_argument("--block_length", type=int, default=32)
+    answer.add_argument("--compile", action="store_true", help="also measure compiled blocks")
+    answer.add_argument("--tokens_per_pass", type=int, default=4, help="of dual_parallel (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    device = torch.device(args.device)
+    model = random_model(args)
+    waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
+    limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
+    cases = cases_of(args, model, waveform)
+    run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    for name in [name for name in cases if name.endswith("_compiled")]:
+        run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
+    rows = rows_of(cases, device, args.runs, limit)
+    print(table(rows))
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
+    if args.json:
+        text = json.dumps({**{name: asdict(row) for name, row in rows.items()}, "run": run}, indent=1)
+        write_file(args.json, text + "\n")
+    if args.plot:
+        draw(args, model, waveform)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What faster decoding changes on a trained model: forward passes, texts, right answers; by default, on the miniature.
+
+    bash demo.sh && python perf/presets.py --json presets.json
+    python perf/presets.py --model_path exp/stage2 --data DIR --output exp/presets
+
+Answers MMSU, MMAU and three subsets of VoiceBench by the run scripts, once with each mode, and holds the results
+against those of exact decoding. A second run answers only what is missing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this also runs by path
+
+import torch
+
+from evaluation.result_files import answer_of, read_records
+from evaluation.scoring import format_table
+from perf import measure
+from src.files import write_file
+
+MODES = {  # the first one is what the others are held against
+    "exact": ["--preset", "exact"],
+    "fast": ["--preset", "fast"],
+    "dual, threshold 0.9": ["--cache", "dual", "--threshold", "0.9"],
+    "fastest": ["--preset", "fastest"],
+}
+SUBSETS = "openbookqa sd-qa advbench"
+ANSWER_FIELDS = ("response", "model_prediction")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark, answered with one mode."""
+
+    mode: str
+    benchmark: str
+    items: int
+    passes: float  # of the LLM, an answer
+    passes_fewer: float  # times, than in exact decoding
+    same_text: float  # share of the answers
+    right: int  # by the official rule; sd-qa: that contain the reference
+    right_exact: int
+
+
+def answer(mode: str, model_path: Path, data: Path, folder: Path) -> None:
+    """Answer and score all benchmarks with a mode, into a folder."""
+    common = {"MODEL_PATH": str(model_path), "BATCH_SIZE": os.environ.get("BATCH_SIZE", "32")}
+    for script, settings in (
+        ("run_mmsu_inference.sh", {"INPUT": "mmsu.jsonl", "OUTPUT": "mmsu.jsonl"}),
+        ("run_mmau_inference.sh", {"INPUT": "mmau.json", "OUTPUT": "mmau.json"}),
+        ("run_voicebench_inference.sh", {"INPUT": "voicebench", "OUTPUT": "voicebench", "DATA": SUBSETS}),
+    ):
+        paths = {"INPUT": str(data / settings["INPUT"]), "OUTPUT": str(folder / settings["OUTPUT"])}
+        environment = os.environ | common | settings | paths
+        subprocess.run(["bash", measure.ROOT / script, *MODES[mode]], env=environment, check=True)
+
+
+def results_in(folder: Path) -> Iterator[tuple[str, list[str], float, int]]:
+    """(benchmark, texts, passes an answer, right answers) of every result file below a folder."""
+    for file in sorted(folder.rglob("*.scores.json")):
+        result, scores = file.with_name(file.name.removesuffix(".scores.json")), json.loads(file.read_text())
+        meta = json.loads(result.with_name(f"{result.name}.meta.json").read_text())
+        texts = [answer_of(record, ANSWER_FIELDS) or "" for record in read_records(result)[0]]
+        if "contains_reference" in scores:
+            rate = scores["contains_reference"]
+        else:
+            rate = scores["levels"]["total"]["total"]["official"]
+        name = scores.get("subset") or scores["benchmark"]
+        yield name, texts, meta["forward_passes_per_item"], round(rate * len(texts))
+
+
+def compare(results: dict[str, list[tuple[str, list[str], float, int]]]) -> list[Row]:
+    """Rows of every mode's results, by the mode's name; the first mode is the standard."""
+    exact = {name: (texts, passes, right) for name, texts, passes, right in next(iter(results.values()))}
+    rows = []
+    for mode, found in results.items():
+        for name, texts, passes, right in found:
+            texts_exact, passes_exact, right_exact = exact[name]
+            same = sum(a == b for a, b in zip(texts, texts_exact, strict=True)) / len(texts)
+            rows.append(Row(mode, name, len(texts), passes, passes_exact / passes, same, right, right_exact))
+        rows.append(together(mode, [row for row in rows if row.mode == mode]))
+    return rows
+
+
+def together(mode: str, rows: list[Row]) -> Row:
+    items = sum(row.items for row in rows)
+    passes, passes_exact = (
+        sum(row.items * row.passes * factor for row, factor in zip(rows, factors, strict=True))
+        for factors in ([1.0] * len(rows), [row.passes_fewer for row in rows])
+    )
+    same = sum(row.items * row.same_text for row in rows) / items
+    right, right_exact = sum(row.right for row in rows), sum(row.right_exact for row in rows)
+    return Row(mode, "together", items, passes / items, passes_exact / passes, same, right, right_exact)
+
+
+def table(rows: list[Row]) -> str:
+    header = ["", "", "items", "passes", "times fewer", "same text", "right", "points"]
+    lines = [
+        [
+            row.mode, row.benchmark, str(row.items), f"{row.passes:.2f}", f"{row.passes_fewer:.1f}",
+            f"{row.same_text:.1%}", str(row.right), f"{100 * (row.right - row.right_exact) / row.items:+.1f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return format_table(header, lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    out = measure.ROOT / "demo" / "out"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_path", type=Path, default=out / "stage2", help="(default: the demo's)")
+    parser.add_argument("--data", type=Path, default=out / "data" / "benchmarks", help="(default: the demo's)")
+    parser.add_argument("--output", type=Path, default=out / "presets", help="folder of results (default: the demo's)")
+    parser.add_argument("--json", type=Path, help="write the table there")
+    args = parser.parse_args(argv)
+    results = {}
+    for number, mode in enumerate(MODES):
+        folder = args.output.resolve() / str(number)
+        answer(mode, args.model_path.resolve(), args.data.resolve(), folder)
+        results[mode] = list(results_in(folder))
+    rows = compare(results)
+    print(table(rows))
+    if args.json:
+        [meta, *_] = sorted((args.output / "0").rglob("*.meta.json"))
+        run = measure.machine(torch.device(json.loads(meta.read_text())["device"].partition(" ")[0]))
+        write_file(args.json, json.dumps({"rows": [asdict(row) for row in rows], "run": run}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

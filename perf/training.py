@@ -1,0 +1,238 @@
+"""How long a stage-2 training step takes and how much memory, against the published loss; random weights, real shapes.
+
+    python perf/training.py --json training.json
+    python perf/training.py --d_model 64 --n_layers 1 --vocabulary 800 --whisper tiny    # to try it
+
+A step is forward, backward, clipping and AdamW. Rows of the table:
+
+    naive                 logits and cross entropy of every position, full autograd; encoder and adapters in float32, as
+                          the published code runs them; AdamW that is not fused
+    naive_same_precision  the same loss with encoder and adapters in the precision of the next rows
+    ours                  `DIFFAModel.forward`; adapters held in float32, computing in the wanted precision (autocast)
+    ours_checkpointed     the same with --gradient_checkpointing
+
+The frozen encoder is not in these: it has run before. `whole_naive` and `whole_ours` are steps with the encoder, which
+is most of such a step, since it always hears a whole window.
+
+`--json` writes the rows, and by name `step` (`ours`; `ratio_to_naive`: naive seconds / its seconds, more is better) and
+`memory` above weights and optimizer state (`whole_ours`; `ratio_to_naive`: its bytes / naive bytes, less is better).
+"""
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this also runs by path
+
+import numpy as np
+import torch
+
+from evaluation.scoring import format_table
+from perf import measure
+from perf.decoding import WHISPER_SHAPES, instruction_of, random_model, with_float32_encoder
+from src.configuration_DIFFA import SAMPLE_RATE
+from src.data_sampler import Masking
+from src.dataloader import DIFFACollator, Example
+from src.files import write_file
+from src.inference_flags import DTYPES
+from src.modeling_DIFFA import DIFFAModel
+from src.prompts import build_prompt, tokenize_prompt
+from tests import reference
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one step."""
+
+    seconds: float
+    peak_mebibytes: float  # above what was taken before: weights and optimizer state
+    gigaflops: float  # in matrix products
+    share_of_limit: float  # of the machine's matrix products in that time
+    loss: float
+
+
+def batch_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """A batch whose masking rates lie evenly, of noise and repeated words."""
+    instruction = instruction_of(model.tokenizer, args.text_tokens - args.answer_tokens)
+    prompt_ids, audio_position = tokenize_prompt(model.tokenizer, build_prompt(instruction))
+    answer_ids = [prompt_ids[-1]] * (args.text_tokens - len(prompt_ids))
+    noise = np.random.default_rng(0).normal(0, 0.1, (args.batch_size, int(args.audio_seconds * SAMPLE_RATE)))
+    examples = [
+        Example(str(row), waveform.astype(np.float32), prompt_ids, answer_ids, audio_position,
+                Masking((row + 0.5) / args.batch_size, row))
+        for row, waveform in enumerate(noise)
+    ]  # fmt: skip
+    config = model.llm_model.config
+    batch = DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id)(examples)
+    return {key: value.to(args.device) for key, value in batch.items()}
+
+
+def step_of(
+    model: DIFFAModel, batch: dict[str, torch.Tensor], loss_of: Callable[..., torch.Tensor], autocast: bool
+) -> Callable[[], float]:
+    """One optimizer step of a model of its own, as Trainer takes it; returns the loss."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = loss_of is not naive_loss  # the recipe's optimizer, and the published one
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05, fused=fused)
+    device = batch["t"].device
+
+    def step() -> float:
+        torch.manual_seed(0)  # the same dropout everywhere
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return step
+
+
+class Heard(torch.nn.Module):
+    """Stands in for an encoder that has run already."""
+
+    def __init__(self, *output: object) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *_: torch.Tensor) -> tuple:
+        return self.output
+
+
+def having_heard(model: DIFFAModel, batch: dict[str, torch.Tensor], autocast: bool) -> DIFFAModel:
+    """The same model, for one batch: its encoder has run."""
+    with torch.autocast(batch["t"].device.type, torch.bfloat16, enabled=autocast):
+        model.whisper_model = Heard(*model.whisper_model(batch["input_features"], batch["feature_attention_mask"]))
+    return model
+
+
+def our_loss(model: DIFFAModel, batch: dict[str, torch.Tensor], checkpointing: bool) -> torch.Tensor:
+    model.llm_model.gradient_checkpointing = checkpointing  # the LLM is shared by all rows
+    return model(**batch).loss
+
+
+def naive_loss(model: DIFFAModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    model.llm_model.gradient_checkpointing = False
+    return reference.loss(model, batch)
+
+
+def steps_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, Callable[[], float]]:
+    """What is measured, by the row's name."""
+    batch, low = batch_of(model, args), args.dtype != "float32"
+
+    def to_train(own: DIFFAModel) -> DIFFAModel:
+        own.prepare_training(2)
+        own.to_adapter_dtype(torch.float32)
+        return own.train()
+
+    def same_precision() -> DIFFAModel:
+        """With the frozen parts of `model`, and adapters of its own."""
+        return to_train(copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)}))
+
+    def published() -> DIFFAModel:
+        return to_train(with_float32_encoder(model))
+
+    whole = {
+        "whole_naive": step_of(published(), batch, naive_loss, autocast=False),
+        "whole_ours": step_of(same_precision(), batch, partial(our_loss, checkpointing=False), autocast=low),
+    }
+    checkpointed = having_heard(same_precision(), batch, low)
+    checkpointed.gradient_checkpointing_enable()
+    heard, ours = having_heard(same_precision(), batch, low), having_heard(same_precision(), batch, low)
+    return {
+        "naive": step_of(having_heard(published(), batch, False), batch, naive_loss, autocast=False),
+        "naive_same_precision": step_of(heard, batch, naive_loss, autocast=low),
+        "ours": step_of(ours, batch, partial(our_loss, checkpointing=False), autocast=low),
+        "ours_checkpointed": step_of(checkpointed, batch, partial(our_loss, checkpointing=True), autocast=low),
+    } | whole
+
+
+def rows_of(steps: dict[str, Callable[[], float]], device: torch.device, runs: int, limit: float) -> dict[str, Row]:
+    """Every step once to make its optimizer state, once for its work, once for its memory; then all in turns."""
+    losses, flops, peaks = {}, {}, {}
+    for name, step in steps.items():
+        losses[name] = step()
+        flops[name] = measure.flops_of(step)
+        peaks[name] = measure.peak_bytes(step, device)
+    seconds = measure.interleaved_medians(steps, device, runs)
+    return {
+        name: Row(
+            seconds=seconds[name],
+            peak_mebibytes=peaks[name] / measure.MEBIBYTE,
+            gigaflops=flops[name] / 1e9,
+            share_of_limit=flops[name] / seconds[name] / limit,
+            loss=losses[name],
+        )
+        for name in steps
+    }
+
+
+def baseline_of(name: str, rows: dict[str, Row]) -> Row:
+    return rows["whole_naive" if name.startswith("whole") else "naive"]
+
+
+def table(rows: dict[str, Row]) -> str:
+    header = ["", "seconds", "naive / it", "peak MiB", "it / naive", "GFLOP", "of the limit", "loss"]
+    lines = [
+        [
+            name, f"{row.seconds:.3f}", f"{baseline_of(name, rows).seconds / row.seconds:.2f}",
+            f"{row.peak_mebibytes:.0f}", f"{row.peak_mebibytes / baseline_of(name, rows).peak_mebibytes:.3f}",
+            f"{row.gigaflops:.0f}", f"{row.share_of_limit:.0%}", f"{row.loss:.4f}",
+        ]
+        for name, row in rows.items()
+    ]  # fmt: skip
+    return format_table(header, lines)
+
+
+def targets(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+    """`step` and `memory` of the JSON file."""
+    step, whole = rows["ours"], rows["whole_ours"]
+    return {
+        "step": {"seconds": step.seconds, "ratio_to_naive": rows["naive"].seconds / step.seconds},
+        "memory": {
+            "mebibytes": whole.peak_mebibytes,
+            "ratio_to_naive": whole.peak_mebibytes / rows["whole_naive"].peak_mebibytes,
+        },
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the table there")
+    parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    shape = parser.add_argument_group("shape")
+    shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
+    shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
+    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
+    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    batch = parser.add_argument_group("batch")
+    batch.add_argument("--batch_size", type=int, default=4, help="(default: %(default)s)")
+    batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
+    batch.add_argument("--text_tokens", type=int, default=110, help="of each sample (default: %(default)s)")
+    batch.add_argument("--answer_tokens", type=int, default=48, help="of these (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    device = torch.device(args.device)
+    limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
+    rows = rows_of(steps_of(random_model(args), args), device, args.runs, limit)
+    run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    print(table(rows))
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
+    if args.json:
+        content = targets(rows) | {name: asdict(row) for name, row in rows.items()} | {"run": run}
+        write_file(args.json, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

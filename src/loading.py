@@ -1,0 +1,28 @@
+"""The built-in miniature, which answers where no checkpoint is named."""
+
+import argparse
+
+from src.configuration_DIFFA import ROOT
+from src.inference_flags import DTYPES, device_of, dtype_of
+from src.modeling_DIFFA import DIFFAModel
+
+MODEL = ROOT / "demo" / "assets" / "diffa"
+LLM = ROOT / "demo" / "assets" / "llada"
+WHISPER = ROOT / "demo" / "assets" / "whisper"
+NOTICE = (
+    "no --model_path given, so the built-in miniature answers: it knows 94 words and the questions in "
+    "examples/README.md, and hears 4 s"
+)
+
+
+def load_model(args: argparse.Namespace) -> DIFFAModel:
+    """The model of the flags (`inference_flags.add_model_flags`), in the stage it was trained in, or the miniature.
+
+    Raises OptionError for a device that is not there, and CheckpointError for a checkpoint that is missing or does
+    not fit.
+    """
+    device = device_of(args)
+    parts = (args.model_path, args.llm_path, args.whisper_path)
+    if args.model_path is None:
+        parts = (MODEL, args.llm_path or LLM, args.whisper_path or WHISPER)
+    return DIFFAModel.from_pretrained(*parts, torch_dtype=DTYPES[dtype_of(args, device)], device=device)

@@ -1,0 +1,210 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_prep.instructions import Pool
+from data_prep.synthesize_qa import main, verdict_on
+from evaluation.journal import Answer
+from src.manifest import read_manifest, write_manifest
+from src.manifest_check import Limits, check_manifest
+from tests.chat_server import chat_server
+
+SCRIPT = Path(__file__).resolve().parents[2] / "data_prep" / "synthesize_qa.py"
+POOL = SCRIPT.with_name("instructions.json")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
+    with chat_server() as server:
+        server.reply = "A woman says hello."
+        yield server
+
+
+def entry(number, **changes):
+    return {
+        "audio_id": f"a{number}", "audio_filepath": f"clips/a{number}.wav", "input": "What can you hear?",
+        "target": f"hello {number}", "transcription": f"hello {number}", "dataset": "toy", "duration": 0.5,
+        "attributes": {"gender": ("female", "male")[number % 2], "emotion": ("happy", "sad", "angry")[number % 3]},
+    } | changes  # fmt: skip
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Ten clips, with their audio."""
+    (tmp_path / "clips").mkdir()
+    for number in range(10):
+        soundfile.write(tmp_path / "clips" / f"a{number}.wav", 0.3 * np.sin(np.arange(8000) / 9), 16000)
+    write_manifest(tmp_path / "m.json", [entry(number) for number in range(10)])
+    return tmp_path / "m.json"
+
+
+def run(manifest, server, *more):
+    """`more` may begin with further manifests."""
+    flags = [
+        "--output",
+        manifest.parent / "out.json",
+        "--base_url",
+        server.url,
+        "--model",
+        "some-llm",
+        "--backoff",
+        0.01,
+    ]
+    return main([str(item) for item in (*flags, manifest, *more)])
+
+
+def samples_of(manifest):
+    return read_manifest(manifest.parent / "out.json")
+
+
+def test_answers_become_samples(manifest, server, capsys):
+    assert run(manifest, server, "--per_clip", 3) == 0
+    samples = samples_of(manifest)
+    assert check_manifest(manifest.parent / "out.json", Limits()).problems == []
+    assert [sample.audio_id for sample in samples] == [f"a{n}-q{q}" for n in range(10) for q in range(3)]
+    asked = {request["messages"][1]["content"]: request for request in server.requests}
+    for sample in samples:
+        assert sample.target == "A woman says hello." and sample.extra["kind"] in (
+            "description",
+            "content",
+            "attribute",
+            "choice",
+        )
+        known = sample.extra["attributes"]
+        content = (
+            f"What is known:\nThe recording lasts 0.5 seconds.\nThe speaker is {known['gender']} and sounds "
+            f'{known["emotion"]}.\nThe words: "{sample.transcription}"\n\nInstruction: {sample.input}'
+        )
+        assert content in asked
+    body = server.requests[0]
+    assert body["model"] == "some-llm" and body["messages"][0] == {"role": "system", "content": Pool.read(POOL).system}
+    assert len(server.requests) == 30 and set(server.keys) == {"Bearer s3cret"}
+    assert "out.json: 30 samples (" in capsys.readouterr().out
+    assert not any("s3cret" in path.read_text() for path in manifest.parent.glob("out.json*"))
+
+
+def test_refusals_and_empty_answers_are_dropped_and_counted(manifest, server, capsys):
+    server.script = ["UNKNOWN", "", "  \n", "I'm sorry, but I can't determine that."]
+    assert run(manifest, server, "--concurrency", 1) == 0
+    assert len(samples_of(manifest)) == 6
+    assert "6 samples" in (told := capsys.readouterr().out) and "dropped 2 refusals and 2 empty answers" in told
+    asked = len(server.requests)
+    assert run(manifest, server) == 0 and len(server.requests) == asked  # what was refused is not asked again
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("A man speaks.", "kept"), ("", "empty"), (" \n", "empty"), ("UNKNOWN", "refused"), ("unknown.", "refused"),
+        ("Unknown territory is what the speaker is afraid of.", "kept"), ("**UNKNOWN**", "refused"),
+        ("I'm sorry, but I cannot hear the audio.", "refused"), ("Sorry, I can’t help with that.", "refused"),
+        ("I am unable to listen to recordings.", "refused"), ("As an AI language model, I have no ears.", "refused"),
+        ("Based on the provided description, she is sad.", "refused"), ("I cannot determine the age.", "refused"),
+        ("I can't come tonight, I am too tired.", "kept"), ("I'm sorry I am late.", "kept"),
+        ("He has been given information about the train.", "kept"), ("The speaker says sorry and sounds sad.", "kept"),
+    ],
+)  # fmt: skip
+def test_what_a_refusal_is(reply, verdict):
+    assert verdict_on(Answer(reply)) == verdict
+
+
+def test_trouble_on_the_way_is_waited_out(manifest, server):
+    server.script = [429, 500, "cut", "html", "odd"]
+    assert run(manifest, server, "--concurrency", 1) == 0
+    assert len(samples_of(manifest)) == 10 and len(server.requests) == 15
+
+
+def test_what_cannot_be_answered_spares_the_rest_and_is_asked_again(manifest, server, capsys):
+    server.reply = lambda body: 400 if '"hello 3"' in body["messages"][1]["content"] else "A woman says hello."
+    assert run(manifest, server) == 1
+    assert [sample.audio_id for sample in samples_of(manifest)] == [f"a{n}-q0" for n in range(10) if n != 3]
+    told = capsys.readouterr().err
+    assert "no answer: a3, question 0: HTTP 400" in told and "1 answer(s) could not be had; run again" in told
+    asked, server.reply = len(server.requests), "At last."
+    assert run(manifest, server) == 0
+    assert len(server.requests) == asked + 1
+    assert {sample.audio_id: sample.target for sample in samples_of(manifest)}["a3-q0"] == "At last."
+
+
+def test_a_wrong_key_ends_the_run(manifest, server, capsys):
+    server.reply = 401
+    assert run(manifest, server) == 2
+    assert "the key is not accepted" in capsys.readouterr().err and not (manifest.parent / "out.json").exists()
+
+
+def test_requests_go_out_side_by_side(manifest, server):
+    server.delay = 0.1
+    assert run(manifest, server, "--concurrency", 5) == 0
+    assert 3 <= server.most_under_way <= 5
+
+
+def test_killed_and_resumed(manifest, server):
+    """Killed with kill -9 in the middle, started again: only what is missing is asked for, nothing stands twice."""
+    server.delay = 0.05
+    replies = manifest.parent / "out.json.replies.jsonl.partial"
+    command = [sys.executable, SCRIPT, manifest, "--output", manifest.parent / "out.json", "--base_url", server.url]
+    command += ["--model", "some-llm", "--backoff", "0.01", "--per_clip", "3", "--concurrency", "2"]
+    process = subprocess.Popen(command, env={**os.environ, "NO_PROXY": "*"}, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (replies.exists() and replies.read_text().count("\n") > 6):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with replies.open("a") as file:
+        file.write('{"index": 29, "te')  # as if killed within a line
+    kept, asked = replies.read_text().count("\n") - 1, len(server.requests)
+    assert 6 <= kept < 30
+    server.delay = 0
+    assert run(manifest, server, "--per_clip", 3) == 0
+    assert len(server.requests) - asked == 30 - kept
+    assert len(samples_of(manifest)) == 30 and not replies.exists()
+
+
+def test_another_way_of_asking_is_refused(manifest, server, capsys):
+    assert run(manifest, server) == 0
+    asked = len(server.requests)
+    assert run(manifest, server, "--seed", 2) == 2
+    told = capsys.readouterr().err
+    assert "seed was 1, now 2" in told and "--overwrite" in told and len(server.requests) == asked
+    assert run(manifest, server, "--seed", 2, "--overwrite") == 0
+    assert len(server.requests) == asked + 10
+
+
+def test_a_clip_in_two_manifests_is_asked_about_once(manifest, server, capsys):
+    other = manifest.parent / "other.jsonl"
+    write_manifest(other, [entry(9, audio_id="again"), entry(11, audio_filepath="clips/a0.wav"), entry(12)])
+    assert run(manifest, server, other) == 0
+    assert [sample.audio_id for sample in samples_of(manifest)][-2:] == ["a9-q0", "a12-q0"] and len(
+        server.requests
+    ) == 11
+    write_manifest(other, [entry(9, audio_filepath="elsewhere.wav")])
+    assert run(manifest, server, other, "--overwrite") == 2
+    assert "have one audio_id, a9" in capsys.readouterr().err
+
+
+def test_a_pool_of_ones_own(manifest, server, tmp_path):
+    pool = {"system": "Be brief.", "description": [], "content": ["Repeat it."], "attribute": {}, "choice": {}}
+    (tmp_path / "pool.json").write_text(json.dumps(pool))
+    assert run(manifest, server, "--pool", tmp_path / "pool.json", "--per_clip", 2) == 0
+    assert {sample.input for sample in samples_of(manifest)} == {"Repeat it."} and len(server.requests) == 10
+    assert server.requests[0]["messages"][0]["content"] == "Be brief."
+
+
+def test_what_cannot_start_says_why(manifest, server, capsys, tmp_path):
+    assert run(manifest, server, "--pool", tmp_path / "none.json") == 2
+    assert "none.json is no pool of instructions" in capsys.readouterr().err
+    assert run(manifest.with_name("none.json"), server) == 2
+    assert "manifest" in capsys.readouterr().err
+    write_manifest(manifest, [entry(0, transcription="", attributes={})])
+    assert run(manifest, server) == 2
+    assert "no instruction fits any clip" in capsys.readouterr().err
+    assert not server.requests

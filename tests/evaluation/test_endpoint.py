@@ -1,0 +1,62 @@
+import argparse
+import time
+from email.utils import formatdate
+from types import SimpleNamespace
+
+import pytest
+from urllib3 import HTTPResponse
+
+from evaluation.endpoint import EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of, retry_after
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [("7", 7, 7), ("in an hour", 3590, 3600), ("soon", None, None), (None, None, None)],
+)
+def test_retry_after_is_read(header, low, high):
+    if header == "in an hour":
+        header = formatdate(time.time() + 3600, usegmt=True)
+    headers = {} if header is None else {"Retry-After": header}
+    wait = retry_after(SimpleNamespace(raw=HTTPResponse(headers=headers)))
+    assert wait is None if low is None else low <= wait <= high
+
+
+def test_every_question_comes_back_with_its_answer_or_why_not():
+    def ask(number):
+        if number % 3 == 0:
+            raise NoReply(f"not {number}")
+        return number**2
+
+    answers = dict(ask_all(ask, range(10), 3, "answer", "test"))
+    assert {number: answer for number, answer in answers.items() if number % 3} == {
+        n: n * n for n in (1, 2, 4, 5, 7, 8)
+    }
+    assert [str(answers[number]) for number in (0, 3, 6, 9)] == ["not 0", "not 3", "not 6", "not 9"]
+
+
+def test_what_no_answer_will_come_of_is_given_up():
+    asked = []
+
+    def ask(number):
+        asked.append(number)
+        time.sleep(0.002)
+        raise NoReply("busy") if number else EndpointError("no such model")
+
+    with pytest.raises(EndpointError, match="no such model"):
+        list(ask_all(ask, range(100), 1, "answer", "test"))
+    with pytest.raises(EndpointError, match="20 answers failed one after the other, the last one: busy"):
+        list(ask_all(ask, range(1, 100), 1, "answer", "test"))
+    assert len(asked) < 60
+
+
+def test_flags_make_an_endpoint(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    parser = argparse.ArgumentParser()
+    add_endpoint_flags(parser, temperature=0.5, top_p=0.9, max_tokens=7)
+    flags = ["--base_url", "http://host/v1/", "--model", "m", "--api_key_env", "MY_KEY"]
+    endpoint = endpoint_of(parser.parse_args(flags))
+    assert endpoint.url == "http://host/v1/chat/completions"
+    assert (endpoint.model, endpoint.key, endpoint.temperature, endpoint.top_p) == ("m", "s3cret", 0.5, 0.9)
+    assert endpoint.max_tokens == 7 and "s3cret" not in repr(endpoint)
+    with pytest.raises(EndpointError, match="'host/v1' must begin with http"):
+        endpoint_of(parser.parse_args(["--base_url", "host/v1", "--model", "m"]))

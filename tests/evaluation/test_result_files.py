@@ -1,0 +1,139 @@
+import json
+import re
+
+import pytest
+
+from evaluation.result_files import (
+    BenchmarkFileError,
+    answer_of,
+    check_same_items,
+    check_unique,
+    complete,
+    read_benchmark,
+    read_records,
+    read_result,
+)
+
+
+def key(record):
+    return str(record["id"])
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_lines_and_lists_are_read_alike(tmp_path):
+    lines, array = tmp_path / "a.jsonl", tmp_path / "a.json"
+    lines.write_text('\ufeff{"a": "x\u2028y"}\r\n\n{"a": 2}\n', encoding="utf-8")
+    array.write_text('[{"a": "x\u2028y"}, {"a": 2}]', encoding="utf-8")
+    assert read_records(lines) == read_records(array) == ([{"a": "x\u2028y"}, {"a": 2}], [])
+
+
+def test_broken_entries_are_named_and_the_rest_is_kept(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n7\n{"a": 2}\n')
+    records, broken = read_records(path)
+    assert records == [{"a": 1}, {"a": 2}]
+    assert [f"{path} line 2" in broken[0], f"{path} line 3: expected an object, found int" in broken[1]] == [True, True]
+    path.write_text('[{"a": 1}, "x"]')
+    assert read_records(path)[1] == [f"{path} item 2: expected an object, found str"]
+
+
+def test_duplicates_are_named():
+    check_unique("f", ["1", "2"])
+    with pytest.raises(BenchmarkFileError, match=r"f: 1 item\(s\) occur more than once: 2\."):
+        check_unique("f", ["1", "2", "2", "2"])
+
+
+def test_benchmarks_must_be_sound(tmp_path):
+    path = tmp_path / "b.jsonl"
+    required = {"question": str, "id": (str, int)}
+    with pytest.raises(BenchmarkFileError, match=r"b\.jsonl: no such file\. Get it from X"):
+        read_benchmark(path, required, "Get it from X")
+    path.write_text('{"id": 1, "question": "?"}\n\n{"id": 2}\nnonsense\n{"id": null, "question": 3}\n')
+    with pytest.raises(BenchmarkFileError) as caught:
+        read_benchmark(path, required, "")
+    assert [line.partition("b.jsonl ")[2] for line in str(caught.value).splitlines()[:-1]] == [
+        "line 4: not JSON (Expecting value): 'nonsense'",
+        "line 3: question must be str, found no such field",
+        "line 5: question must be str, found 3",
+        "line 5: id must be str or int, found None",
+    ]
+    assert "4 problem(s)" in str(caught.value)
+    path.write_text('{"id": 1, "question": "?"}\n{"id": 1, "question": "!"}\n')
+    with pytest.raises(BenchmarkFileError, match="more than once: 1"):
+        read_benchmark(path, required, "")
+    path.write_text("\n")
+    with pytest.raises(BenchmarkFileError, match=r"holds no items\. Get it from X"):
+        read_benchmark(path, required, "Get it from X")
+    path.write_text('{"id": 1, "question": "?", "extra": 2}\n')
+    assert read_benchmark(path, required, "") == [{"id": 1, "question": "?", "extra": 2}]
+
+
+def test_completion_takes_the_truth_from_the_reference():
+    records, missing = complete(
+        "f", [{"id": 1, "answer": "forged", "response": "A"}], [{"id": 1, "answer": "x"}, {"id": 2}], key
+    )
+    assert records[0] == {"id": 1, "answer": "x", "response": "A"}
+    assert records[1] == {"id": 2, "error": "not in the result file"} and missing == ["2"]
+
+
+def test_results_are_completed_in_the_order_of_the_reference(tmp_path):
+    path = write(tmp_path / "r.jsonl", {"id": 3, "response": "c"}, {"id": 1, "response": "a"})
+    path.write_text(path.read_text() + "half a li")
+    whole = write(tmp_path / "all.jsonl", {"id": 1}, {"id": 2}, {"id": 3, "response": "not an answer of this run"})
+    result = read_result(path, key, ["response"])
+    assert (list(result.items), result.missing, len(result.broken)) == (["3", "1"], [], 1)
+    result = read_result(path, key, ["response"], whole)
+    assert (list(result.items), result.missing, len(result.broken)) == (["1", "2", "3"], ["2"], 1)
+    assert [answer_of(record, ["response"]) for record in result.items.values()] == ["a", None, "c"]
+    assert list(read_result(write(tmp_path / "none.jsonl"), key, ["response"], whole).items) == ["1", "2", "3"]
+
+
+def test_items_without_a_key_are_numbered_unless_they_must_be_found_again(tmp_path):
+    path = write(tmp_path / "r.jsonl", {"response": "a"}, {"response": "b"})
+    assert list(read_result(path, key, ["response"]).items) == ["1", "2"]
+    with pytest.raises(BenchmarkFileError, match=r"r\.jsonl item 1: no field 'id' to tell it by"):
+        read_result(path, key, ["response"], write(tmp_path / "all.jsonl", {"id": 1}))
+
+
+@pytest.mark.parametrize(
+    ("records", "reference", "message"),
+    [
+        ([], None, "no items to score"),
+        ([{"id": 1}], None, "no item has a field 'response'. Is this a result of this benchmark?"),
+        ([{"id": 1, "response": ""}] * 2, None, "more than once: 1"),
+        ([{"id": 9, "response": ""}], '{"id": 1}', "not in the reference: 9"),
+        ([{"id": 1, "response": ""}], '{"id": 1}\n{"id', "line 2: not JSON"),
+        ([{"id": 1, "response": ""}], '{"id": 1}\n{"id": 1}', "all.jsonl: 1 item(s) occur more than once"),
+    ],
+)
+def test_results_that_cannot_be_scored(tmp_path, records, reference, message):
+    if reference:
+        (tmp_path / "all.jsonl").write_text(reference)
+    with pytest.raises(BenchmarkFileError, match=re.escape(message)):
+        read_result(write(tmp_path / "r.jsonl", *records), key, ["response"], reference and tmp_path / "all.jsonl")
+
+
+def test_answers_and_their_absence():
+    assert answer_of({"a": None, "b": "x"}, ["a", "b"]) == "x"
+    assert answer_of({"a": ""}, ["a"]) == "" and answer_of({"a": 7}, ["a"]) == "7"
+    assert answer_of({"a": "x", "error": "no audio"}, ["a"]) is answer_of({}, ["a"]) is None
+
+
+def test_only_the_same_items_can_be_compared(tmp_path):
+    def result(name, *records):
+        return read_result(
+            write(tmp_path / name, *({"response": "", **record} for record in records)), key, ["response"]
+        )
+
+    ours = result("ours", {"id": 1, "question": "?"}, {"id": 2, "audio_path": "x"})
+    check_same_items(ours, result("theirs", {"id": 2, "audio_path": "y"}, {"id": 1, "question": "?"}))
+    with pytest.raises(BenchmarkFileError, match=r"theirs lacks 1 item\(s\) of .*ours: 2\. .*--reference"):
+        check_same_items(ours, result("theirs", {"id": 1}))
+    with pytest.raises(BenchmarkFileError, match=r"ours lacks 2 item\(s\) of .*theirs: 3, 4"):
+        check_same_items(ours, result("theirs", {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}))
+    with pytest.raises(BenchmarkFileError, match=r"item 1 has another question in .*theirs"):
+        check_same_items(ours, result("theirs", {"id": 1, "question": "What?"}, {"id": 2}))

@@ -1,0 +1,163 @@
+"""What a healthy model and well-behaved clients do not show: a server in this process, with a model that obeys."""
+
+import socket
+import threading
+import time
+from unittest.mock import Mock
+
+import openai
+import pytest
+import requests
+import torch
+import uvicorn
+
+from serve import Server
+from serving import routes
+from serving.batching import Batcher
+from serving.protocol import Service
+from serving.routes import Api
+from serving.serving_metrics import Metrics
+from src.llm_generate import Progress
+from tests.serving.test_protocol import DEFAULTS, audio, text, user
+
+PATIENCE = 10
+MESSAGES = [user(audio(), text())]
+
+
+class ObedientModel:
+    """Answers a block of end tokens; then waits for `gate`; then raises `failure`, or ends the answer."""
+
+    def __init__(self, model):
+        self.config = model.llm_model.config
+        self.gate, self.failure = threading.Event(), None
+        self.gate.set()
+
+    def decode(self, waveforms, instructions, options):
+        ids = torch.full((len(waveforms), options.max_new_tokens), self.config.mask_token_id)
+        ids[:, : options.block_length] = self.config.eos_token_id
+        yield Progress(ids, torch.zeros(ids.shape), torch.ones(len(ids)))
+        assert self.gate.wait(PATIENCE)
+        if self.failure:
+            raise self.failure
+        ids = torch.full_like(ids, self.config.eos_token_id)
+        yield Progress(ids, torch.zeros(ids.shape), torch.full((len(ids),), 2))
+
+
+@pytest.fixture
+def obedient(model):
+    return ObedientModel(model)
+
+
+@pytest.fixture
+def api(model, obedient):
+    metrics = Metrics()
+    batcher = Batcher(obedient.decode, model.llm_model.config.mask_token_id, 1, 4, 0, metrics)
+    yield Api(Service(model, "diffa", "exact", DEFAULTS, 64, 60), batcher, metrics, "", 2**20)
+    obedient.gate.set()
+    batcher.close()
+
+
+@pytest.fixture
+def address(api):
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(uvicorn.Config(api, log_level="critical"), api)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.handle_exit(15, None)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def ask(address):
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0, timeout=PATIENCE)
+    return lambda **parameters: client.chat.completions.create(model="diffa", messages=MESSAGES, **parameters)
+
+
+def counted(api, status) -> float | None:
+    return api.metrics.registry.get_sample_value("diffa_requests_total", {"status": str(status)})
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_failure_of_the_model_is_a_500_with_its_message(ask, api, obedient):
+    obedient.failure = RuntimeError("no such kernel\nstack")
+    with pytest.raises(
+        openai.InternalServerError, match=r"the model failed .*\(RuntimeError: no such kernel\)"
+    ) as error:
+        ask()
+    assert (error.value.code, error.value.type) == ("model_failure", "server_error")
+    obedient.failure = None
+    assert ask().choices[0].finish_reason == "stop"
+    until(lambda: counted(api, 200) == 1)
+    assert counted(api, 500) == 1
+
+
+def test_a_lost_gpu_makes_the_server_unhealthy(ask, address, obedient, monkeypatch):
+    obedient.failure = RuntimeError("CUDA error: unspecified launch failure")
+    for error, status, word in ((None, 200, "ok"), (RuntimeError("CUDA error: device lost"), 503, "broken")):
+        monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+        monkeypatch.setattr("torch.cuda.synchronize", Mock(side_effect=error))
+        with pytest.raises(openai.InternalServerError):
+            ask()
+        health = requests.get(f"{address}/health", timeout=PATIENCE)
+        assert (health.status_code, health.json()["status"]) == (status, word)
+
+
+def test_in_a_stream_it_is_the_last_event(ask, api, obedient):
+    obedient.failure = RuntimeError("no such kernel")
+    with pytest.raises(openai.APIError, match="no such kernel"):
+        list(ask(stream=True))
+    until(lambda: counted(api, 500) == 1)
+    assert counted(api, 200) is None
+
+
+def test_a_mistake_of_the_server_shows_no_stack_trace(ask, api, monkeypatch):
+    monkeypatch.setattr(routes, "understand", lambda *_: {}["secret"])
+    with pytest.raises(openai.InternalServerError) as error:
+        ask()
+    assert error.value.body["message"] == "internal error; the server's log has more"
+    assert "secret" not in error.value.response.text
+    until(lambda: counted(api, 500) == 1)
+
+
+def send_by_hand(address: str, body: bytes, length: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), PATIENCE)
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    connection.sendall(f"{head}{length}\r\n\r\n".encode() + body)
+    return connection
+
+
+def test_an_upload_that_does_not_end_is_given_up(address, api, monkeypatch):
+    monkeypatch.setattr(routes, "UPLOAD_SECONDS", 0.2)
+    with send_by_hand(address, b"{", 1000) as connection:
+        assert b"408" in connection.recv(4096).splitlines()[0]
+    assert api.preparing == 0
+
+
+def test_who_leaves_during_the_upload_or_while_waiting_is_forgotten(address, api, obedient):
+    with send_by_hand(address, b"{", 1000):
+        until(lambda: api.preparing == 1)
+    until(lambda: counted(api, 499) == 1)
+    obedient.gate.clear()
+    body = requests.Request("POST", address, json={"model": "diffa", "messages": MESSAGES}).prepare().body
+    with send_by_hand(address, body, len(body)), send_by_hand(address, body, len(body)):
+        until(lambda: len(api.batcher.waiting) == 1)
+    until(lambda: counted(api, 499) == 3)
+    assert (api.preparing, api.under_way, len(api.batcher.waiting)) == (0, 0, 0)
+
+
+def test_uploads_count_as_waiting(address, api):
+    connections = [send_by_hand(address, b"{", 1000) for _ in range(4)]
+    until(lambda: api.preparing == 4)
+    response = requests.post(f"{address}/v1/chat/completions", json={}, timeout=PATIENCE)
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
+    for connection in connections:
+        connection.close()
+    until(lambda: api.preparing == 0)

@@ -1,0 +1,167 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.audio import AudioError
+from src.data_sampler import Draw, Masking
+from src.dataloader import DIFFACollator, DIFFADataset, mask_answers, window_seconds
+from src.manifest import ManifestError, Sample
+from src.prompts import build_prompt, tokenize_prompt
+from tests.conftest import GOLDEN
+
+MASK_ID, PAD_ID = 402, 401
+
+
+def sample(clip: int = 0, target: str = "one two", instruction: str = "hello") -> Sample:
+    path = GOLDEN / f"clip{clip}.wav"
+    return Sample(f"clip{clip}", path, instruction, target, "", "golden", 1.0, {})
+
+
+@pytest.fixture
+def dataset(model):
+    samples = [sample(0), sample(1, "the speaker is male"), sample(2, "yes", "What can you hear from the audio?")]
+    return DIFFADataset(samples, model.tokenizer)
+
+
+@pytest.fixture
+def collator(model):
+    return DIFFACollator(model.feature_extractor, MASK_ID, PAD_ID)
+
+
+def test_an_example_is_prompt_answer_and_end_of_turn(model, dataset):
+    example = dataset[1]
+    assert (example.prompt_ids, example.audio_position) == tokenize_prompt(model.tokenizer, build_prompt("hello"))
+    assert model.tokenizer.decode(example.answer_ids) == "the speaker is male<|eot_id|>"
+    assert len(example.waveform) == 2.3 * 16000
+
+
+def test_a_batch_has_the_contracts_keys_shapes_and_types(dataset, collator):
+    examples = [dataset[i] for i in range(3)]
+    batch = collator(examples)
+    length = max(len(e.prompt_ids) + len(e.answer_ids) for e in examples)
+    shapes = {key: tuple(value.shape) for key, value in batch.items()}
+    assert shapes == {
+        "input_features": (3, 80, 3000), "feature_attention_mask": (3, 3000), "input_ids": (3, length),
+        "labels": (3, length), "t": (3,), "audio_position": (3,), "text_attention_mask": (3, length),
+        "num_answer_tokens": (),
+    }  # fmt: skip
+    assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+    assert batch["audio_position"].tolist() == [28, 28, 28]
+    assert batch["num_answer_tokens"] == sum(length - len(e.prompt_ids) for e in examples)
+    assert batch["text_attention_mask"].all()
+
+
+def test_masked_tokens_and_labels_fit_together(dataset, collator):
+    examples = [dataset[i] for i in (0, 1, 2)]
+    for _ in range(20):
+        batch = collator(examples)
+        masked = batch["labels"] != -100
+        assert torch.equal(batch["input_ids"] == MASK_ID, masked)
+        clean = torch.where(masked, batch["labels"], batch["input_ids"])
+        for row, example in enumerate(examples):
+            ids = example.prompt_ids + example.answer_ids
+            assert clean[row].tolist() == ids + [PAD_ID] * (clean.shape[1] - len(ids))
+            assert not masked[row, : len(example.prompt_ids)].any()
+
+
+def test_without_learned_padding_it_is_hidden_and_not_counted(model, dataset):
+    collator = DIFFACollator(model.feature_extractor, MASK_ID, PAD_ID, learn_padding=False)
+    examples = [dataset[0], dataset[1]]
+    for _ in range(20):
+        batch = collator(examples)
+        assert batch["num_answer_tokens"] == sum(len(e.answer_ids) for e in examples)
+        for row, example in enumerate(examples):
+            length = len(example.prompt_ids) + len(example.answer_ids)
+            assert batch["text_attention_mask"][row].tolist() == [1] * length + [0] * (batch["t"].new_zeros(
+                batch["input_ids"].shape[1] - length).numel())  # fmt: skip
+            assert (batch["labels"][row, length:] == -100).all()
+
+
+def test_masking_rates_are_uniform_and_obeyed():
+    clean = torch.zeros(4000, 50, dtype=torch.int64)
+    answer = torch.ones_like(clean, dtype=torch.bool)
+    answer[:, :10] = False
+    times = np.random.default_rng(0).random(4000).tolist()
+    input_ids, labels, t = mask_answers(clean, answer, MASK_ID, [Masking(time, i) for i, time in enumerate(times)])
+    assert t.min() >= 1e-3 and t.max() <= 1
+    assert t.mean().item() == pytest.approx(0.5, abs=0.02) and t.var().item() == pytest.approx(1 / 12, rel=0.05)
+    masked = input_ids == MASK_ID
+    assert not masked[:, :10].any() and torch.equal(labels != -100, masked)
+    share = masked[:, 10:].float().mean(dim=1)
+    for low in (0.0, 0.25, 0.5, 0.75):
+        rows = (t >= low) & (t < low + 0.25)
+        assert share[rows].mean().item() == pytest.approx(t[rows].mean().item(), abs=0.01)
+
+
+def test_masks_are_a_function_of_the_masking_alone(dataset, collator):
+    examples = [replace(dataset[i], masking=Masking(0.5, 7 + i)) for i in range(3)]
+    torch.manual_seed(0)
+    first = collator(examples)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    again = collator(examples)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert torch.allclose(first["t"], torch.tensor(0.5 * 0.999 + 1e-3))
+    assert torch.equal(collator([examples[2], examples[1]])["labels"], first["labels"][[2, 1]])
+    other = collator([replace(example, masking=Masking(0.5, 1)) for example in examples])
+    assert not torch.equal(other["labels"], first["labels"])
+    # without one, torch's global random state decides
+    unmasked = [replace(example, masking=None) for example in examples]
+    torch.manual_seed(0)
+    drawn = [collator(unmasked)["t"] for _ in range(2)]
+    torch.manual_seed(0)
+    assert torch.equal(collator(unmasked)["t"], drawn[0]) and not torch.equal(*drawn)
+
+
+def test_another_sample_takes_the_place_of_one_that_cannot_be_read(model):
+    gone = Sample("gone", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
+    dataset = DIFFADataset([gone, sample(0), sample(1)], model.tokenizer)
+    draw = Draw(0, Masking(0.25, 3))
+    example = dataset[draw]
+    assert example.audio_id in ("clip0", "clip1") and example.masking == draw.masking
+    assert set(example.failures) == {"/nowhere/x.wav: no such audio file"}
+    assert dataset[draw].audio_id == example.audio_id
+    assert {dataset[Draw(0, Masking(0.25, seed))].audio_id for seed in range(20)} == {"clip0", "clip1"}
+    sound = dataset[Draw(1, Masking(0.25, 3))]
+    assert sound.audio_id == "clip0" and sound.failures == ()
+    with pytest.raises(AudioError, match=r"11 clips in a row cannot be used; the last one: /nowhere/x\.wav: no such"):
+        DIFFADataset([gone], model.tokenizer)[draw]
+
+
+def test_lengths_are_estimated_without_reading_audio(model):
+    def long(duration: float, target: str) -> Sample:
+        return Sample("x", Path("/nowhere"), "12345678", target, "", "golden", duration, {})
+
+    dataset = DIFFADataset([long(8.0, "x" * 92), long(99.0, "")], model.tokenizer, max_seconds=16)
+    assert dataset.lengths() == [100 + 25, 200 + 2]
+
+
+def test_long_answers_are_cut_and_long_prompts_named(model):
+    dataset = DIFFADataset([sample(0, "word " * 100)], model.tokenizer, max_length=60)
+    example = dataset[0]
+    assert len(example.prompt_ids) + len(example.answer_ids) == 60
+    tight = DIFFADataset([sample(0)], model.tokenizer, max_length=len(example.prompt_ids))
+    with pytest.raises(ManifestError, match=r"sample clip0: its prompt has 44 tokens.*max_length 44"):
+        tight[0]
+
+
+def test_audio_is_cut_at_the_limit_and_missing_audio_named(model):
+    assert len(DIFFADataset([sample(2)], model.tokenizer, max_seconds=2)[0].waveform) == 32000
+    gone = Sample("x", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
+    with pytest.raises(AudioError, match=r"/nowhere/x\.wav: no such audio file"):
+        DIFFADataset([gone], model.tokenizer)[0]
+
+
+def test_the_window_comes_from_the_feature_extractor(model):
+    assert window_seconds(model.feature_extractor) == 30.0
+
+
+def test_a_batch_trains(dataset, collator, model):
+    """The collator's batch is what the model takes."""
+    torch.manual_seed(0)
+    batch = collator([dataset[i] for i in range(3)])
+    assert 0.1 < model(**batch).loss.item() < 100
