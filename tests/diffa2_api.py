@@ -1,0 +1,68 @@
+"""The functions by which an implementation is held against the golden DIFFA-2 figures, over this repository's code.
+
+`tests/test_golden2.py` calls them. Everything is float32 on a CPU; waveforms are float32 numpy at 16 kHz.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from src.llm_generate import GenerationOptions
+from src.modeling_DIFFA import DIFFAModel
+from src.prompts import build_prompt, tokenize_prompt
+from src.splice import splice
+
+
+def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
+    """A model for inference."""
+    root = Path(root)
+    model = DIFFAModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper")
+    model.stage = stage
+    return model
+
+
+def llm_weight(model: DIFFAModel, name: str) -> torch.Tensor:
+    """An LLM weight by its name in the public LLaDA checkpoint."""
+    return model.llm_model.get_parameter(name)
+
+
+def speech(model: DIFFAModel, waveform: np.ndarray) -> torch.Tensor:
+    """Audio embeddings [n, d_llm]."""
+    return model.get_speech_features([waveform])[0][0]
+
+
+def prompt(model: DIFFAModel, instruction: str, training: bool) -> tuple[torch.Tensor, int]:
+    """Token ids [L] and the audio's position; a prompt of inference ends with the assistant's header."""
+    ids, position = tokenize_prompt(model.tokenizer, build_prompt(instruction))
+    return torch.tensor(ids), position
+
+
+@torch.inference_mode()
+def logits(model: DIFFAModel, waveform: np.ndarray, ids: torch.Tensor, audio_position: int) -> torch.Tensor:
+    """[n + L, vocabulary] with the audio before token `audio_position`."""
+    audio_embeds, audio_lengths = model.get_speech_features([waveform])
+    text_embeds, text_mask = model.llm_model.embed(ids[None]), torch.ones(1, len(ids))
+    spliced = splice(text_embeds, text_mask, audio_embeds, audio_lengths, torch.tensor([audio_position]), "right")
+    return model.llm_model.project(model.llm_model(spliced.inputs_embeds))[0]
+
+
+def generate(
+    model: DIFFAModel,
+    waveform: np.ndarray,
+    instruction: str,
+    mode: str,
+    steps: int,
+    block_length: int,
+    max_new_tokens: int,
+    cfg_scale: float = 0.0,
+    factor: float | None = None,
+    threshold: float | None = None,
+) -> tuple[list[int], int]:
+    """Answer ids [max_new_tokens], and the number of forward passes of the LLM."""
+    options = GenerationOptions(
+        steps=steps, block_length=block_length, max_new_tokens=max_new_tokens, cfg_scale=cfg_scale, factor=factor,
+        threshold=threshold,
+    )  # fmt: skip
+    answers = model.answer([waveform], [instruction], options)
+    return answers.ids[0].tolist(), answers.forward_passes[0]

@@ -1,0 +1,55 @@
+"""What the published DIFFA-2 code computed, recorded in tests/golden2, against this repository's code."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src.audio import read_audio
+from src.modeling_DIFFA import DIFFAModel
+from tests import diffa2_api as api
+
+GOLDEN2 = Path(__file__).parent / "golden2"
+CASES = json.loads((GOLDEN2 / "golden.json").read_text())
+
+
+def each(kind: str) -> Callable:
+    """Parametrise a test by the recorded cases of one kind, as its argument `case`."""
+    return pytest.mark.parametrize("case", CASES[kind], ids=[case["key"] for case in CASES[kind]])
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN2 / "golden.safetensors")
+
+
+@cache
+def clip(index: int) -> np.ndarray:
+    return read_audio(GOLDEN2 / CASES["clips"][index])
+
+
+@cache
+def model(checkpoint: str, stage: int) -> DIFFAModel:
+    return api.load(GOLDEN2, checkpoint, stage)
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+@each("speech")
+def test_speech_features(case, figures):
+    """32 encoder layers, 128 mel bins, eight target layers."""
+    found = api.speech(model(case["checkpoint"], case["stage"]), clip(case["clip"]))
+    assert_close(found, figures[case["key"]][0])
+
+
+def test_the_prompt_of_inference(figures):
+    case = CASES["prompts"]["inference"]
+    ids, position = api.prompt(model("diffa2_stage4", 2), CASES["prompts"]["instruction"], training=False)
+    assert torch.equal(ids, figures[case["key"]][0]) and position == case["audio_position"]
