@@ -32,7 +32,7 @@ from src.checkpoint import CheckpointError, check_frozen_parts, read_json, resol
 from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
 from src.files import write_file
-from src.manifest import ManifestError, Sample
+from src.manifest import ManifestError, Sample, read_training_manifest
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
 from src.processes import leave
 from src.provenance import fingerprint, versions
@@ -48,7 +48,6 @@ from src.training_arguments import (
     samples_to_transcribe,
 )
 from src.training_checkpoint import check_complete, last_complete, put_aside, put_aside_incomplete
-from src.training_manifest import read_training_manifest
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 

@@ -1,9 +1,10 @@
 """Benchmark and result files: JSON lists or JSON Lines of objects, read and checked."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from src.json_records import JSONFileError, read_json_records
 
 # Fields that say what was asked and what is right: the same item has the same ones in every file.
 TRUTH = ("question", "choices", "answer", "answer_gt", "transcription", "reference")
@@ -16,34 +17,23 @@ class BenchmarkFileError(ValueError):
 def read_entries(path: Path) -> tuple[list[tuple[str, dict]], list[str]]:
     """Read a JSON list or JSON Lines file of objects: ([(place, object)], broken entries as "FILE line N: reason").
 
-    Places are "line 3" in JSON Lines, "item 3" in a list. Raises BenchmarkFileError when the file is missing, or is a
-    JSON list that cannot be parsed at all.
+    Places are "line 3" in JSON Lines, "line 3, entry 2" in a list. Raises BenchmarkFileError when the file is missing,
+    or is a JSON list that cannot be parsed to its end.
     """
+    if not Path(path).is_file():
+        raise BenchmarkFileError(f"{path}: no such file. Check the path")
+    entries, broken = [], []
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
-    except (FileNotFoundError, IsADirectoryError):
-        raise BenchmarkFileError(f"{path}: no such file. Check the path") from None
-    broken = []
-    if text.lstrip().startswith("["):
-        try:
-            entries = [(f"item {number}", entry) for number, entry in enumerate(json.loads(text), start=1)]
-        except json.JSONDecodeError as error:
-            raise BenchmarkFileError(
-                f"{path} line {error.lineno}: not a JSON list ({error.msg}). Repair or rewrite the file"
-            ) from None
-    else:
-        entries = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            try:
-                entries += [(f"line {number}", json.loads(line))] if line.strip() else []
-            except json.JSONDecodeError as error:
-                broken.append(f"{path} line {number}: not JSON ({error.msg}): {line.strip()[:60]!r}")
-    broken += [
-        f"{path} {place}: expected an object, found {type(entry).__name__}"
-        for place, entry in entries
-        if not isinstance(entry, dict)
-    ]
-    return [(place, entry) for place, entry in entries if isinstance(entry, dict)], broken
+        for record in read_json_records(path):
+            if record.problem:
+                broken.append(f"{path} {record.place}: {record.problem}")
+            elif isinstance(record.value, dict):
+                entries.append((record.place, record.value))
+            else:
+                broken.append(f"{path} {record.place}: expected an object, found {type(record.value).__name__}")
+    except JSONFileError as error:
+        raise BenchmarkFileError(f"{error}. Repair or rewrite the file") from None
+    return entries, broken
 
 
 def read_records(path: Path) -> tuple[list[dict], list[str]]:

@@ -1,4 +1,4 @@
-"""Training manifests: a JSON list, or JSON Lines, of samples; read and checked before anything expensive starts.
+"""Training manifests, JSON lists or JSON Lines of samples: reading, writing, and what every entry must keep to.
 
     python -m src.manifest check data/librispeech.json
 
@@ -7,12 +7,16 @@ finds everything wrong with a manifest and its audio in one pass (src/manifest_c
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import runpy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.audio import AudioError, check_file
 from src.files import write_file
+from src.json_records import JSONFileError, read_json_records, shorten
 
 REQUIRED = {
     "audio_id": str,
@@ -23,7 +27,10 @@ REQUIRED = {
     "dataset": str,
     "duration": (int, float),
 }
-LONGEST = 86_400  # seconds; a longer clip is a mistake
+MIN_SECONDS = 0.1  # of a clip
+MAX_DURATION = 86_400  # seconds that an entry may claim; more is a mistake
+MAX_SHOWN = 10  # problems in one message
+THREADS, PORTION = 16, 256  # that look for files, and how many files each takes at a time
 
 
 class ManifestError(ValueError):
@@ -45,12 +52,37 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One parsed entry of a manifest, right or wrong."""
+class ManifestEntry:
+    """One entry of a manifest, right or wrong."""
 
     place: str  # "line 3" in JSON Lines, "line 3, entry 2" in a JSON list; both count from 1
     value: Any
     problems: tuple[str, ...]  # why it cannot be a sample, in words
+
+    def get(self, key: str) -> Any:
+        """What a key holds; None where it is missing, or the entry is no object."""
+        return self.value.get(key) if isinstance(self.value, dict) else None
+
+    def audio_file(self, folder: Path) -> Path | None:
+        """The audio file that it names, if it names one, for a manifest in `folder`."""
+        name = self.get("audio_filepath")
+        return folder / name if isinstance(name, str) else None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one entry."""
+
+    entry: ManifestEntry
+    text: str
+
+    def __str__(self) -> str:
+        """With the entry's place and id before it, in ASCII."""
+        name = self.entry.get("audio_id")
+        return f"{self.entry.place}, {ascii(name)[1:-1] if isinstance(name, str) and name else '(no id)'}: {self.text}"
+
+
+# -- reading and writing -----------------------------------------------------------------------------------------------
 
 
 def read_manifest(path: str | os.PathLike) -> list[Sample]:
@@ -67,75 +99,38 @@ def read_manifest(path: str | os.PathLike) -> list[Sample]:
     return samples
 
 
+def read_entries(path: str | os.PathLike) -> Iterator[ManifestEntry]:
+    """Yield every entry, the wrong ones with their problems.
+
+    Raises ManifestError where nothing more can be read, or there is nothing to read.
+    """
+    empty = True
+    try:
+        for record in read_json_records(path):
+            empty = False
+            problems = (record.problem,) if record.problem else tuple(problems_of(record.value))
+            yield ManifestEntry(record.place, record.value, problems)
+    except JSONFileError as error:
+        raise ManifestError(f"manifest {error}") from None
+    if empty:
+        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
+
+
 def to_sample(value: Mapping[str, Any], folder: Path) -> Sample:
     """The sample of an entry without problems."""
     known = {key: value[key] for key in REQUIRED} | {"audio_filepath": folder / value["audio_filepath"]}
     return Sample(**known, extra={key: value[key] for key in value if key not in REQUIRED})
 
 
-def read_entries(path: str | os.PathLike) -> Iterator[Entry]:
-    """Yield every entry, the wrong ones with their problems.
-
-    Raises ManifestError where nothing more can be read, or there is nothing to read.
-    """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise ManifestError(f"manifest {path} is not UTF-8 text: {error}") from None
-        raise ManifestError(f"manifest {path} cannot be read: {getattr(error, 'strerror', error)}") from None
-    parsed = parse_list(text, path) if text.lstrip().startswith("[") else parse_lines(text)
-    empty = True
-    for place, value, problem in parsed:
-        empty = False
-        yield Entry(place, value, (problem,) if problem else tuple(problems_of(value)))
-    if empty:
-        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
+def write_manifest(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write a manifest, one entry a line: JSON Lines if the name ends in .jsonl, else a JSON list."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    text = "".join(f"{line}\n" for line in lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text)
 
 
-def parse_lines(text: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield (place, value, problem) for each line of JSON Lines; the problem is empty where the line is JSON."""
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: strings may hold other line separators
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line), ""
-            except (ValueError, RecursionError) as error:
-                yield f"line {number}", None, f"not valid JSON: {error}"
-
-
-def parse_list(text: str, path: str | os.PathLike) -> Iterator[tuple[str, Any, str]]:
-    """Yield (place, value, "") for each element of a JSON list, telling the line that each begins on.
-
-    Raises ManifestError where the text stops being JSON: what follows cannot be told apart.
-    """
-    parser, number, line, counted = json.JSONDecoder(), 0, 1, 0  # `line` holds the line breaks before `counted`
-    position, delimiter = text.index("["), "["
-    try:
-        while delimiter != "]":
-            position = skip_space(text, position + 1)
-            if delimiter == "[" and text[position : position + 1] == "]":
-                break  # an empty list
-            value, end = parser.raw_decode(text, position)
-            number, line, counted = number + 1, line + text.count("\n", counted, position), position
-            yield f"line {line}, entry {number}", value, ""
-            position = skip_space(text, end)
-            delimiter = text[position : position + 1]
-            if delimiter not in (",", "]"):
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, position)
-        rest = skip_space(text, position + 1)
-        if rest < len(text):
-            raise json.JSONDecodeError("Extra data after the list", text, rest)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"manifest {path} is not valid JSON: {error}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
-        raise ManifestError(f"manifest {path} is not valid JSON behind line {line}: {error}") from None
-
-
-def skip_space(text: str, position: int) -> int:
-    """The next position that holds no JSON white space."""
-    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
-        position += 1
-    return position
+# -- what an entry must keep to ----------------------------------------------------------------------------------------
 
 
 def problems_of(value: Any) -> Iterator[str]:
@@ -154,7 +149,7 @@ def problems_of(value: Any) -> Iterator[str]:
             yield f"{key} is {shorten(found)}; expected {'a number' if key == 'duration' else 'a string'}"
         elif kind is str and not is_unicode(found):
             yield f"{key} is {shorten(found)}, which holds half a surrogate pair; expected Unicode text"
-        elif kind is not str and not 0 < found < LONGEST:
+        elif kind is not str and not 0 < found < MAX_DURATION:
             yield f"duration is {shorten(found)}; expected seconds, more than 0 and less than a day"
 
 
@@ -167,25 +162,107 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def shorten(value: Any, limit: int = 60) -> str:
-    """A value in a message: lists and objects by their type, the rest as `ascii` gives it, cut where it gets long."""
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__}"
-    text = ascii(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+def empty_texts(entry: ManifestEntry, keys: Sequence[str] = ("audio_id", "target", "transcription")) -> Iterable[str]:
+    """Which of an entry's texts are empty that must not be."""
+    for key in keys:
+        if isinstance(text := entry.get(key), str) and not text.strip():
+            if key == "transcription" and entry.get("transcribed") is False:
+                continue
+            yield f"{key} is empty"
 
 
-def write_manifest(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest, one entry a line: JSON Lines if the name ends in .jsonl, else a JSON list."""
-    lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
-    text = "".join(f"{line}\n" for line in lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text)
+def problems_of_length(seconds: float, max_seconds: float) -> Iterable[str]:
+    """What is wrong with how long a clip lasts."""
+    if seconds < MIN_SECONDS:
+        yield f"lasts {seconds:.3f} s; clips must last at least {MIN_SECONDS} s"
+    if seconds > max_seconds:
+        yield f"lasts {seconds:.2f} s; what comes after {max_seconds:g} s is not heard"
+
+
+def repeated_ids(entries: Sequence[ManifestEntry]) -> Iterable[tuple[int, str]]:
+    """Yield (index, the first one's place) for every entry whose audio_id was there before."""
+    first: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        name = entry.get("audio_id")
+        if isinstance(name, str):
+            if name in first:
+                yield index, first[name]
+            first.setdefault(name, entry.place)
+
+
+# -- manifests to train on ---------------------------------------------------------------------------------------------
+
+
+def read_training_manifest(
+    path: str | os.PathLike, stage: int, max_seconds: float, max_bad_fraction: float
+) -> tuple[list[Sample], str]:
+    """Read a manifest to train on, or to evaluate on; no audio is opened.
+
+    Args:
+        max_seconds: what of a clip is heard.
+        max_bad_fraction: of the entries, how many may lack their audio, as in training.
+
+    Returns:
+        The samples, and what is only suspicious in words, empty where nothing is: ids that are there twice, empty
+        ids, durations under 0.1 s or over `max_seconds`, in stage 1 empty transcriptions, few missing files.
+
+    Raises ManifestError for what cannot be trained on, all of it: what `read_entries` finds, empty targets,
+    more missing or empty audio files than `max_bad_fraction` allows.
+    """
+    entries, folder = list(read_entries(path)), Path(path).parent
+    wrong, lacking, odd = [], [], []  # (index, what is wrong)
+    absent = absent_files(filter(None, (entry.audio_file(folder) for entry in entries)))
+    for index, entry in enumerate(entries):
+        wrong += [(index, text) for text in (*entry.problems, *empty_texts(entry, ("target",)))]
+        if reason := absent.get(entry.audio_file(folder)):
+            lacking.append((index, reason))
+        if not entry.problems:
+            odd += [(index, text) for text in oddities_of(entry, stage, max_seconds)]
+    odd += [(index, f"this audio_id stands in {place} as well") for index, place in repeated_ids(entries)]
+    too_many = len(absent) > max_bad_fraction * len(entries)
+    if too_many:
+        wrong += lacking
+    else:
+        odd += lacking
+    if wrong:
+        reason = f"; --max_bad_fraction {max_bad_fraction:g} allows fewer missing files" if too_many else ""
+        raise ManifestError(f"manifest {path}: {told(entries, wrong, 'cannot be trained on' + reason)}")
+    samples = [to_sample(entry.value, folder) for entry in entries]
+    return samples, f"manifest {path}: {told(entries, odd, 'look odd')}" if odd else ""
+
+
+def absent_files(files: Iterable[Path]) -> dict[Path, str]:
+    """Those of `files` that are missing or empty, and the reason; many at a time, since network disks are slow."""
+    unique = list(dict.fromkeys(files))
+    portions = [unique[start : start + PORTION] for start in range(0, len(unique), PORTION)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {file: reason for found in pool.map(absent_of, portions) for file, reason in found}
+
+
+def absent_of(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    found = []
+    for file in files:
+        try:
+            check_file(file)
+        except AudioError as error:
+            found.append((file, str(error)))
+    return found
+
+
+def oddities_of(entry: ManifestEntry, stage: int, max_seconds: float) -> Iterable[str]:
+    """What training can live with, in words. Transcriptions matter in stage 1, whose targets they are."""
+    yield from empty_texts(entry, ("audio_id", "transcription") if stage == 1 else ("audio_id",))
+    yield from problems_of_length(entry.value["duration"], max_seconds)
+
+
+def told(entries: Sequence[ManifestEntry], found: Sequence[tuple[int, str]], verdict: str) -> str:
+    """How many entries a verdict is on, and the first of what was found, one line each, in the manifest's order."""
+    lines = [f"{len({index for index, _ in found})} of {len(entries)} entries {verdict}"]
+    lines += [str(Problem(entries[index], text)) for index, text in sorted(found)[:MAX_SHOWN]]
+    if len(found) > MAX_SHOWN:
+        lines.append(f"and {len(found) - MAX_SHOWN} more; python -m src.manifest check names them all")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    import sys
-
-    from src.manifest_check import main
-
-    sys.exit(main())
+    runpy.run_module("src.manifest_check", run_name="__main__")  # the command, which imports this module

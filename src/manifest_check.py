@@ -22,24 +22,27 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.audio import AudioError, AudioFacts, inspect_audio
+from src.audio import MAY_LACK, AudioError, AudioFacts, inspect_audio
 from src.checkpoint import CheckpointError, resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.files import write_file
-from src.manifest import Entry, ManifestError, Sample, read_entries, to_sample
-from src.manifest_rules import (
+from src.manifest import (
+    MAX_DURATION,
+    ManifestEntry,
+    ManifestError,
     Problem,
-    audio_file,
+    Sample,
     empty_texts,
-    id_of,
-    problems_of_audio,
-    problems_of_text,
+    problems_of_length,
+    read_entries,
     repeated_ids,
+    to_sample,
 )
 from src.prompts import END_OF_TURN, build_prompt
 
+DURATION_TOLERANCE = 0.1  # seconds between the manifest and the file
 HISTOGRAM_BINS = 15
-VALUES_SHOWN = 8  # of an attribute
+MAX_VALUES_SHOWN = 8  # of an attribute
 TOKENIZED_AT_ONCE = 1000
 
 
@@ -52,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Report:
+class ManifestReport:
     """What a check found."""
 
     entries: int
@@ -62,13 +65,13 @@ class Report:
     text_tokens: list[int]  # prompt and answer of each sample; empty without a tokenizer
 
 
-def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None = None) -> Report:
+def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None = None) -> ManifestReport:
     """Check every entry, its audio in `jobs` threads. Raises ManifestError where the file cannot be read at all.
 
     `tokenizer` is the LLM's; without one, text lengths are not looked at.
     """
     entries = list(read_entries(path))
-    files = dict.fromkeys(filter(None, (audio_file(entry, path.parent) for entry in entries)))
+    files = dict.fromkeys(filter(None, (entry.audio_file(path.parent) for entry in entries)))
     facts = dict(zip(files, inspect_all(files, jobs), strict=True))
     problems = {index: problems_of_entry(entry, facts, path.parent, limits) for index, entry in enumerate(entries)}
     good = [index for index, entry in enumerate(entries) if not entry.problems]
@@ -78,9 +81,9 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
         problems[index] += problems_of_text(prompt, answer, limits.max_length)
     for index, place in repeated_ids(entries):
         problems[index].append(f"this audio_id stands in {place} as well")
-    return Report(
+    return ManifestReport(
         len(entries),
-        [Problem(entries[index].place, id_of(entries[index]), text) for index in problems for text in problems[index]],
+        [Problem(entries[index], text) for index in problems for text in problems[index]],
         samples,
         {file: found.seconds for file, found in facts.items() if isinstance(found, AudioFacts)},
         [prompt + answer for prompt, answer in lengths],
@@ -102,16 +105,32 @@ def inspect_all(files: Iterable[Path], jobs: int | None = None) -> list[AudioFac
 
 
 def problems_of_entry(
-    entry: Entry, facts: Mapping[Path, AudioFacts | AudioError], folder: Path, limits: Limits
-) -> list:
+    entry: ManifestEntry, facts: Mapping[Path, AudioFacts | AudioError], folder: Path, limits: Limits
+) -> list[str]:
     """What is wrong with an entry and its audio, in words."""
     problems = [*entry.problems, *empty_texts(entry)]
-    found = facts.get(audio_file(entry, folder))
+    found = facts.get(entry.audio_file(folder))
     if isinstance(found, AudioError):
         problems.append(str(found))
     elif found:
-        problems += problems_of_audio(found, entry.value.get("duration"), limits.max_seconds)
+        problems += problems_of_audio(found, entry.get("duration"), limits.max_seconds)
     return problems
+
+
+def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> Iterable[str]:
+    """What is wrong with a readable file; `told` is the manifest's duration, if it is one."""
+    yield from problems_of_length(found.seconds, max_seconds)
+    if found.missing_seconds > MAY_LACK * found.seconds:  # less is how some programs write headers
+        yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
+    if isinstance(told, (int, float)) and 0 < told < MAX_DURATION and abs(told - found.seconds) > DURATION_TOLERANCE:
+        yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
+
+
+def problems_of_text(prompt: int, answer: int, max_length: int) -> Iterable[str]:
+    if prompt >= max_length:
+        yield f"the prompt has {prompt} tokens, which leaves no room for an answer in {max_length}"
+    elif prompt + answer > max_length:
+        yield f"prompt and answer have {prompt} + {answer} tokens; the answer is cut at {max_length}"
 
 
 def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
@@ -127,7 +146,7 @@ def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
     return lengths
 
 
-def summarise(report: Report, limits: Limits) -> str:
+def summarise(report: ManifestReport, limits: Limits) -> str:
     """The summary's text."""
     lines = [f"{report.entries} entries, {len(report.samples)} of them complete, {len(report.seconds)} readable files"]
     hours: Counter[str] = Counter()
@@ -145,8 +164,8 @@ def summarise(report: Report, limits: Limits) -> str:
             f"{over} over the limit of {limits.max_length}"
         ]
     for name, values in attribute_counts(report.samples).items():
-        shown = ", ".join(f"{value} {count}" for value, count in values.most_common(VALUES_SHOWN))
-        more = f", and {len(values) - VALUES_SHOWN} more" if len(values) > VALUES_SHOWN else ""
+        shown = ", ".join(f"{value} {count}" for value, count in values.most_common(MAX_VALUES_SHOWN))
+        more = f", and {len(values) - MAX_VALUES_SHOWN} more" if len(values) > MAX_VALUES_SHOWN else ""
         lines.append(f"{name}: {shown}{more}")
     return "\n".join(lines)
 
@@ -212,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"durations drawn: {figure}")
         except OSError as error:
             print(f"durations not drawn: {figure}: {error.strerror}. Pass --figure FILE", file=sys.stderr)
-    wrong = len({problem.place for problem in report.problems})
+    wrong = len({problem.entry.place for problem in report.problems})
     print(f"{len(report.problems)} problem(s) in {wrong} of {report.entries} entries of {args.manifest}")
     return 1 if report.problems else 0
 
@@ -239,3 +258,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument("--figure", type=Path, help="durations as PNG (default: <manifest>.durations.png)")
     check.add_argument("--jobs", type=int, help="files read at a time (default: the number of processors)")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

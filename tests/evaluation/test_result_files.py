@@ -38,7 +38,7 @@ def test_broken_entries_are_named_and_the_rest_is_kept(tmp_path):
     assert records == [{"a": 1}, {"a": 2}]
     assert [f"{path} line 2" in broken[0], f"{path} line 3: expected an object, found int" in broken[1]] == [True, True]
     path.write_text('[{"a": 1}, "x"]')
-    assert read_records(path)[1] == [f"{path} item 2: expected an object, found str"]
+    assert read_records(path)[1] == [f"{path} line 1, entry 2: expected an object, found str"]
 
 
 def test_duplicates_are_named():
@@ -56,7 +56,7 @@ def test_benchmarks_must_be_sound(tmp_path):
     with pytest.raises(BenchmarkFileError) as caught:
         read_benchmark(path, required, "")
     assert [line.partition("b.jsonl ")[2] for line in str(caught.value).splitlines()[:-1]] == [
-        "line 4: not JSON (Expecting value): 'nonsense'",
+        "line 4: not JSON: Expecting value at column 1, found 'nonsense'",
         "line 3: question must be str, found no such field",
         "line 5: question must be str, found 3",
         "line 5: id must be str or int, found None",

@@ -3,7 +3,18 @@ import random
 
 import pytest
 
-from src.manifest import ManifestError, read_entries, read_manifest, write_manifest
+from src.manifest import (
+    ManifestEntry,
+    ManifestError,
+    Problem,
+    empty_texts,
+    problems_of_length,
+    read_entries,
+    read_manifest,
+    read_training_manifest,
+    repeated_ids,
+    write_manifest,
+)
 from tests.conftest import in_time
 
 ENTRY = {
@@ -39,13 +50,13 @@ def test_audio_paths_resolve_against_the_manifests_folder(tmp_path):
         ([], r"manifest\.json is empty: it has no samples"),
         ("", "is empty"),
         ("[ ]", "is empty"),
-        ("[{", "is not valid JSON: .*line 1 column 3"),
-        (json.dumps([ENTRY])[:-1], "is not valid JSON: Expecting ',' or ']'"),
-        (json.dumps([ENTRY]) + "[", "is not valid JSON: Extra data"),
-        ("[" * 100_000, "is not valid JSON behind line 1"),
-        (json.dumps(ENTRY) + "\n{oops\n", "line 2: not valid JSON"),
-        (json.dumps(ENTRY) + "\n" + '{"a":' * 100_000, "line 2: not valid JSON"),
-        (json.dumps(ENTRY | {"duration": 0}).replace("0}", "9" * 5000 + "}"), "line 1: not valid JSON"),
+        ("[{", "manifest.json line 1: not JSON: .* at column 3"),
+        (json.dumps([ENTRY])[:-1], "line 1: not JSON: Expecting ',' or ']'"),
+        (json.dumps([ENTRY]) + "[", "line 1: not JSON: Extra data"),
+        ("[" * 100_000, "after line 1: not JSON that can be read: "),
+        (json.dumps(ENTRY) + "\n{oops\n", "line 2: not JSON"),
+        (json.dumps(ENTRY) + "\n" + '{"a":' * 100_000, "line 2: not JSON"),
+        (json.dumps(ENTRY | {"duration": 0}).replace("0}", "9" * 5000 + "}"), "line 1: not JSON"),
         ([ENTRY, {k: v for k, v in ENTRY.items() if k != "target"}], "entry 2: missing target; every sample needs"),
         ([ENTRY | {"duration": "long"}], "entry 1: duration is 'long'; expected a number"),
         ([ENTRY | {"duration": float("nan")}], "entry 1: duration is nan; expected seconds, more than 0"),
@@ -70,7 +81,7 @@ def test_a_missing_and_a_binary_manifest(tmp_path):
         with pytest.raises(ManifestError, match="cannot be read: "):
             read_manifest(path)
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ManifestError, match="is not UTF-8 text"):
+    with pytest.raises(ManifestError, match="line 1: not UTF-8 text"):
         read_manifest(tmp_path / "binary.json")
 
 
@@ -162,5 +173,168 @@ def test_300_damaged_manifests_are_read_or_named(tmp_path):
             assert all(isinstance(sample.target, str) and sample.duration > 0 for sample in samples)
         except ManifestError as error:
             assert str(path) in str(error) and len(str(error)) < 1000
+            refused += 1
+    assert 100 < refused < 300
+
+
+# -- what an entry must keep to ---------------------------------------------------------------------------------------
+
+
+def parsed(place: str = "entry 1", **value) -> ManifestEntry:
+    return ManifestEntry(place, value, ())
+
+
+def test_an_entrys_name_and_file(tmp_path):
+    def told(found: ManifestEntry) -> str:
+        return str(Problem(found, "wrong"))
+
+    assert told(parsed(audio_id="café")) == "entry 1, caf\\xe9: wrong"
+    for nameless in (parsed(), parsed(audio_id=""), parsed(audio_id=3), ManifestEntry("entry 1", "text", ())):
+        assert told(nameless) == "entry 1, (no id): wrong"
+    assert parsed(audio_filepath="a.wav").audio_file(tmp_path) == tmp_path / "a.wav"
+    assert parsed(audio_filepath=3).audio_file(tmp_path) is ManifestEntry("", None, ()).audio_file(tmp_path) is None
+
+
+def test_empty_texts_are_named():
+    assert list(empty_texts(parsed(audio_id="a", target=" \n", transcription=""))) == [
+        "target is empty",
+        "transcription is empty",
+    ]
+    assert not list(empty_texts(parsed(audio_id="a", target="b", transcription="", transcribed=False)))
+    assert not list(empty_texts(parsed(target=None)))  # of another type: said elsewhere
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [
+        (0.1, []),
+        (30.0, []),
+        (0.0999, ["lasts 0.100 s; clips must last at least 0.1 s"]),
+        (30.01, ["lasts 30.01 s; what comes after 30 s is not heard"]),
+    ],
+)
+def test_lengths(seconds, found):
+    assert list(problems_of_length(seconds, 30)) == found
+
+
+def test_ids_that_are_there_before():
+    entries = [parsed(f"entry {n}", audio_id=name) for n, name in enumerate(["a", "b", "a", None, None, "a"])]
+    assert list(repeated_ids(entries)) == [(2, "entry 0"), (5, "entry 0")]
+
+
+# -- manifests to train on --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "there.wav").write_bytes(b"not looked at")
+    return tmp_path
+
+
+def entry(name, **changes):
+    return ENTRY | {"audio_id": name, "audio_filepath": "there.wav"} | changes
+
+
+def read(folder, entries, stage=1, max_seconds=30.0, max_bad_fraction=0.001):
+    write_manifest(folder / "m.jsonl", entries)
+    return read_training_manifest(folder / "m.jsonl", stage, max_seconds, max_bad_fraction)
+
+
+def refused(folder, entries, **settings):
+    with pytest.raises(ManifestError) as caught:
+        read(folder, entries, **settings)
+    return str(caught.value).split("\n")
+
+
+def test_a_good_manifest_is_read_in_silence(folder):
+    samples, warning = read(folder, [entry("a"), entry("b", extra=1)])
+    assert [sample.audio_id for sample in samples] == ["a", "b"] and warning == ""
+    assert samples[0].audio_filepath == folder / "there.wav" and samples[1].extra == {"extra": 1}
+
+
+def test_all_that_cannot_be_trained_on_is_told_at_once(folder):
+    (folder / "empty.wav").touch()
+    faulty = [
+        entry("a"),
+        entry("b", target=" "),
+        entry("c", audio_filepath="gone.wav"),
+        entry("d", duration="long", target=""),
+        {"audio_id": "e"},
+        entry("f", audio_filepath="empty.wav"),
+        entry("a"),  # an oddity does not stop training
+    ]
+    found = refused(folder, faulty)
+    assert found[0] == (
+        f"manifest {folder / 'm.jsonl'}: 5 of 7 entries cannot be trained on; --max_bad_fraction 0.001 allows fewer "
+        "missing files"
+    )
+    assert found[1:5] == [
+        "line 2, b: target is empty",
+        f"line 3, c: {folder / 'gone.wav'}: no such audio file",
+        "line 4, d: duration is 'long'; expected a number",
+        "line 4, d: target is empty",
+    ]
+    assert found[5].startswith("line 5, e: missing audio_filepath, input, target, ")
+    assert found[6:] == [f"line 6, f: {folder / 'empty.wav'}: the file is empty (0 bytes)"]
+
+
+def test_a_long_list_is_cut_and_counted(folder):
+    found = refused(folder, [entry(str(n), target="") for n in range(25)])
+    assert len(found) == 12 and found[0].endswith("25 of 25 entries cannot be trained on")
+    assert found[10].startswith("line 10, 9: ")
+    assert found[11] == "and 15 more; python -m src.manifest check names them all"
+
+
+def test_few_missing_files_are_borne_as_in_training(folder):
+    """The trainer counts files, of the manifest's entries; both of these name the same one."""
+    entries = [entry("a"), entry("b"), *(entry(name, audio_filepath="gone.wav") for name in "cd")]
+    samples, warning = read(folder, entries, max_bad_fraction=0.25)
+    assert len(samples) == 4
+    assert warning.split("\n") == [
+        f"manifest {folder / 'm.jsonl'}: 2 of 4 entries look odd",
+        f"line 3, c: {folder / 'gone.wav'}: no such audio file",
+        f"line 4, d: {folder / 'gone.wav'}: no such audio file",
+    ]
+    assert "allows fewer missing files" in refused(folder, entries, max_bad_fraction=0.24)[0]
+
+
+def test_what_is_only_suspicious_is_told(folder):
+    entries = [
+        entry("a", duration=0.05),
+        entry("a"),
+        entry("b", transcription=""),
+        entry("c", transcription="", transcribed=False),
+        entry("", duration=31),
+    ]
+    expected = [
+        "line 1, a: lasts 0.050 s; clips must last at least 0.1 s",
+        "line 2, a: this audio_id stands in line 1 as well",
+        "line 3, b: transcription is empty",
+        "line 5, (no id): audio_id is empty",
+        "line 5, (no id): lasts 31.00 s; what comes after 30 s is not heard",
+    ]
+    samples, warning = read(folder, entries)
+    assert len(samples) == 5 and warning.split("\n")[1:] == expected
+    assert read(folder, entries, stage=2)[1].split("\n")[1:] == expected[:2] + expected[3:]  # it does not read them
+
+
+@pytest.mark.parametrize(("content", "message"), [("[]", "is empty: it has no samples"), ("[{", "line 1: not JSON")])
+def test_what_is_no_manifest_is_not_trained_on(tmp_path, content, message):
+    (tmp_path / "m.json").write_text(content)
+    with pytest.raises(ManifestError, match=rf"m\.json {message}"):
+        read_training_manifest(tmp_path / "m.json", 1, 30.0, 0.001)
+
+
+def test_300_damaged_manifests_are_trained_on_or_named(tmp_path):
+    for number in range(10):
+        (tmp_path / f"a{number}.wav").write_bytes(b"not looked at")
+    refused = 0
+    for path in damaged_manifests(tmp_path):
+        try:
+            samples, warning = in_time(20, path.name, read_training_manifest, path, 1, 30.0, 0.001)
+            assert samples and all(sample.target.strip() for sample in samples)
+            assert str(path) in warning or not warning
+        except ManifestError as error:
+            assert str(path) in str(error)
             refused += 1
     assert 100 < refused < 300

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 from transformers import PreTrainedTokenizerFast
 
+from src.audio import AudioFacts
 from src.manifest import ManifestError, write_manifest
-from src.manifest_check import Limits, check_manifest, main, summarise
+from src.manifest_check import Limits, check_manifest, main, problems_of_audio, problems_of_text, summarise
 from tests.conftest import in_time
 from tests.src.test_manifest import ENTRY, damaged_manifests
 
@@ -102,6 +103,32 @@ def test_every_fault_is_found_in_one_pass(folder):
         assert line.startswith(start) and message in line
 
 
+@pytest.mark.parametrize(
+    ("facts", "told", "found"),
+    [
+        (AudioFacts(2.0, 0.0), 2.09, []),
+        (AudioFacts(2.0, 0.0), 2.11, ["duration is 2.11 s, but the file lasts 2.00 s"]),
+        (AudioFacts(2.0, 0.0), "2", []),  # of another type: said elsewhere
+        (AudioFacts(2.0, 0.02), 2.0, []),
+        (AudioFacts(2.0, 0.03), 2.0, ["the file is cut: 2.00 s are left, the header promises 0.03 more"]),
+    ],
+)
+def test_files_against_what_is_told_of_them(facts, told, found):
+    assert list(problems_of_audio(facts, told, 30)) == found
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "found"),
+    [
+        (10, 6, []),
+        (10, 7, ["prompt and answer have 10 + 7 tokens; the answer is cut at 16"]),
+        (16, 1, ["the prompt has 16 tokens, which leaves no room for an answer in 16"]),
+    ],
+)
+def test_text_lengths(prompt, answer, found):
+    assert list(problems_of_text(prompt, answer, 16)) == found
+
+
 def test_one_entry_may_have_several_problems(folder):
     found = problems(folder, [entry("a", "long", target="", audio_filepath="gone.wav")])
     assert len(found) == 3
@@ -113,11 +140,7 @@ def test_lines_that_are_not_json_do_not_end_the_check(folder):
     lines = (folder / "m.jsonl").read_text().split("\n")
     (folder / "m.jsonl").write_text("\n".join([lines[0], "{oops", lines[1].replace("b.wav", "gone.wav")]))
     found = [str(problem) for problem in check_manifest(folder / "m.jsonl", Limits()).problems]
-    assert (
-        len(found) == 2
-        and found[0].startswith("line 2, (no id): not valid JSON")
-        and found[1].startswith("line 3, b: ")
-    )
+    assert len(found) == 2 and found[0].startswith("line 2, (no id): not JSON") and found[1].startswith("line 3, b: ")
 
 
 def test_text_is_counted_against_the_limit(folder):
