@@ -1,15 +1,19 @@
 """How the processes that `torch.distributed.run` starts work together and come to an end."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 PATIENCE = timedelta(days=30)  # how long a rank that is done waits for the others
 
 
@@ -39,6 +43,18 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(sums)
         return sums.tolist()
+
+
+def die_with_launcher() -> None:
+    """Under torch.distributed.run, end when it ends.
+
+    Killed, it cannot end its processes, which would go on training beside those of the next start.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = Path(f"/proc/{os.getppid()}/cmdline")
+        if not parent.exists() or b"python" not in parent.read_bytes():  # the launcher has ended already
+            os._exit(1)
 
 
 def leave(status: int) -> NoReturn:

@@ -14,6 +14,7 @@ from src.training_arguments import (
     check_arguments,
     samples_to_transcribe,
 )
+from tests.conftest import GOLDEN
 
 EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
 STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
@@ -23,6 +24,12 @@ def parsed(tmp_path: Path, *flags: str) -> tuple:
     required = ["--stage", "1", "--train_dataset_path", "x.json", "--output_dir", str(tmp_path), "--use_cpu"]
     parser = HfArgumentParser((ModelArguments, DataArguments, DIFFATrainingArguments))
     return parser.parse_args_into_dataclasses([*required, *flags])
+
+
+def frozen_flags(folder: Path, *flags: str) -> list[str]:
+    paths = {"--llm_path": GOLDEN / "llada", "--whisper_path": GOLDEN / "whisper"}
+    paths["--train_dataset_path"] = folder / "manifest.json"
+    return [str(word) for pair in paths.items() for word in pair] + list(flags)
 
 
 @pytest.mark.parametrize(
