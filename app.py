@@ -23,11 +23,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from src.errors import UserError, print_error, reports_user_errors
+
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported: it reports to nobody
 try:
     import gradio as gr
 except ModuleNotFoundError as missing:
-    sys.exit(f"error: the page needs Gradio ({missing}): pip install -r requirements-app.txt -c constraints.txt")
+    print_error(f"the page needs Gradio ({missing}): pip install -r requirements-app.txt -c constraints.txt")
+    sys.exit(2)
 
 import librosa
 import numpy as np
@@ -36,7 +39,6 @@ from demo.world import QUESTIONS
 from serving import page
 from serving.live_answer import Draft, drafts
 from src.audio import AudioError
-from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT, SAMPLE_RATE
 from src.dataloader import window_seconds
 from src.generation_options import PRESETS, GenerationOptions
@@ -97,19 +99,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as after Ctrl+C, uploads are deleted
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="diffa-app-") as uploads:
-        try:
-            check_limits(args)
-            settings_of(args, {})
-            blocks = open_page(load_model(args), args, Path(uploads).resolve())
-        except (CheckpointError, OptionError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        check_limits(args)
+        settings_of(args, {})
+        blocks = open_page(load_model(args), args, Path(uploads).resolve())
         print(f"DIFFA listens at http://{args.host}:{args.port} (Ctrl+C ends it)", flush=True)
         blocks.block_thread()
     return 0
@@ -123,18 +122,21 @@ def check_limits(args: argparse.Namespace) -> None:
 
 
 def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
-    """Serve the page from a thread; uploads go to the folder `uploads`. Raises OSError where the port is taken."""
+    """Serve the page from a thread; uploads go to the folder `uploads`. Raises OptionError where the port is taken."""
     librosa.resample(np.zeros(800), orig_sr=8000, target_sr=SAMPLE_RATE)  # loads for seconds, so not at an upload
     warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when components are made
     gr.set_static_paths([ROOT / "examples" / clip for clip in EXAMPLES])  # served as they are, not copied
     blocks = build_page(model, args, uploads)
     blocks.queue(max_size=args.max_queue, default_concurrency_limit=1)
-    blocks.launch(
-        server_name=args.host, server_port=args.port, share=False, prevent_thread_lock=True, quiet=True,
-        show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MOST_PAGES, ssr_mode=False,
-        footer_links=[], css=page.CSS, theme=make_theme(),
-    )  # fmt: skip
+    try:
+        blocks.launch(
+            server_name=args.host, server_port=args.port, share=False, prevent_thread_lock=True, quiet=True,
+            show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MOST_PAGES,
+            ssr_mode=False, footer_links=[], css=page.CSS, theme=make_theme(),
+        )  # fmt: skip
+    except OSError as error:
+        raise OptionError(error) from None
     return blocks
 
 
@@ -199,7 +201,7 @@ def explained() -> Iterator[list[str]]:
     messages: list[str] = []
     try:
         yield messages
-    except (AudioError, OptionError) as error:
+    except UserError as error:
         messages.append(page.message("error", str(error)))
     except Exception:
         log.exception("the page met an error")

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 
 from serving.live_answer import MASK, SURE, UNSURE, Draft, Token, drafts
 from src.audio import AudioError
-from src.checkpoint import CheckpointError
 from src.dataloader import window_seconds
+from src.errors import print_error, reports_user_errors
 from src.generation_options import GenerationOptions
-from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
+from src.inference_flags import add_decoding_flags, add_model_flags, options_of
 from src.loading import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 from src.windows import Window, read_windows
@@ -67,16 +67,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets another one
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)
-    try:
-        options, model = options_of(args), load_model(args)
-    except (CheckpointError, OptionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    options, model = options_of(args), load_model(args)
     sources = [(sys.stdin.buffer.read(), "standard input")] if args.stdin else [(file, file) for file in args.files]
     unusable = 0
     for source, name in sources:
@@ -84,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             ask(model, source, name, args, options)
         except AudioError as error:
             unusable += 1
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             if args.json:
                 print(json.dumps({"file": name, "question": args.question, "error": str(error)}))
     return int(unusable > 0)

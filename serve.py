@@ -14,7 +14,7 @@ import os
 import sys
 from types import FrameType
 
-from src.checkpoint import CheckpointError
+from src.errors import print_error, reports_user_errors
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
 from src.loading import NOTICE, load_model
 
@@ -26,7 +26,8 @@ try:
     from serving.routes import Api
     from serving.serving_metrics import Metrics
 except ModuleNotFoundError as error:
-    sys.exit(f"error: {error}: pip install -r requirements-serve.txt")
+    print_error(f"{error}: pip install -r requirements-serve.txt")
+    sys.exit(2)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB = 2**20
@@ -94,17 +95,14 @@ def check(args: argparse.Namespace) -> None:
         raise OptionError(f"max_new_tokens {args.max_new_tokens} is above max_answer_tokens {args.max_answer_tokens}")
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)
-    try:
-        check(args)
-        options_of(args)
-        key, model = key_of(args), load_model(args)
-    except (CheckpointError, OptionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    check(args)
+    options_of(args)
+    key, model = key_of(args), load_model(args)
     if args.host not in LOOPBACK and not key:
         print(f"warning: anyone who reaches {args.host} may ask; --api_key_env asks for a key", file=sys.stderr)
     logging.basicConfig(level=logging.INFO)

@@ -9,9 +9,7 @@ The two recipes are shell scripts; start with them:
 `--output_dir`, training goes on from the last complete checkpoint there. SIGTERM has it write one and stop.
 """
 
-import errno
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -21,19 +19,18 @@ from transformers import HfArgumentParser
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
-from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
-from src.manifest import ManifestError, Sample, read_training_manifest
+from src.errors import reports_user_errors
+from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
 from src.processes import die_with_launcher, leave
-from src.sft_trainer import TrainingError, dLLMTrainer
+from src.sft_trainer import dLLMTrainer
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
     ModelArguments,
-    SettingsError,
     check_arguments,
     samples_to_transcribe,
 )
@@ -169,23 +166,7 @@ def check_stage1(stage1_checkpoint: str) -> None:
         )
 
 
-def message_of(error: Exception) -> str:
-    """An error's own words; of one that comes from a process reading audio, without the traceback around them."""
-    if "\nOriginal Traceback" not in str(error):
-        return str(error)
-    last_line = str(error).rstrip().rpartition("\n")[2]
-    return re.sub(r"^[\w.]+Error: ", "", last_line)
-
-
 if __name__ == "__main__":
     die_with_launcher()
     do_without_compiler()
-    try:
-        main()
-    except (CheckpointError, ManifestError, AudioError, SettingsError, TrainingError) as error:
-        # Wrong input is the user's to mend: the message says how, a traceback would bury it.
-        sys.exit(f"train.py: {message_of(error)}")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        sys.exit(f"train.py: {error}: make room and start the same command again")
+    sys.exit(reports_user_errors(main)())

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from evaluation.intervals import mean_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
 from evaluation.scoring import format_interval, format_table, parse_args, percent, report
+from src.errors import reports_user_errors
 from src.word_errors import Edits, character_edits, normalise, total, word_edits
 
 ANSWER_FIELDS = ("response",)
@@ -102,28 +103,25 @@ def align_items(result: Result) -> list[Utterance]:
     return utterances
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(__doc__.split("\n")[0], argv)
-    try:
-        result = read_result(args.result, key, ANSWER_FIELDS, args.reference)
-        utterances = align_items(result)
-        scores = {
-            "benchmark": "asr",
-            "result": args.result.name,
-            "broken": result.broken,
-            "missing": result.missing,
-            **summarise(utterances),
-        }
-        if args.compare:
-            other = read_result(args.compare, key, ANSWER_FIELDS, args.reference)
-            check_same_items(result, other)
-            theirs = {u.key: u for u in align_items(other)}
-            scores["broken"] += other.broken
-            comparison = compare(utterances, [theirs[u.key] for u in utterances])
-            scores["comparison"] = {"with": str(args.compare), **comparison}
-    except BenchmarkFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    result = read_result(args.result, key, ANSWER_FIELDS, args.reference)
+    utterances = align_items(result)
+    scores = {
+        "benchmark": "asr",
+        "result": args.result.name,
+        "broken": result.broken,
+        "missing": result.missing,
+        **summarise(utterances),
+    }
+    if args.compare:
+        other = read_result(args.compare, key, ANSWER_FIELDS, args.reference)
+        check_same_items(result, other)
+        theirs = {u.key: u for u in align_items(other)}
+        scores["broken"] += other.broken
+        comparison = compare(utterances, [theirs[u.key] for u in utterances])
+        scores["comparison"] = {"with": str(args.compare), **comparison}
     print(f"asr: {args.result}\n{format_rates(scores)}")
     if args.compare:
         print(

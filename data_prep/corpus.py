@@ -13,7 +13,6 @@ audio lies under the manifest's folder, else absolute.
 import argparse
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from evaluation.result_files import BenchmarkFileError, answer_of, read_entries
 from src.audio import AudioError
 from src.configuration_DIFFA import WINDOW_SECONDS
+from src.errors import UserError, reports_user_errors
 from src.files import write_file
 from src.manifest import write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
@@ -32,7 +32,7 @@ SKIPPED_SHOWN = 10
 GENDERS = {"f": "female", "m": "male"}
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError):
     """A corpus that is not as its publisher ships it, or flags that do not fit it; the message says what to do."""
 
 
@@ -64,6 +64,7 @@ class Corpus:
     skipped: list[Skipped]
 
 
+@reports_user_errors
 def run(
     dataset: str,
     doc: str,
@@ -71,7 +72,7 @@ def run(
     add_flags: Callable[[argparse.ArgumentParser], None] | None = None,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """A corpus script's main: returns the exit status, 0 when the manifest is written, else 1.
+    """A corpus script's main: returns the exit status, 0 when the manifest is written.
 
     Args:
         dataset: the manifest's `dataset`.
@@ -95,11 +96,7 @@ def run(
     args = parser.parse_args(argv)
     if not 0 <= args.dev_fraction < 1:
         parser.error(f"--dev_fraction must be at least 0 and less than 1, found {args.dev_fraction}")
-    try:
-        prepare(dataset, read(args.root, args), args)
-    except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    prepare(dataset, read(args.root, args), args)
     return 0
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.corpus import describe
+from src.errors import UserError
 from src.manifest import ManifestError, Sample
 
 KINDS = ("description", "content", "attribute", "choice")
 MOST_CHOICES = 4
 
 
-class PoolError(ValueError):
+class PoolError(UserError):
     """A pool of instructions that cannot be used; the message says why."""
 
 

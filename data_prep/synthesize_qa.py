@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import path_from
 from data_prep.instructions import KINDS, Pool, PoolError, Request, compose_description, draw_requests
-from evaluation.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
-from evaluation.journal import Answer, Journal, ResumeError, remove_answers
-from src.manifest import ManifestError, read_manifest, write_manifest
+from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of
+from evaluation.journal import Answer, Journal, remove_answers
+from src.errors import print_error, reports_user_errors
+from src.manifest import read_manifest, write_manifest
 
 REFUSAL = re.compile(
     r"""
@@ -91,32 +92,27 @@ def collect(
     return failures
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 with every answer there, 1 if some could not be had, 2 if the run could not go on."""
     args = parse_args(argv)
     replies = args.output.with_name(f"{args.output.name}.replies.jsonl")
-    try:
-        pool = Pool.read(args.pool)
-        requests = draw_requests(
-            [sample for path in args.manifests for sample in read_manifest(path)], pool, args.per_clip, args.seed
-        )
-        if not requests:
-            raise PoolError(
-                "no instruction fits any clip: they have neither transcriptions nor attributes to ask about"
-            )
-        if args.overwrite:
-            remove_answers(replies)
-        journal = Journal(replies, "reply", settings_of(args, pool, requests))
-        failures = collect(endpoint_of(args), pool.system, requests, journal, args.concurrency)
-    except (PoolError, ManifestError, ResumeError, EndpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    pool = Pool.read(args.pool)
+    requests = draw_requests(
+        [sample for path in args.manifests for sample in read_manifest(path)], pool, args.per_clip, args.seed
+    )
+    if not requests:
+        raise PoolError("no instruction fits any clip: they have neither transcriptions nor attributes to ask about")
+    if args.overwrite:
+        remove_answers(replies)
+    journal = Journal(replies, "reply", settings_of(args, pool, requests))
+    failures = collect(endpoint_of(args), pool.system, requests, journal, args.concurrency)
     journal.finish([record_of(request) for request in requests], {})
     write_samples(args.output, requests, journal)
     for failure in failures[:20]:
         print(f"no answer: {failure}", file=sys.stderr)
     if failures:
-        print(f"error: {len(failures)} answer(s) could not be had; run again to ask for them", file=sys.stderr)
+        print_error(f"{len(failures)} answer(s) could not be had; run again to ask for them")
     return 1 if failures else 0
 
 

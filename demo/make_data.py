@@ -33,6 +33,7 @@ from demo.sounds import make_music, make_sound
 from demo.speech import Utterance, random_utterance, record
 from demo.world import Item, Scene
 from src.configuration_DIFFA import SAMPLE_RATE
+from src.errors import reports_user_errors
 from src.files import write_file
 from src.provenance import versions
 
@@ -376,6 +377,7 @@ def _relative(placed: Sequence[tuple[str, Item]]) -> list[tuple[str, Item]]:
     return [(path.removeprefix("benchmarks/"), item) for path, item in placed]
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to write to; it is made if missing")
@@ -390,4 +392,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerFast
 from demo.imitation import LAST_SHARES, Batch, Imitator, Sample, collate, shares_at
 from demo.tokenizer import build_tokenizer
 from src.configuration_DIFFA import LLaDAConfig
+from src.errors import reports_user_errors
 from src.files import write_file
 from src.modeling_llada import LLaDAModel
 
@@ -179,6 +180,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 100, (steps - step) / (0.4 * steps))
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--report_every", type=int, default=150, help="steps between accuracies and saves")
     args = parser.parse_args()
 
+    args.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the training
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer()
     model = new_model(tokenizer)
@@ -234,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,6 +32,7 @@ from demo import world
 from demo.make_data import fitting, render
 from demo.speech import WINDOW
 from src.configuration_DIFFA import SAMPLE_RATE
+from src.errors import reports_user_errors
 
 FRAME_RATE = 50  # encoder frames per second
 FRAMES = int(WINDOW * FRAME_RATE)  # encoder frames in a window
@@ -240,6 +241,7 @@ def save(
             os.replace(file, output / file.name)
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("demo/assets/whisper"))
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save_every", type=int, default=500, help="steps between evaluations and saved states")
     args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after the training
     torch.manual_seed(args.seed)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     rng = np.random.default_rng(args.seed)
@@ -306,4 +309,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from evaluation.scoring import format_interval, format_table, percent
+from src.errors import UserError, reports_user_errors
 from src.files import write_file
 
 SMOOTHING = 8  # logged losses averaged into one point of the thick line
@@ -39,7 +40,11 @@ class Row:
 
 
 def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises UserError where demo.sh has not written the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Pass the output folder of demo.sh, once that has ended") from None
 
 
 def row_of(name: str, score: Mapping, swapped: Mapping | None, chance: float | None = None) -> Row:
@@ -172,6 +177,7 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
     temporary.replace(path)
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="demo.sh's folder")
@@ -187,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

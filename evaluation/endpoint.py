@@ -15,6 +15,8 @@ from tqdm import tqdm
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
+from src.errors import UserError
+
 FATAL = {
     401: "the key is not accepted",
     403: "the key may not use this model",
@@ -32,7 +34,7 @@ class NoReply(Exception):
     """One question could not be answered; the message says why. Others may still be."""
 
 
-class EndpointError(Exception):
+class EndpointError(UserError):
     """Nothing can be answered at all; the message says why and what to do."""
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from src.errors import UserError
 from src.files import write_file
 
 NO_AUDIO = "-"  # in the meta file's list, which has one word an item
 
 
-class ResumeError(ValueError):
+class ResumeError(UserError):
     """Answers already on disk were made in another way; the message names the difference and what to do."""
 
 

@@ -22,7 +22,6 @@ from evaluation.scoreboard import (
     TITLES,
     Entry,
     Interval,
-    ReportError,
     label,
     places_of,
     read_published,
@@ -30,6 +29,7 @@ from evaluation.scoreboard import (
     runs_of,
 )
 from evaluation.scoring import format_interval, percent
+from src.errors import reports_user_errors
 from src.files import write_file
 
 ABOUT = (
@@ -91,6 +91,7 @@ def cell(value: float | None, interval: Interval | None, unit: str, digits: int 
     return f"{100 * value:.{digits}f} %" + (f" {format_interval(interval)}" if interval else "")
 
 
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -100,12 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--names", nargs="+", default=[], help="of the runs, one for each file or one for all")
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="published scores (default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
-        entries = read_runs(args.scores, args.names)
-        published, sources = read_published(args.published, places_of(entries))
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    entries = read_runs(args.scores, args.names)
+    published, sources = read_published(args.published, places_of(entries))
     args.output.mkdir(parents=True, exist_ok=True)
     everything = entries + published
     text = markdown(everything, sources)

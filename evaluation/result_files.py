@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.errors import UserError
 from src.json_records import JSONFileError, read_json_records
 
 # Fields that say what was asked and what is right: the same item has the same ones in every file.
 TRUTH = ("question", "choices", "answer", "answer_gt", "transcription", "reference")
 
 
-class BenchmarkFileError(ValueError):
+class BenchmarkFileError(UserError):
     """A benchmark or result file that cannot be used; the message names the file, the place and what to do."""
 
 

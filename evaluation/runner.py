@@ -23,11 +23,11 @@ from tqdm import tqdm
 from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
-from evaluation.result_files import BenchmarkFileError
 from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.dataloader import window_seconds
+from src.errors import reports_user_errors
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.processes import Ranks, leave
@@ -121,20 +121,17 @@ class Parts:
 # --- answering -----------------------------------------------------------------------------------------------------
 
 
+@reports_user_errors
 def run(args: argparse.Namespace, make_tasks: Callable[[], list[Task]], stage: int | None = 2) -> int:
     """Answer every task, and return the exit status: 0, 1 (too many items failed), or 2 (could not start).
 
     `make_tasks` reads and checks the input; `stage` of the model, None for the one the checkpoint was trained in.
     Input, options and earlier answers are all checked before the model is loaded.
     """
-    try:
-        runner = Runner(args, stage)
-        tasks = make_tasks()
-        runner.prepare(tasks)
-        too_many_failed = [runner.answer(task) for task in tasks]
-    except (BenchmarkFileError, CheckpointError, OptionError, ResumeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    runner = Runner(args, stage)
+    tasks = make_tasks()
+    runner.prepare(tasks)
+    too_many_failed = [runner.answer(task) for task in tasks]
     status = int(any(too_many_failed))
     if runner.ranks.world > 1:
         leave(status)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from src.errors import UserError
+
 PUBLISHED = Path(__file__).with_name("published_scores.json")
 TITLES = {"mmsu": "MMSU", "mmau": "MMAU", "voicebench": "VoiceBench", "asr": "ASR"}  # in the report's order
 # VoiceBench's overall score is the mean over these, ratings times 20.
@@ -25,7 +27,7 @@ Interval = tuple[float, float]
 Place = tuple[str, str, str]  # benchmark, level, group
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """Scores that cannot be put together; the message names the file and what to do."""
 
 

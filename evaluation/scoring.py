@@ -13,6 +13,7 @@ from pathlib import Path
 
 from evaluation.intervals import mcnemar, mean_interval, rate_interval
 from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_result
+from src.errors import print_error, reports_user_errors
 from src.files import write_file
 
 # --- scores --------------------------------------------------------------------------------------------------------
@@ -198,6 +199,7 @@ def parse_args(description: str, argv: Sequence[str] | None = None) -> argparse.
     return parser.parse_args(argv)
 
 
+@reports_user_errors
 def run_scorer(
     benchmark: str,
     description: str,
@@ -211,28 +213,24 @@ def run_scorer(
     `key` names an item; `judge` gives its Verdict and raises KeyError for a field that is missing.
     """
     args = parse_args(description, argv)
-    try:
-        result = read_result(args.result, key, answer_fields, args.reference)
-        verdicts = judge_items(result, judge)
-        levels = score_levels(verdicts)
-        scores = {
-            "benchmark": benchmark,
-            "result": args.result.name,
-            "broken": result.broken,
-            "missing": result.missing,
-            "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
-        }
-        comparisons = {}
-        if args.compare:
-            other = read_result(args.compare, key, answer_fields, args.reference)
-            check_same_items(result, other)
-            theirs = {verdict.key: verdict for verdict in judge_items(other, judge)}
-            comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
-            scores["broken"] += other.broken
-            scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
-    except BenchmarkFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    result = read_result(args.result, key, answer_fields, args.reference)
+    verdicts = judge_items(result, judge)
+    levels = score_levels(verdicts)
+    scores = {
+        "benchmark": benchmark,
+        "result": args.result.name,
+        "broken": result.broken,
+        "missing": result.missing,
+        "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
+    }
+    comparisons = {}
+    if args.compare:
+        other = read_result(args.compare, key, answer_fields, args.reference)
+        check_same_items(result, other)
+        theirs = {verdict.key: verdict for verdict in judge_items(other, judge)}
+        comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
+        scores["broken"] += other.broken
+        scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
     print(f"{benchmark}: {args.result}\n{format_scores(levels)}")
     if comparisons:
         print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
@@ -263,5 +261,5 @@ def report(result: Path, scores: Mapping) -> int:
         print(f"broken: {line}", file=sys.stderr)
     print(f"scores: {write_scores(result, scores)}")
     if scores["broken"]:
-        print(f"error: {len(scores['broken'])} broken line(s) could not be read", file=sys.stderr)
+        print_error(f"{len(scores['broken'])} broken line(s) could not be read")
     return 1 if scores["broken"] else 0

@@ -17,6 +17,7 @@ from demo.make_data import render
 from demo.speech import WINDOW
 from demo.world import Scene
 from src.configuration_DIFFA import SAMPLE_RATE
+from src.errors import reports_user_errors
 
 CAT = Scene("speech", "the brown cat takes four cups", {"gender": "male", "speed": "fast", "pitch": "low"})
 SHEEP = Scene("speech", "two blue stones for the sheep", {"gender": "female", "speed": "slow", "pitch": "low"})
@@ -34,10 +35,12 @@ CLIPS = {
 }
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent, help="default: %(default)s")
     args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
     for name, scenes in CLIPS.items():
         rng = np.random.default_rng(SEED)
         parts = [render(scene, test=True, rng=rng).samples for scene in scenes]
@@ -48,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,8 +29,9 @@ from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureE
 from evaluation.scoring import format_table
 from perf import measure
 from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
+from src.errors import reports_user_errors
 from src.files import write_file
-from src.inference_flags import DTYPES
+from src.inference_flags import DTYPES, device_of
 from src.llm_generate import GenerationOptions, Prompt, generate
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
@@ -248,9 +249,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    device = torch.device(args.device)
+    device = device_of(args)
     model = random_model(args)
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
     limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
@@ -269,4 +271,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

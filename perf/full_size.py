@@ -26,7 +26,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from perf.measure import machine, resident_bytes
 from src.configuration_DIFFA import SAMPLE_RATE, LLaDAConfig
+from src.errors import UserError, reports_user_errors
 from src.files import write_file
+from src.inference_flags import device_of
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
@@ -127,6 +129,7 @@ def measure(folder: Path, weight_bytes: int, device: torch.device) -> dict[str, 
     return result
 
 
+@reports_user_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where to write the checkpoint (default: the temporary folder)")
@@ -134,13 +137,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
+    device = device_of(args)
     config = LLADA_8B | {"n_layers": args.layers}
     needed = 2 * sum(shape.numel() for shape in weight_shapes(config).values())
     with tempfile.TemporaryDirectory(dir=args.folder, prefix="full_size_") as name:
         folder = Path(name)
         free = shutil.disk_usage(folder).free
         if free < SPARE_DISK * needed:
-            sys.exit(
+            raise UserError(
                 f"{folder} has {free / GIGABYTE:.1f} GB free, the checkpoint needs "
                 f"{SPARE_DISK * needed / GIGABYTE:.1f}: choose another place with --folder"
             )
@@ -151,12 +155,12 @@ def main() -> None:
         weight_bytes = write_llada(folder / "llada", config)
         print(f"{weight_bytes / GIGABYTE:.2f} GB written in {time.perf_counter() - clock:.0f} s", flush=True)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of writing
-        result = measure(folder, weight_bytes, torch.device(args.device))
+        result = measure(folder, weight_bytes, device)
     for key, value in result.items():
         print(f"{key:32} {value:10.3f}")
     if args.json:
-        write_file(args.json, json.dumps({**result, "machine": machine(torch.device(args.device))}, indent=1) + "\n")
+        write_file(args.json, json.dumps({**result, "machine": machine(device)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,7 @@ import torch
 from evaluation.result_files import answer_of, read_records
 from evaluation.scoring import format_table
 from perf import measure
+from src.errors import UserError, reports_user_errors
 from src.files import write_file
 
 MODES = {  # the first one is what the others are held against
@@ -59,7 +60,8 @@ def answer(mode: str, model_path: Path, data: Path, folder: Path) -> None:
     ):
         paths = {"INPUT": str(data / settings["INPUT"]), "OUTPUT": str(folder / settings["OUTPUT"])}
         environment = os.environ | common | settings | paths
-        subprocess.run(["bash", measure.ROOT / script, *MODES[mode]], env=environment, check=True)
+        if subprocess.run(["bash", measure.ROOT / script, *MODES[mode]], env=environment).returncode:
+            raise UserError(f"{script} failed with {mode} decoding; its message is above")
 
 
 def results_in(folder: Path) -> Iterator[tuple[str, list[str], float, int]]:
@@ -112,6 +114,7 @@ def table(rows: list[Row]) -> str:
     return format_table(header, lines)
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> None:
     out = measure.ROOT / "demo" / "out"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,4 +137,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

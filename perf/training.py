@@ -38,8 +38,9 @@ from perf.decoding import WHISPER_SHAPES, instruction_of, random_model, with_flo
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.data_sampler import Masking
 from src.dataloader import DIFFACollator, Example
+from src.errors import reports_user_errors
 from src.files import write_file
-from src.inference_flags import DTYPES
+from src.inference_flags import DTYPES, device_of
 from src.modeling_DIFFA import DIFFAModel
 from src.prompts import build_prompt, tokenize_prompt
 from tests import reference
@@ -221,9 +222,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    device = torch.device(args.device)
+    device = device_of(args)
     limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
     rows = rows_of(steps_of(random_model(args), args), device, args.runs, limit)
     run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
@@ -235,4 +237,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

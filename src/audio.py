@@ -15,6 +15,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 
 from src.configuration_DIFFA import SAMPLE_RATE, WINDOW_SECONDS
+from src.errors import UserError
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
@@ -24,7 +25,7 @@ MAY_LACK = 0.01  # of what a header promises; a file that lacks more was cut
 UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
 
 
-class AudioError(ValueError):
+class AudioError(UserError):
     """Audio that cannot be used; the message names the file and what is wrong with it."""
 
 

@@ -13,13 +13,14 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from src.configuration_DIFFA import DIFFAConfig, LLaDAConfig
+from src.errors import UserError
 
 # Formats of other frameworks that public repositories ship beside the ones read here.
 FOREIGN_FORMATS = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.gguf", "*.fp32*"]
 LFS_POINTER = b"version https://git-lfs"  # how the text begins that Git LFS leaves in a file's place
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that is missing, incomplete, or made for other parts; the message says what to do."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from src.errors import UserError
 from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
 
 # The flags that say how to decode. What is not given, the preset decides.
@@ -16,7 +17,7 @@ DECODING_FLAGS = (
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class OptionError(ValueError):
+class OptionError(UserError):
     """Flags that do not fit together; the message says which and what would do."""
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.errors import UserError
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Windows editors put it before UTF-8 text
 MAX_EXCERPT = 60  # characters of what was found, in a message
 
 
-class JSONFileError(ValueError):
+class JSONFileError(UserError):
     """A file of which nothing more can be read; the message names the file, the line and what was found there."""
 
 

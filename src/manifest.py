@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.audio import AudioError, check_file
+from src.errors import UserError
 from src.files import write_file
 from src.json_records import JSONFileError, read_json_records, shorten
 
@@ -33,7 +34,7 @@ MAX_SHOWN = 10  # problems in one message
 THREADS, PORTION = 16, 256  # that look for files, and how many files each takes at a time
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError):
     """A manifest that cannot be used; the message names the file, the entry and the key."""
 
 

@@ -23,13 +23,13 @@ import numpy as np
 from tqdm import tqdm
 
 from src.audio import MAY_LACK, AudioError, AudioFacts, inspect_audio
-from src.checkpoint import CheckpointError, resolve
+from src.checkpoint import resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
+from src.errors import reports_user_errors
 from src.files import write_file
 from src.manifest import (
     MAX_DURATION,
     ManifestEntry,
-    ManifestError,
     Problem,
     Sample,
     empty_texts,
@@ -212,15 +212,12 @@ def draw_durations(seconds: Sequence[float], title: str) -> bytes:
     return buffer.getvalue()
 
 
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 for a manifest without problems, else 1."""
+    """The exit status: 0 for a manifest without problems, 1 for one with some, 2 if it could not be checked."""
     args = parse_args(argv)
     limits = Limits(args.max_seconds, args.max_length)
-    try:
-        report = check_manifest(args.manifest, limits, load_tokenizer(args.llm_path), args.jobs)
-    except (ManifestError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    report = check_manifest(args.manifest, limits, load_tokenizer(args.llm_path), args.jobs)
     for problem in report.problems:
         print(str(problem).encode("utf-8", "backslashreplace").decode())
     print(summarise(report, limits))

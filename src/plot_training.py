@@ -18,6 +18,7 @@ import matplotlib
 import numpy as np
 
 from src.checkpoint import CheckpointError
+from src.errors import reports_user_errors
 from src.files import write_file
 from src.training_checkpoint import last_complete
 
@@ -97,18 +98,17 @@ def draw(log: Log, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def main(argv: list[str] | None = None) -> None:
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder, train.py's --output_dir")
     parser.add_argument("--output", type=Path, help="the PNG file (default: training.png in the run's folder)")
     args = parser.parse_args(argv)
     output = args.output or args.run / "training.png"
-    try:
-        write_file(output, draw(read_log(args.run), args.run.name))
-    except CheckpointError as error:
-        sys.exit(f"plot_training: {error}")
+    write_file(output, draw(read_log(args.run), args.run.name))
     print(output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

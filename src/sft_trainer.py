@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from src.checkpoint import CheckpointError
 from src.data_sampler import EvaluationSampler, TrainingSampler
+from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
@@ -34,7 +35,7 @@ from src.word_errors import total
 logger = logging.getLogger(__name__)
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training cannot go on; the message says why, and what to do."""
 
 

@@ -10,6 +10,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from src.checkpoint import read_json
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, WINDOW_SECONDS
 from src.data_sampler import TIME_SAMPLING
+from src.errors import UserError
 from src.eval_wer import transcribed
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES
@@ -115,7 +116,7 @@ def order_seed(args: TrainingArguments) -> int:
     return args.seed if args.data_seed is None else args.data_seed
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """Flags that contradict each other; the message says what to change."""
 
 

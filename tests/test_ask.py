@@ -92,7 +92,7 @@ def test_a_bad_file_costs_its_own_answer_alone(capsys, golden_answers, tmp_path)
     answers = [json.loads(line) for line in output.out.splitlines()]
     assert [answer.get("answer") for answer in answers] == [golden_answers[0], None, golden_answers[1]]
     assert "text.wav: not readable as audio" in answers[1]["error"]
-    assert re.search(r"^error: .*text\.wav: not readable as audio", output.err)
+    assert re.search(r": .*text\.wav: not readable as audio", output.err)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_what_cannot_be_asked_says_why(capsys, monkeypatch, words, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model_path", "no/such/folder"], "error: the DIFFA checkpoint: no folder 'no/such/folder'"),
-        ([*PARTS, "--max_new_tokens", "20"], "error: block_length 16 does not divide max_new_tokens 20"),
+        (["--model_path", "no/such/folder"], ": the DIFFA checkpoint: no folder 'no/such/folder'"),
+        ([*PARTS, "--max_new_tokens", "20"], ": block_length 16 does not divide max_new_tokens 20"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(capsys, flags, message):

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_records, read_result
 from evaluation.scoring import report
+from src.errors import reports_user_errors
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval
@@ -83,6 +84,7 @@ def results_in(path: Path) -> list[Path]:
     return results
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0, 1 (broken lines, or no overall score yet), or 2 (nothing could be scored)."""
     parser = argparse.ArgumentParser(
@@ -99,15 +101,11 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
     args = parser.parse_args(argv)
-    try:
-        if args.overall:
-            text, complete = format_overall(args.overall)
-            print(text)
-            return 0 if complete else 1
-        return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results_in(args.result))
-    except BenchmarkFileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.overall:
+        text, complete = format_overall(args.overall)
+        print(text)
+        return 0 if complete else 1
+    return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results_in(args.result))
 
 
 if __name__ == "__main__":

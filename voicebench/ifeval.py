@@ -14,6 +14,7 @@ from pathlib import Path
 from evaluation.intervals import mean_interval, rate_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_of
 from evaluation.scoring import Score, format_scores, format_table, percent
+from src.errors import UserError
 from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 
@@ -21,7 +22,7 @@ FIELDS = ("prompt", "instruction_id_list", "kwargs")
 SENTENCE_MODEL = "punkt_tab"
 
 
-class NotInstalled(Exception):
+class NotInstalled(UserError):
     """The checkers cannot be used; the message says why and what to do."""
 
 

@@ -23,9 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evaluation.endpoint import Endpoint, EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of
+from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of
 from evaluation.journal import is_written
 from evaluation.result_files import BenchmarkFileError, read_result
+from src.errors import print_error, reports_user_errors
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
 from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path
@@ -69,36 +70,33 @@ def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, 
     return failures
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 with every verdict there, 1 if some could not be had, 2 if the run could not go on."""
     args = parse_args(argv)
-    try:
-        result = read_result(args.result, key, ANSWER_FIELDS)
-        kind = args.evaluator or evaluator_of(args.result, recognise(args.result, result.items.values()))
-        if kind not in KINDS:
-            raise BenchmarkFileError(f"{args.result} needs no judge: evaluate.py scores it by its rule for {kind}")
-        rubric = Rubric.read(args.rubric or Path(__file__).with_name(f"rubric_{kind}.txt"), kind)
-        questions = questions_of(result, kind)
-        wanted = {"kind": kind, "model": args.model, "rubric": rubric.digest, "temperature": args.temperature,
-                  "top_p": args.top_p, "max_tokens": args.max_tokens, "samples": args.samples}  # fmt: skip
-        judge = Judge(endpoint_of(args), rubric, parse_rating if kind == "open" else parse_vote, args.asks)
-        verdicts = open_verdicts(verdict_path(args.result), wanted, questions, args.overwrite)
-        by_digest = {question.digest: question for question in questions}
-        missing = [
-            (question, sample) for digest, question in by_digest.items() for sample in range(args.samples)
-            if sample not in verdicts.ratings.get(digest, {})
-        ]  # fmt: skip
-        print(f"{len(questions)} answers, {len(result.items) - len(questions)} item(s) without one; "
-              f"{len(missing)} of {len(by_digest) * args.samples} verdicts to be asked for")  # fmt: skip
-        failures = collect(judge, verdicts, missing, args.concurrency)
-    except (BenchmarkFileError, EndpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    result = read_result(args.result, key, ANSWER_FIELDS)
+    kind = args.evaluator or evaluator_of(args.result, recognise(args.result, result.items.values()))
+    if kind not in KINDS:
+        raise BenchmarkFileError(f"{args.result} needs no judge: evaluate.py scores it by its rule for {kind}")
+    rubric = Rubric.read(args.rubric or Path(__file__).with_name(f"rubric_{kind}.txt"), kind)
+    questions = questions_of(result, kind)
+    wanted = {"kind": kind, "model": args.model, "rubric": rubric.digest, "temperature": args.temperature,
+              "top_p": args.top_p, "max_tokens": args.max_tokens, "samples": args.samples}  # fmt: skip
+    judge = Judge(endpoint_of(args), rubric, parse_rating if kind == "open" else parse_vote, args.asks)
+    verdicts = open_verdicts(verdict_path(args.result), wanted, questions, args.overwrite)
+    by_digest = {question.digest: question for question in questions}
+    missing = [
+        (question, sample) for digest, question in by_digest.items() for sample in range(args.samples)
+        if sample not in verdicts.ratings.get(digest, {})
+    ]  # fmt: skip
+    print(f"{len(questions)} answers, {len(result.items) - len(questions)} item(s) without one; "
+          f"{len(missing)} of {len(by_digest) * args.samples} verdicts to be asked for")  # fmt: skip
+    failures = collect(judge, verdicts, missing, args.concurrency)
     print(f"{len(missing) - len(failures)} verdicts saved: {verdicts.path}")
     for failure in failures[:20]:
         print(f"no verdict: {failure}", file=sys.stderr)
     if failures:
-        print(f"error: {len(failures)} verdict(s) could not be had; run again to ask for them", file=sys.stderr)
+        print_error(f"{len(failures)} verdict(s) could not be had; run again to ask for them")
     return 1 if failures else 0
 
 

@@ -245,7 +245,7 @@ def test_transcripts_made_elsewhere_are_taken_over(tmp_path, capsys, corpus):
         ("{oops", "line 1: not JSON"),
     ):
         transcripts.write_text(content + "\n")
-        assert main(corpus, tmp_path / corpus, tmp_path / "m.json", "--transcripts", transcripts) == 1
+        assert main(corpus, tmp_path / corpus, tmp_path / "m.json", "--transcripts", transcripts) == 2
         assert message in capsys.readouterr().err
 
 
@@ -329,10 +329,10 @@ def test_vctk_in_its_earlier_version_and_with_texts_missing(tmp_path):
     ],
 )  # fmt: skip
 def test_another_folder_is_told(tmp_path, capsys, corpus, marker):
-    assert main(corpus, tmp_path, tmp_path / "m.json") == 1
+    assert main(corpus, tmp_path, tmp_path / "m.json") == 2
     assert f"holds no {marker}, nor does a folder in it. Expected " in capsys.readouterr().err
     put_text(tmp_path / marker / "x", "") if corpus in ("accentdb", "iemocap") else put_text(tmp_path / marker, "{}")
-    assert main(corpus, tmp_path, tmp_path / "m.json") == 1
+    assert main(corpus, tmp_path, tmp_path / "m.json") == 2
     assert "no usable clip, 0 left out" in capsys.readouterr().err
     assert not (tmp_path / "m.json").exists()
 
@@ -378,7 +378,7 @@ def test_a_vox1_meta_without_tabs_is_told(tmp_path, capsys):
     with (tmp_path / "vox1_meta.csv").open(newline="") as file:
         rows = list(csv.reader(file, delimiter="\t"))
     (tmp_path / "vox1_meta.csv").write_text("\n".join(map(",".join, rows)))
-    assert main("voxceleb1", tmp_path, tmp_path / "m.json") == 1
+    assert main("voxceleb1", tmp_path, tmp_path / "m.json") == 2
     assert (
         "line 2: no VoxCeleb1 ID, Gender, Nationality, Set. Expected tab-separated VoxCeleb1 ID"
         in capsys.readouterr().err

@@ -174,9 +174,9 @@ def test_the_exit_status_and_the_figure(folder, capsys):
     assert "2 problem(s) in 2 of 4 entries" in told and (folder / "f.png").exists()
     assert main(["check", str(folder / "m.json"), "--figure", str(folder / "none" / "f.png")]) == 1
     assert "durations not drawn" in capsys.readouterr().err
-    assert main(["check", str(folder / "none.json")]) == 1
+    assert main(["check", str(folder / "none.json")]) == 2
     assert "none.json cannot be read: No such file" in capsys.readouterr().err
-    assert main(["check", str(folder / "m.json"), "--llm_path", "./none"]) == 1
+    assert main(["check", str(folder / "m.json"), "--llm_path", "./none"]) == 2
     assert "the LLM: no folder './none'" in capsys.readouterr().err
 
 
