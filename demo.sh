@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source setup.sh
 # The recipes' other settings, which may be exported for a real run, are not for the miniature.
-unset LLM_PATH WHISPER_PATH DEVICE DTYPE STEPS BLOCK_LENGTH MAX_NEW_TOKENS EPOCHS WEIGHT_DECAY MAX_GRAD_NORM MAX_LENGTH
-unset NNODES NODE_RANK MASTER_ADDR REPORT_TO SPLIT JUDGE_URL
+unset LLM_PATH LLM_MODEL WHISPER_PATH WHISPER_MODEL DEVICE DTYPE STEPS BLOCK_LENGTH MAX_NEW_TOKENS
+unset EPOCHS WEIGHT_DECAY MAX_GRAD_NORM MAX_LENGTH NNODES NODE_RANK MASTER_ADDR REPORT_TO SPLIT JUDGE_URL
 
 OUT=${OUT:-demo/out}
 SEED=${SEED:-1}
@@ -55,8 +55,7 @@ step() {
 # The miniature's own recipe; everything not set here is the published default. Its learning rates are about ten times the
 # published ones: its adapters are forty times narrower and see thousands of clips instead of hundreds of thousands.
 # Many small steps beat few large ones: 16 clips learn more than 32 in the same time.
-export LLM_MODEL=demo/assets/llada WHISPER_MODEL=demo/assets/whisper MAX_SECONDS=4
-export BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1
+export MAX_SECONDS=4 BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1
 export LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4 LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED
 export BF16=True  # half the time of float32, on CPUs too
 # New adapters start at the scale of the LLM's embeddings: the miniature has no time to find it. Masking rates spread
@@ -66,14 +65,19 @@ COMMON=(--match_embedding_scale True --time_sampling stratified)
 # would be most of a step. (With 16 queries it often misses a voice's attributes, with 8 nearly always.)
 ACOUSTIC=(--prompt_size 32 --target_layer_ids 0 2)
 
+# train SCRIPT FLAG...: on the miniature's frozen parts, which a checkpoint remembers
+train() {
+  LLM_PATH=demo/assets/llada WHISPER_PATH=demo/assets/whisper bash "$@"
+}
+
 train_stage1() {
   TRAIN_DATASET="$OUT/data/stage1.json" OUTPUT_DIR="$OUT/stage1" LEARNING_RATE=1e-3 \
-    bash train_stage1.sh "${COMMON[@]}" "${ACOUSTIC[@]}" --max_steps "$STAGE1_STEPS"
+    train train_stage1.sh "${COMMON[@]}" "${ACOUSTIC[@]}" --max_steps "$STAGE1_STEPS"
 }
 
 train_stage2() {
   TRAIN_DATASET="$OUT/data/stage2.json" OUTPUT_DIR="$OUT/stage2" STAGE1_CKPT="$OUT/stage1" \
-    bash train_stage2.sh "${COMMON[@]}" --max_steps "$STAGE2_STEPS"
+    train train_stage2.sh "${COMMON[@]}" --max_steps "$STAGE2_STEPS"
 }
 
 transcribe() {

@@ -2,8 +2,8 @@
 
 The two recipes are shell scripts; start with them:
 
-    LLM_MODEL=... WHISPER_MODEL=... TRAIN_DATASET=... bash train_stage1.sh
-    LLM_MODEL=... WHISPER_MODEL=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh
+    LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... bash train_stage1.sh
+    LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh
 
 `python train.py --help` lists every flag, `transformers.TrainingArguments` included. Started again with the same
 `--output_dir`, training goes on from the last complete checkpoint there. SIGTERM has it write one and stop.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 1: teach the semantic adapter (and 20 prompts) to transcribe speech into the frozen LLM.
 #
-#   LLM_MODEL=GSAI-ML/LLaDA-8B-Instruct WHISPER_MODEL=openai/whisper-small \
+#   LLM_PATH=GSAI-ML/LLaDA-8B-Instruct WHISPER_PATH=openai/whisper-small \
 #   TRAIN_DATASET=data/librispeech.json bash train_stage1.sh [any flag of train.py]
 #
 # Run it again to go on from the last checkpoint in OUTPUT_DIR. Every setting below is an environment variable.
@@ -9,8 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source config/launch.sh
 
-need LLM_MODEL "the LLaDA checkpoint (folder or hub name)" "Get it with: huggingface-cli download GSAI-ML/LLaDA-8B-Instruct --local-dir FOLDER (16 GB)."
-need WHISPER_MODEL "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/whisper-small --local-dir FOLDER (1 GB)."
+need LLM_PATH "the LLaDA checkpoint (folder or hub name)" "Get it with: huggingface-cli download GSAI-ML/LLaDA-8B-Instruct --local-dir FOLDER (16 GB)."
+need WHISPER_PATH "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/whisper-small --local-dir FOLDER (1 GB)."
 need TRAIN_DATASET "the training manifest (a JSON file)" "README.md, section Data, gives its format; the paper uses LibriSpeech 960 h."
 
 OUTPUT_DIR=${OUTPUT_DIR:-exp/stage1}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Stage 2: teach both adapters to answer questions about speech, sound and music, from a stage-1 checkpoint.
 #
-#   LLM_MODEL=GSAI-ML/LLaDA-8B-Instruct WHISPER_MODEL=openai/whisper-small STAGE1_CKPT=exp/stage1 \
+#   LLM_PATH=GSAI-ML/LLaDA-8B-Instruct WHISPER_PATH=openai/whisper-small STAGE1_CKPT=exp/stage1 \
 #   TRAIN_DATASET=data/stage2.json bash train_stage2.sh [any flag of train.py]
 #
 # Run it again to go on from the last checkpoint in OUTPUT_DIR. Every setting below is an environment variable.
@@ -9,8 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source config/launch.sh
 
-need LLM_MODEL "the LLaDA checkpoint (folder or hub name)" "Get it with: huggingface-cli download GSAI-ML/LLaDA-8B-Instruct --local-dir FOLDER (16 GB)."
-need WHISPER_MODEL "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/whisper-small --local-dir FOLDER (1 GB)."
+need LLM_PATH "the LLaDA checkpoint (folder or hub name)" "Get it with: huggingface-cli download GSAI-ML/LLaDA-8B-Instruct --local-dir FOLDER (16 GB)."
+need WHISPER_PATH "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/whisper-small --local-dir FOLDER (1 GB)."
 need TRAIN_DATASET "the training manifest (a JSON file)" "README.md, section Data, gives its format."
 need STAGE1_CKPT "a stage-1 checkpoint folder" "train_stage1.sh makes one in exp/stage1."
 

@@ -5,6 +5,17 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f 
   source .venv/bin/activate
 fi
 
+# also_named NAME OTHER: a setting may be given by another name. They may not contradict each other.
+also_named() {
+  if [ -n "${!1:-}" ] && [ -n "${!2:-}" ] && [ "${!1}" != "${!2}" ]; then
+    echo "$(basename "$0"): $1=${!1} and $2=${!2} are two names of one setting, with different values; unset $2" >&2
+    exit 2
+  fi
+  printf -v "$1" %s "${!1:-${!2:-}}"
+}
+also_named LLM_PATH LLM_MODEL
+also_named WHISPER_PATH WHISPER_MODEL
+
 # need NAME WHAT WHERE: stop unless the variable NAME holds an existing path or, where WHAT says so, a hub name.
 need() {
   local value="${!1:-}"

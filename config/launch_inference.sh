@@ -1,8 +1,7 @@
 # Sourced by the run_*_inference.sh scripts: the settings that all benchmarks share, and how their scripts are started.
 
 need MODEL_PATH "the DIFFA checkpoint (folder or hub name)" "Train one with train_stage2.sh, or get the published one: huggingface-cli download zhoujiaming777/DIFFA --local-dir FOLDER."
-LLM_PATH=${LLM_PATH:-}          # LLaDA; empty: the one the checkpoint remembers
-WHISPER_PATH=${WHISPER_PATH:-}  # Whisper; empty: the one the checkpoint remembers
+# LLM_PATH and WHISPER_PATH, LLaDA and Whisper, may be empty: the ones that the checkpoint remembers
 BATCH_SIZE=${BATCH_SIZE:-8}     # items at a time; more is faster until memory is full (docs/decoding.md, Batches)
 DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1; empty: GPUs if there are any
 DTYPE=${DTYPE:-}                # float32, bfloat16, float16; empty: bfloat16 on GPUs, float32 on CPUs

@@ -32,7 +32,7 @@ find_nodes  # clips an update grow with the machines: mind GRADIENT_ACCUMULATION
 # best and the last.)
 exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" train.py \
   --stage "$STAGE" ${STAGE_FLAGS[@]+"${STAGE_FLAGS[@]}"} \
-  --llm_path "$LLM_MODEL" --whisper_path "$WHISPER_MODEL" \
+  --llm_path "$LLM_PATH" --whisper_path "$WHISPER_PATH" \
   --train_dataset_path "$TRAIN_DATASET" --output_dir "$OUTPUT_DIR" \
   --per_device_train_batch_size "$BATCH_SIZE" --per_device_eval_batch_size "$BATCH_SIZE" \
   --gradient_accumulation_steps "$GRADIENT_ACCUMULATION" \

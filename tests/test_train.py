@@ -54,7 +54,7 @@ def write_manifest(folder: Path, transcription: str = "") -> Path:
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
     settings = {
-        "LLM_MODEL": str(GOLDEN / "llada"), "WHISPER_MODEL": str(GOLDEN / "whisper"),
+        "LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(GOLDEN / "whisper"),
         "TRAIN_DATASET": str(folder / "manifest.json"), "OUTPUT_DIR": str(folder / "out"), "BATCH_SIZE": "1",
         "GRADIENT_ACCUMULATION": "1", "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "WORKERS": "0",
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
