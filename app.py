@@ -32,20 +32,15 @@ except ModuleNotFoundError as missing:
     print_error(f"the page needs Gradio ({missing}): pip install -r requirements-app.txt -c constraints.txt")
     sys.exit(2)
 
-import librosa
-import numpy as np
-
 from demo.world import QUESTIONS
 from serving import page
 from serving.live_answer import Draft, drafts
-from src.audio import AudioError
-from src.configuration_DIFFA import ROOT, SAMPLE_RATE
-from src.dataloader import window_seconds
+from src.audio import AudioError, Window, first_window, window_seconds
+from src.configuration_DIFFA import ROOT
 from src.generation_options import PRESETS, GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
 from src.loading import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
-from src.windows import Window, first_window
 
 EXAMPLES = {  # clip in examples/ -> a question that fits
     "clip.wav": "Which colour is named?",
@@ -123,7 +118,6 @@ def check_limits(args: argparse.Namespace) -> None:
 
 def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
     """Serve the page from a thread; uploads go to the folder `uploads`. Raises OptionError where the port is taken."""
-    librosa.resample(np.zeros(800), orig_sr=8000, target_sr=SAMPLE_RATE)  # loads for seconds, so not at an upload
     warnings.filterwarnings("ignore", "'HTTP_422")  # Gradio's, about Starlette's names
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when components are made
     gr.set_static_paths([ROOT / "examples" / clip for clip in EXAMPLES])  # served as they are, not copied

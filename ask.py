@@ -18,14 +18,12 @@ from collections import deque
 from collections.abc import Iterator
 
 from serving.live_answer import MASK, SURE, UNSURE, Draft, Token, drafts
-from src.audio import AudioError
-from src.dataloader import window_seconds
+from src.audio import AudioError, Window, read_windows, window_seconds
 from src.errors import print_error, reports_user_errors
 from src.generation_options import GenerationOptions
 from src.inference_flags import add_decoding_flags, add_model_flags, options_of
 from src.loading import NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
-from src.windows import Window, read_windows
 
 STEP_SECONDS = 0.1  # each step stays as long in a terminal, for the eye; small models are faster
 LEGEND = f"bold: at least {SURE:.0%} sure, dim: below {UNSURE:.0%}"

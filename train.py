@@ -19,9 +19,10 @@ from transformers import HfArgumentParser
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 
+from src.audio import window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
-from src.dataloader import DIFFACollator, DIFFADataset, window_seconds
+from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
 from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel

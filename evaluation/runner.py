@@ -23,10 +23,9 @@ from tqdm import tqdm
 from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
-from src.audio import AudioError
+from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
-from src.dataloader import window_seconds
 from src.errors import reports_user_errors
 from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel

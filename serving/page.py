@@ -11,9 +11,8 @@ from matplotlib.image import imsave
 from transformers import WhisperFeatureExtractor
 
 from serving.live_answer import MASK, SURE, UNSURE, Draft, Token
-from src.audio import log_mel
+from src.audio import Window, log_mel
 from src.configuration_DIFFA import SAMPLE_RATE
-from src.windows import Window
 
 matplotlib.use("Agg")
 COLOURS = "magma"  # evenly brighter with loudness, also in black and white

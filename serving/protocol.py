@@ -11,13 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.batching import Question
-from src.audio import AudioError
+from src.audio import AudioError, first_window, window_seconds
 from src.configuration_DIFFA import SEEDS
-from src.dataloader import window_seconds
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.prompts import SYSTEM_PROMPT, VOICEBENCH_PROMPT, build_prompt, tokenize_prompt
-from src.windows import first_window
 
 SYSTEM_ROLES = ("system", "developer")
 MAX_STOPS = 4

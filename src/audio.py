@@ -1,28 +1,31 @@
-"""Audio in: any file libsndfile reads (WAV, FLAC, MP3, OGG) becomes 16 kHz mono float32, at most one window long."""
+"""Audio in: any file libsndfile reads (WAV, FLAC, MP3, OGG) becomes 16 kHz mono float32, window by window."""
 
 import io
+import math
 import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 import soundfile
+import soxr
 import torch
 from transformers import WhisperFeatureExtractor
 
 from src.configuration_DIFFA import SAMPLE_RATE, WINDOW_SECONDS
 from src.errors import UserError
 
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
+MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
 # libsndfile's log of a WAV file: bytes that the header promises, bytes that are there
 PROMISED_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-MAY_LACK = 0.01  # of what a header promises; a file that lacks more was cut
+MAX_MISSING_SHARE = 0.01  # of what a header promises; a file that lacks more was cut
 UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
+MIN_WINDOW_SECONDS = 0.1  # a shorter remainder is no window of its own; encoders of MP3 pad by as much
+MAX_VALUES = 8 * 192_000  # a second, over all channels, of an untrusted file: small ones can unpack to a lot
 
 
 class AudioError(UserError):
@@ -35,6 +38,19 @@ class AudioFacts:
 
     seconds: float  # that can be decoded
     missing_seconds: float  # that the header promises beyond those: the file was cut
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the encoder hears at once."""
+
+    waveform: np.ndarray  # float32 [n], 16 kHz
+    start: float  # seconds from the recording's start
+    is_last: bool  # nothing follows
+
+    @property
+    def end(self) -> float:
+        return self.start + len(self.waveform) / SAMPLE_RATE
 
 
 def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SECONDS, name: str = "") -> np.ndarray:
@@ -60,9 +76,56 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
     waveform = mix_down(samples)
     check_waveform(waveform, name)
     if rate != SAMPLE_RATE:
-        waveform = librosa.resample(waveform, orig_sr=rate, target_sr=SAMPLE_RATE)
+        waveform = resample(waveform, rate)
         check_waveform(waveform, name)
     return np.ascontiguousarray(waveform[: int(max_seconds * SAMPLE_RATE)], dtype=np.float32)
+
+
+def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = "") -> Iterator[Window]:
+    """Windows of a file, or of the bytes of one, one at a time in memory; silent ones are left out.
+
+    The first is what `read_audio` gives. `seconds` is a window's length, `name` what to call `bytes` in messages.
+    Raises AudioError as `read_audio` does, possibly after some windows.
+    """
+    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
+    length, start, heard = int(seconds * SAMPLE_RATE), 0.0, False
+    with open_sound(source, name) as sound:
+        check_not_cut(sound, name)
+        rate = sound.samplerate
+        while len(samples := sound.read(int(seconds * rate), dtype="float32", always_2d=True)):  # [n, channels]
+            waveform = mix_down(samples)
+            if rate != SAMPLE_RATE and waveform.any():
+                check_waveform(waveform, name)
+                waveform = resample(waveform, rate)
+            if waveform.any():  # of a sample or two, resampling leaves nothing
+                check_waveform(waveform, name)
+                is_last = sound.frames - sound.tell() < MIN_WINDOW_SECONDS * rate
+                heard = True
+                yield Window(np.ascontiguousarray(waveform[:length], dtype=np.float32), start, is_last)
+                if is_last:
+                    return
+            start += seconds
+    if not heard:
+        raise AudioError(f"{name}: " + ("is silent (every sample is zero)" if start else "holds no samples"))
+
+
+def first_window(
+    source: str | os.PathLike | bytes, seconds: float, max_seconds: float, name: str = ""
+) -> tuple[Window, float]:
+    """The first window of an untrusted file that is not silent, and how many seconds the whole file lasts.
+
+    Raises AudioError as `read_windows` does, and, before anything is decoded, for more than `max_seconds` or
+    `MAX_VALUES`.
+    """
+    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
+    with open_sound(source, name) as sound:
+        length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
+    if length > max_seconds:
+        raise AudioError(f"{name}: is {length:.0f} s long; at most {max_seconds:g} s are taken, cut it")
+    if density > MAX_VALUES:
+        raise AudioError(f"{name}: holds {density} values a second; at most {MAX_VALUES} are taken, mix it down")
+    with closing(read_windows(source, seconds, name)) as windows:
+        return next(windows), length
 
 
 def inspect_audio(path: str | os.PathLike) -> AudioFacts:
@@ -92,7 +155,7 @@ def check_not_cut(sound: soundfile.SoundFile, name: str, window: int | None = No
     `window`: how many frames would be heard at most; None for all.
     """
     promised, rate = promised_frames(sound), sound.samplerate
-    if 0 < sound.frames < (1 - MAY_LACK) * min(promised, promised if window is None else window):
+    if 0 < sound.frames < (1 - MAX_MISSING_SHARE) * min(promised, promised if window is None else window):
         raise AudioError(
             f"{name}: the file is cut: {sound.frames / rate:.2f} s are left of the {promised / rate:.2f} s that its "
             "header promises"
@@ -117,7 +180,7 @@ def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfi
         check_file(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as sound:
-            if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
+            if not MIN_RATE <= sound.samplerate <= MAX_RATE:
                 raise AudioError(f"{name}: its header is damaged, it says {sound.samplerate} samples a second")
             yield sound
     except AudioError:
@@ -144,6 +207,13 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
         return samples.mean(axis=1)
 
 
+def resample(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """float32 [n] at `rate` Hz to 16 kHz by soxr's HQ, as librosa does: ceil(n * 16000 / rate) samples, zeros last."""
+    resampled = soxr.resample(waveform, rate, SAMPLE_RATE, quality="HQ")
+    length = math.ceil(len(waveform) * (SAMPLE_RATE / rate))
+    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
+
+
 def check_waveform(waveform: np.ndarray, name: str = "waveform") -> None:
     """Raise AudioError unless `waveform` is one-dimensional, not empty, finite and not silent."""
     if waveform.ndim != 1:
@@ -154,6 +224,11 @@ def check_waveform(waveform: np.ndarray, name: str = "waveform") -> None:
         raise AudioError(f"{name}: holds NaN or infinite samples")
     if not waveform.any():
         raise AudioError(f"{name}: is silent (every sample is zero)")
+
+
+def window_seconds(feature_extractor: WhisperFeatureExtractor) -> float:
+    """How much audio the encoder hears at once: 30 s for public checkpoints."""
+    return feature_extractor.n_samples / SAMPLE_RATE
 
 
 def log_mel(

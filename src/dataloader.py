@@ -14,7 +14,6 @@ from src.configuration_DIFFA import (
     IGNORE_INDEX,
     MAX_TEXT_TOKENS,
     MIN_MASK_RATE,
-    SAMPLE_RATE,
     SEMANTIC_STRIDE,
     WINDOW_SECONDS,
 )
@@ -171,8 +170,3 @@ def mask_answers(
     noise = torch.stack([torch.rand(length, generator=generator) for generator in generators])  # [B, L]
     masked = (noise < t[:, None]) & answer
     return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX), t
-
-
-def window_seconds(feature_extractor: WhisperFeatureExtractor) -> float:
-    """How much sound the encoder hears at once: 30 s for public checkpoints."""
-    return feature_extractor.n_samples / SAMPLE_RATE

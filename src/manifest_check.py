@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.audio import MAY_LACK, AudioError, AudioFacts, inspect_audio
+from src.audio import MAX_MISSING_SHARE, AudioError, AudioFacts, inspect_audio
 from src.checkpoint import resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.errors import reports_user_errors
@@ -120,7 +120,7 @@ def problems_of_entry(
 def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> Iterable[str]:
     """What is wrong with a readable file; `told` is the manifest's duration, if it is one."""
     yield from problems_of_length(found.seconds, max_seconds)
-    if found.missing_seconds > MAY_LACK * found.seconds:  # less is how some programs write headers
+    if found.missing_seconds > MAX_MISSING_SHARE * found.seconds:  # less is how some programs write headers
         yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
     if isinstance(told, (int, float)) and 0 < told < MAX_DURATION and abs(told - found.seconds) > DURATION_TOLERANCE:
         yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"

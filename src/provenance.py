@@ -7,7 +7,7 @@ from pathlib import Path
 
 from src.checkpoint import CheckpointError, weight_files
 
-PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "librosa", "soundfile")
+PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "soxr")
 LARGEST_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
 
 

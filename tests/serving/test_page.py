@@ -10,7 +10,7 @@ from transformers import WhisperFeatureExtractor
 
 from serving import page
 from serving.live_answer import Draft, Token
-from src.windows import Window
+from src.audio import Window
 
 FEATURES = WhisperFeatureExtractor()  # 80 bands, 30 s
 

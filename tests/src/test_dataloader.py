@@ -7,7 +7,7 @@ import torch
 
 from src.audio import AudioError
 from src.data_sampler import Draw, Masking
-from src.dataloader import DIFFACollator, DIFFADataset, mask_answers, window_seconds
+from src.dataloader import DIFFACollator, DIFFADataset, mask_answers
 from src.manifest import ManifestError, Sample
 from src.prompts import build_prompt, tokenize_prompt
 from tests.conftest import GOLDEN
@@ -154,10 +154,6 @@ def test_audio_is_cut_at_the_limit_and_missing_audio_named(model):
     gone = Sample("x", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
     with pytest.raises(AudioError, match=r"/nowhere/x\.wav: no such audio file"):
         DIFFADataset([gone], model.tokenizer)[0]
-
-
-def test_the_window_comes_from_the_feature_extractor(model):
-    assert window_seconds(model.feature_extractor) == 30.0
 
 
 def test_a_batch_trains(dataset, collator, model):
