@@ -18,6 +18,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 import train
 from src.checkpoint import CheckpointError
@@ -389,6 +390,27 @@ def test_stage_2_starts_from_a_checkpoint_of_stage_1(tmp_path):
     train.check_stage1(GOLDEN / "diffa_upstream")  # holds all adapters and names no stage
     with pytest.raises(CheckpointError, match=r"stage2 is a checkpoint of stage 2, but .* needs one of stage 1"):
         train.check_stage1(folders[1])
+
+
+@pytest.mark.parametrize(("step", "status"), [(1, 128 + signal.SIGTERM), (2, 0)])
+def test_only_a_run_with_steps_left_is_stopped_by_sigterm(tmp_path, monkeypatch, step, status):
+    """In the last step there is nothing to stop: the final adapters are saved, and the status is 0."""
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    model = load_golden()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, max_steps=2, save_steps=100)
+
+    class Ask(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == step - 1:
+                handlers[signal.SIGTERM](signal.SIGTERM, None)
+
+    trainer.add_callback(Ask())
+    assert train.run(trainer, None) == status
+    assert last_complete(tmp_path) == tmp_path / f"checkpoint-{step}"
+    for name in ("model.safetensors", "config.json", "trainer_state.json"):
+        assert (tmp_path / name).exists() == (status == 0), name
 
 
 @pytest.mark.parametrize("best", [True, False])

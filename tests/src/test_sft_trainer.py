@@ -232,19 +232,19 @@ def test_too_many_clips_that_cannot_be_used_stop_the_run(tmp_path):
         trained(1, tmp_path, samples=[*SAMPLES[:3], GONE], max_steps=6, max_bad_fraction=0.2)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_batchs_samples(tmp_path):
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_with_the_batchs_samples(tmp_path, value):
     model = load_golden()
     model.prepare_training(1)
     trainer = trainer_for(model, tmp_path, max_steps=3)
 
-    class Spoil(TrainerCallback):
-        def on_step_begin(self, args, state, control, **_):
-            if state.global_step == 1:
-                model.trainable_prompts.weight.data.fill_(torch.nan)
+    def spoil(module, inputs, output) -> None:
+        if trainer.state.global_step == 1:
+            output.loss = output.loss + value
 
-    trainer.add_callback(Spoil())
+    model.register_forward_hook(spoil)
     samples = r"clip[01] \(masking rate 0\.\d{3}\), clip[01] \(masking rate 0\.\d{3}\)"
-    with pytest.raises(TrainingError, match=rf"step 2: the loss is nan, of a batch of the samples {samples}\. "):
+    with pytest.raises(TrainingError, match=rf"step 2: the loss is {value}, of a batch of the samples {samples}\. "):
         trainer.train()
     assert last_complete(tmp_path) == tmp_path / "checkpoint-1"
 
