@@ -50,7 +50,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "demo/summary.py": (["none"], "none/results/asr.jsonl.scores.json: no such file"),
     "examples/make_clips.py": (["--output", "a_file"], "[Errno 17] File exists: 'a_file'"),
 }  # fmt: skip
-# train.py ties its process to its launcher, so tests/test_train.py starts it; src/manifest.py runs src/manifest_check.py.
+# train.py ends with its launcher, so tests/test_train.py starts it; src/manifest.py runs src/manifest_check.py.
 ELSEWHERE = {"train.py", "src/manifest_check.py"}
 NOT_FOR_USERS = {"docs/draw_architecture.py", "docs/draw_screenshots.py"}  # these draw the documents' pictures
 
