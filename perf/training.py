@@ -36,11 +36,11 @@ from evaluation.scoring import format_table
 from perf import measure
 from perf.decoding import WHISPER_SHAPES, instruction_of, random_model, with_float32_encoder
 from src.configuration_DIFFA import SAMPLE_RATE
-from src.data_sampler import Masking
 from src.dataloader import DIFFACollator, Example
 from src.errors import reports_user_errors
 from src.files import write_file
 from src.inference_flags import DTYPES, device_of
+from src.masked_diffusion import Masking
 from src.modeling_DIFFA import DIFFAModel
 from src.prompts import build_prompt, tokenize_prompt
 from tests import reference
@@ -64,7 +64,7 @@ def batch_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, torch.Ten
     answer_ids = [prompt_ids[-1]] * (args.text_tokens - len(prompt_ids))
     noise = np.random.default_rng(0).normal(0, 0.1, (args.batch_size, int(args.audio_seconds * SAMPLE_RATE)))
     examples = [
-        Example(str(row), waveform.astype(np.float32), prompt_ids, answer_ids, audio_position,
+        Example(row, str(row), waveform.astype(np.float32), prompt_ids, answer_ids, audio_position,
                 Masking((row + 0.5) / args.batch_size, row))
         for row, waveform in enumerate(noise)
     ]  # fmt: skip

@@ -19,7 +19,7 @@ NUM_QUERIES = 64  # learned queries of the acoustic adapter, per target layer
 SEMANTIC_STRIDE = 4  # encoder frames per semantic embedding: 50 Hz -> 12.5 Hz
 MIN_MASK_RATE = 1e-3  # the lowest masking rate t' (LLaDA, arXiv 2502.09992, algorithm 1)
 MAX_TEXT_TOKENS = 2048  # of a training sample, prompt and answer together (the published recipe)
-SEEDS = 2**62  # random numbers are drawn from one of so many seeds
+SEEDS = 2**62  # random seeds are drawn below this; torch's generator on CPUs tells apart their low 32 bits alone
 IGNORE_INDEX = -100  # label of a position that does not count
 
 PUBLIC_LLM = "GSAI-ML/LLaDA-8B-Instruct"

@@ -1,8 +1,9 @@
-"""From a manifest to training batches: read audio and text, pad, and mask (the forward process of diffusion)."""
+"""From a manifest to training batches: read audio and text, pad and mask them, and say where they come from."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,26 +11,23 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from src.audio import AudioError, log_mel, read_audio
-from src.configuration_DIFFA import (
-    IGNORE_INDEX,
-    MAX_TEXT_TOKENS,
-    MIN_MASK_RATE,
-    SEMANTIC_STRIDE,
-    WINDOW_SECONDS,
-)
-from src.data_sampler import Draw, Masking
+from src.configuration_DIFFA import MAX_TEXT_TOKENS, SEMANTIC_STRIDE, WINDOW_SECONDS
+from src.data_sampler import Draw
 from src.manifest import ManifestError, Sample
+from src.masked_diffusion import Masking, mask_answers
 from src.prompts import END_OF_TURN, build_prompt, tokenize_prompt
 
 EMBEDDINGS_PER_SECOND = 50 / SEMANTIC_STRIDE  # of audio; the encoder gives 50 frames a second
 CHARACTERS_PER_TOKEN = 4  # about, in English
 MAX_ATTEMPTS = 10  # samples tried in place of one that cannot be read, before reading counts as broken altogether
+ORIGIN = "origin"  # the key that a batch carries its Origin under until the loss is computed
 
 
 @dataclass(frozen=True)
 class Example:
     """One sample, read and tokenized."""
 
+    index: int  # of the sample in the dataset
     audio_id: str
     waveform: np.ndarray  # float32 [n], 16 kHz
     prompt_ids: list[int]  # up to and with the assistant's header
@@ -103,6 +101,7 @@ class DIFFADataset(Dataset):
             )
         answer_ids = self.tokenizer(sample.target + END_OF_TURN, add_special_tokens=False)["input_ids"]
         return Example(
+            index,
             sample.audio_id,
             read_audio(sample.audio_filepath, self.max_seconds),
             prompt_ids,
@@ -152,21 +151,27 @@ class DIFFACollator:
         }
 
 
-def mask_answers(
-    clean_ids: torch.Tensor, answer: torch.Tensor, mask_id: int, maskings: Sequence[Masking]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The forward process (LLaDA, algorithm 1): mask each answer token with the sample's own rate t'.
+@dataclass(frozen=True)
+class Origin:
+    """Where a batch comes from: for messages and counts, not for the model."""
 
-    Args:
-        clean_ids: int64 [B, L]; answer: bool [B, L], the answer region; maskings: one a sample.
+    audio_ids: list[str]
+    failures: list[str]  # what was wrong with clips that could not be used, and were replaced
+    indices: list[int | None]  # of the samples in the dataset; None for those that replace others
+    answer_tokens: list[int]  # of each sample, without padding
 
-    Returns:
-        `input_ids` with masks applied, `labels` (the clean id where masked, else -100), both int64 [B, L], and the
-        masking rates t' = (1 - 1e-3) t + 1e-3, float32 [B].
-    """
-    length = clean_ids.shape[1]
-    t = (1 - MIN_MASK_RATE) * torch.tensor([masking.time for masking in maskings]) + MIN_MASK_RATE
-    generators = [torch.Generator().manual_seed(masking.seed) for masking in maskings]
-    noise = torch.stack([torch.rand(length, generator=generator) for generator in generators])  # [B, L]
-    masked = (noise < t[:, None]) & answer
-    return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX), t
+
+@dataclass(frozen=True)
+class OriginCollator:
+    """Adds to a collator's batch where it comes from."""
+
+    collate: Callable[[Sequence[Example]], dict[str, torch.Tensor]]
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        origin = Origin(
+            audio_ids=[example.audio_id for example in examples],
+            failures=[failure for example in examples for failure in example.failures],
+            indices=[None if example.failures else example.index for example in examples],
+            answer_tokens=[len(example.answer_ids) for example in examples],
+        )
+        return self.collate(examples) | {ORIGIN: origin}

@@ -13,6 +13,7 @@ import torch
 from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
+from src.splice import position_ids_of
 
 ROWS_AT_ONCE = 16  # of logits in float64: 16 MB with LLaDA's vocabulary
 
@@ -161,11 +162,6 @@ class Batch:
         embeds = llm.embed(ids[:, columns]).repeat(branches, 1, 1)
         positions = self.position_ids[:, start : prompt_length + columns.stop]
         return llm(embeds, self.attention_mask, positions, slice(0, block.stop - block.start), self.caches, start)
-
-
-def position_ids_of(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions counted over real tokens alone, so that padding does not shift a sample: int64, as `attention_mask`."""
-    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def logits_at(

@@ -15,14 +15,13 @@ from safetensors.torch import save
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
-from transformers.utils import ModelOutput
 
 from src.audio import log_mel
 from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
-from src.configuration_DIFFA import IGNORE_INDEX, NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
-from src.cross_entropy import projected_cross_entropy
+from src.configuration_DIFFA import NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
 from src.files import write_file
-from src.llm_generate import GenerationOptions, Progress, Prompt, decode, position_ids_of
+from src.llm_generate import GenerationOptions, Progress, Prompt, decode
+from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
 from src.prompts import build_prompt, tokenize_prompt
@@ -36,14 +35,6 @@ TRAINED_MODULES = {
     2: ("semantic_connector", "acoustic_connector"),
 }
 ADAPTER_MODULES = ("trainable_prompts", "semantic_connector", "acoustic_connector")
-
-
-@dataclass
-class DIFFAOutput(ModelOutput):
-    """What a training step returns."""
-
-    loss: torch.Tensor | None = None  # float32 scalar
-    cross_entropy: torch.Tensor | None = None  # float32 [B], summed over each sample's masked tokens; no gradient
 
 
 @dataclass(frozen=True)
@@ -265,8 +256,8 @@ class DIFFAModel(nn.Module):
         audio_position: torch.Tensor,
         text_attention_mask: torch.Tensor,
         num_answer_tokens: torch.Tensor | int,
-    ) -> DIFFAOutput:
-        """The masked-diffusion loss of a batch (LLaDA, equation 3): sum of CE / t' over masked tokens / answer tokens.
+    ) -> DiffusionOutput:
+        """The loss of a batch, by sample and by token as well (`masked_diffusion` has the whole objective).
 
         Args (B samples, L text tokens, F mel frames), as the collator returns them:
             input_features: [B, n_mels, F]; feature_attention_mask: [B, F].
@@ -277,25 +268,10 @@ class DIFFAModel(nn.Module):
             text_attention_mask: [B, L], 0 on columns that are not text.
             num_answer_tokens: scalar, the loss's denominator.
         """
-        # 1. hear, embed, splice
         audio_embeds, audio_lengths = self.encode_audio(input_features, feature_attention_mask)  # [B, N, d], [B]
         text_embeds = self.llm_model.embed(input_ids)  # [B, L, d]
         spliced = splice(text_embeds, text_attention_mask, audio_embeds, audio_lengths, audio_position, "right")
-        # 2. one bidirectional pass; of its last block, only what follows the first mask
-        row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]
-        place, mask = spliced.text_columns[row, column], spliced.attention_mask  # [M], [B, L + N]
-        first = int(place.min()) if len(place) else 0
-        hidden_states = self.llm_model(  # [B, L + N - first, d]
-            spliced.inputs_embeds, None if bool(mask.all()) else mask, position_ids_of(mask), slice(first, None)
-        )
-        # 3. cross entropy at the masked positions alone: the vocabulary projection is the largest cost of a naive step
-        masked = hidden_states[row, place - first]  # [M, d]
-        cross_entropy = projected_cross_entropy(masked, self.llm_model.output_weight, labels[row, column])  # [M]
-        # 4. weighted by 1 / t'
-        return DIFFAOutput(
-            loss=(cross_entropy / t[row]).sum() / num_answer_tokens,
-            cross_entropy=cross_entropy.new_zeros(len(t)).index_add(0, row, cross_entropy.detach()),
-        )
+        return diffusion_loss(self.llm_model, spliced, labels, t, num_answer_tokens)
 
     # -- hearing and answering --------------------------------------------------------------------------------------
 

@@ -22,11 +22,12 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from src.checkpoint import CheckpointError
 from src.data_sampler import EvaluationSampler, TrainingSampler
+from src.dataloader import ORIGIN, Origin, OriginCollator
 from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
-from src.modeling_DIFFA import DIFFAModel, DIFFAOutput
-from src.origin import ORIGIN, Origin, OriginCollator
+from src.masked_diffusion import DiffusionOutput, validation_loss
+from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import clips_per_update, order_seed
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
@@ -75,7 +76,7 @@ class dLLMTrainer(Trainer):
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
         self.wer_samples = wer_samples
-        self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by place: sum of CE / t', answer tokens
+        self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
         self.unfinished_dir: str | None = None  # while a checkpoint is being written
@@ -123,12 +124,12 @@ class dLLMTrainer(Trainer):
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
-    ) -> torch.Tensor | tuple[torch.Tensor, DIFFAOutput]:
+    ) -> torch.Tensor | tuple[torch.Tensor, DiffusionOutput]:
         """Raises TrainingError for a loss that is not finite, naming the batch's samples."""
         origin: Origin = inputs.pop(ORIGIN)
         training = self.model.training  # not `model`'s: DeepSpeed's engine always says True
         (self.new_failures if training else self.eval_failures).extend(origin.failures)
-        outputs: DIFFAOutput = model(**inputs)
+        outputs: DiffusionOutput = model(**inputs)
         if not torch.isfinite(outputs.loss):
             rates = zip(origin.audio_ids, inputs["t"].tolist(), strict=True)
             raise TrainingError(
@@ -137,11 +138,10 @@ class dLLMTrainer(Trainer):
                 "targets; if they are sound, lower the learning rate"
             )
         if training:
-            self.meter.add(inputs, outputs.cross_entropy)
+            self.meter.add(inputs, outputs.sample_losses.detach() * inputs["t"])  # unweighted: a sample has one t'
         else:
-            sums = (outputs.cross_entropy / inputs["t"]).tolist()  # a sample has one t, so this is its sum of CE / t'
-            found = zip(origin.places, sums, origin.answer_tokens, strict=True)
-            self.eval_losses |= {place: (loss, tokens) for place, loss, tokens in found if place is not None}
+            found = zip(origin.indices, outputs.sample_losses.tolist(), origin.answer_tokens, strict=True)
+            self.eval_losses |= {index: (loss, tokens) for index, loss, tokens in found if index is not None}
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -212,15 +212,13 @@ class dLLMTrainer(Trainer):
         return super().prediction_step(*args, **kwargs)
 
     def validation_loss(self) -> dict[str, float]:
-        """`loss`: the sum of CE / t' over all masked tokens of the set, by the number of its answer tokens.
+        """`loss` of the whole set: every sample counts once, without padding, as it would alone.
 
-        The same for any batch size and any number of processes, where Trainer's mean of the batches' means is not:
-        every sample counts once, without padding, as it would alone. Clips that cannot be used do not count.
+        Clips that cannot be used do not count.
         """
         # processes may share samples, to have equally many
-        found = {place: sums for losses in gather_object([self.eval_losses]) for place, sums in losses.items()}
-        tokens = sum(tokens for _, tokens in found.values())
-        return {"loss": math.fsum(loss for loss, _ in found.values()) / tokens}
+        found = {index: sums for losses in gather_object([self.eval_losses]) for index, sums in losses.items()}
+        return {"loss": validation_loss(found.values())}
 
     def word_error_rate(self) -> dict[str, float]:
         """`wer` of `wer_samples` (errors by words said, may exceed 1); each process transcribes its share of them.

@@ -41,3 +41,8 @@ def splice(
     text = torch.arange(num_text, device=device)[None]
     text_columns = text + shift + length * (text >= start)
     return Spliced(inputs_embeds, mask.gather(1, source) * inside, text_columns)
+
+
+def position_ids_of(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions counted over real tokens alone, so that padding does not shift a sample: int64, as `attention_mask`."""
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)

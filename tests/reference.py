@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from src.configuration_DIFFA import IGNORE_INDEX
-from src.llm_generate import GenerationOptions, position_ids_of
+from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
-from src.splice import splice
+from src.splice import position_ids_of, splice
 
 
 def answer(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions) -> torch.Tensor:

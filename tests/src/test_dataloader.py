@@ -1,14 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from src.audio import AudioError
-from src.data_sampler import Draw, Masking
-from src.dataloader import DIFFACollator, DIFFADataset, mask_answers
+from src.data_sampler import Draw
+from src.dataloader import ORIGIN, DIFFACollator, DIFFADataset, Origin, OriginCollator
 from src.manifest import ManifestError, Sample
+from src.masked_diffusion import Masking
 from src.prompts import build_prompt, tokenize_prompt
 from tests.conftest import GOLDEN
 
@@ -75,25 +75,9 @@ def test_without_learned_padding_it_is_hidden_and_not_counted(model, dataset):
         assert batch["num_answer_tokens"] == sum(len(e.answer_ids) for e in examples)
         for row, example in enumerate(examples):
             length = len(example.prompt_ids) + len(example.answer_ids)
-            assert batch["text_attention_mask"][row].tolist() == [1] * length + [0] * (batch["t"].new_zeros(
-                batch["input_ids"].shape[1] - length).numel())  # fmt: skip
+            padding = batch["input_ids"].shape[1] - length
+            assert batch["text_attention_mask"][row].tolist() == [1] * length + [0] * padding
             assert (batch["labels"][row, length:] == -100).all()
-
-
-def test_masking_rates_are_uniform_and_obeyed():
-    clean = torch.zeros(4000, 50, dtype=torch.int64)
-    answer = torch.ones_like(clean, dtype=torch.bool)
-    answer[:, :10] = False
-    times = np.random.default_rng(0).random(4000).tolist()
-    input_ids, labels, t = mask_answers(clean, answer, MASK_ID, [Masking(time, i) for i, time in enumerate(times)])
-    assert t.min() >= 1e-3 and t.max() <= 1
-    assert t.mean().item() == pytest.approx(0.5, abs=0.02) and t.var().item() == pytest.approx(1 / 12, rel=0.05)
-    masked = input_ids == MASK_ID
-    assert not masked[:, :10].any() and torch.equal(labels != -100, masked)
-    share = masked[:, 10:].float().mean(dim=1)
-    for low in (0.0, 0.25, 0.5, 0.75):
-        rows = (t >= low) & (t < low + 0.25)
-        assert share[rows].mean().item() == pytest.approx(t[rows].mean().item(), abs=0.01)
 
 
 def test_masks_are_a_function_of_the_masking_alone(dataset, collator):
@@ -132,6 +116,19 @@ def test_another_sample_takes_the_place_of_one_that_cannot_be_read(model):
         DIFFADataset([gone], model.tokenizer)[draw]
 
 
+def test_a_batch_says_where_it_comes_from(model, dataset, collator):
+    gone = Sample("gone", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
+    dataset = DIFFADataset([*dataset.samples, gone], model.tokenizer)
+    examples = [dataset[Draw(1, Masking(0.5, 4))], dataset[Draw(3, Masking(0.5, 5))], dataset[2]]
+    replacement = examples[1].audio_id
+    batch = OriginCollator(collator)(examples)
+    origin = batch.pop(ORIGIN)
+    assert origin == Origin(
+        ["clip1", replacement, "clip2"], list(examples[1].failures), [1, None, 2], [len(e.answer_ids) for e in examples]
+    )
+    assert set(batch) == set(collator(examples)) and "/nowhere/x.wav: no such audio file" in origin.failures
+
+
 def test_lengths_are_estimated_without_reading_audio(model):
     def long(duration: float, target: str) -> Sample:
         return Sample("x", Path("/nowhere"), "12345678", target, "", "golden", duration, {})
@@ -154,10 +151,3 @@ def test_audio_is_cut_at_the_limit_and_missing_audio_named(model):
     gone = Sample("x", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
     with pytest.raises(AudioError, match=r"/nowhere/x\.wav: no such audio file"):
         DIFFADataset([gone], model.tokenizer)[0]
-
-
-def test_a_batch_trains(dataset, collator, model):
-    """The collator's batch is what the model takes."""
-    torch.manual_seed(0)
-    batch = collator([dataset[i] for i in range(3)])
-    assert 0.1 < model(**batch).loss.item() < 100

@@ -13,11 +13,10 @@ from transformers import TrainerCallback, TrainingArguments
 from src import eval_wer, sft_trainer
 from src.checkpoint import CheckpointError
 from src.data_sampler import EvaluationSampler
-from src.dataloader import DIFFACollator, DIFFADataset
+from src.dataloader import ORIGIN, DIFFACollator, DIFFADataset
 from src.generation_options import GenerationOptions
 from src.manifest import Sample
 from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
-from src.origin import ORIGIN
 from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from tests.conftest import GOLDEN, load_golden

@@ -1,0 +1,148 @@
+"""The training objective of masked diffusion, from clean text to the loss (LLaDA, arXiv 2502.09992, equation 3).
+
+B samples of L text tokens, M of them masked; the answer region is the text after the prompt:
+
+    1. diffusion time  t ~ U(0, 1), one a sample                            [B]     training_times, validation_maskings
+    2. masking rate    t' = (1 - 1e-3) t + 1e-3                             [B]     mask_answers
+    3. masks           each token of the answer region with probability t'  [B, L]  mask_answers
+    4. prediction      one bidirectional pass; hidden states at the masks   [M, d]  diffusion_loss
+    5. cross entropy   of the clean tokens, at the masks alone              [M]     diffusion_loss
+    6. weights         CE / t', summed over each sample's masks             [B]     diffusion_loss
+    7. denominator     the batch's tokens of the answer region (training)   scalar  diffusion_loss
+                       the set's (validation)                               scalar  validation_loss
+
+A data sampler takes step 1 and a collator steps 2 and 3, on the CPU: what is random about a sample is settled by its
+`Masking`, so that it does not depend on workers, processes or interruptions. `DIFFAModel.forward` takes steps 4 to 7.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+
+from src.configuration_DIFFA import IGNORE_INDEX, MIN_MASK_RATE, SEEDS
+from src.cross_entropy import projected_cross_entropy
+from src.splice import Spliced, position_ids_of
+
+TIME_SAMPLING = ("uniform", "stratified")
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What is random about one sample's masks."""
+
+    time: float  # the diffusion time t, in (0, 1)
+    seed: int  # of the generator that decides which tokens
+
+    @classmethod
+    def random(cls) -> "Masking":
+        """From torch's global random state."""
+        return cls(torch.rand(()).item(), int(torch.randint(SEEDS, ())))
+
+
+@dataclass
+class DiffusionOutput(ModelOutput):
+    """The loss of a batch, and what it is made of; all float32, all differentiable."""
+
+    loss: torch.Tensor | None = None  # scalar
+    sample_losses: torch.Tensor | None = None  # [B], sum of CE / t': minus one draw of the ELBO of log p(answer)
+    cross_entropy: torch.Tensor | None = None  # [M], of each masked token, row after row of the batch
+
+
+# -- 1. diffusion times ------------------------------------------------------------------------------------------------
+
+
+def training_times(
+    random: np.random.Generator, num_samples: int, update_size: int, time_sampling: str = "uniform"
+) -> np.ndarray:
+    """The diffusion time t of each sample of an epoch, float64 [num_samples] in (0, 1); each is uniform.
+
+    Args:
+        num_samples: a multiple of `update_size`, the samples of one optimizer step.
+        time_sampling: "uniform": each t on its own; "stratified": those of an update lie evenly over (0, 1), shifted
+            by one random offset and shuffled. The second takes away what t itself adds to the variance of an update's
+            loss: 1 to 6 % on the miniature, where the rest is which tokens are masked.
+
+    Raises ValueError for another way of sampling.
+    """
+    if time_sampling not in TIME_SAMPLING:
+        raise ValueError(f"time_sampling is {time_sampling!r}; expected one of {', '.join(TIME_SAMPLING)}")
+    if time_sampling == "uniform":
+        return random.random(num_samples)
+    strata = np.tile(np.arange(update_size), (num_samples // update_size, 1))  # [updates, update_size]
+    offsets = random.random((len(strata), 1))
+    return ((random.permuted(strata, axis=1) + offsets) / update_size).ravel()
+
+
+def validation_maskings(num_samples: int) -> list[Masking]:
+    """The same for every evaluation: times on an even grid over (0, 1), and each sample's own masks."""
+    strata = np.random.default_rng(0).permutation(num_samples)  # so that t has nothing to do with the order
+    return [Masking((stratum + 0.5) / num_samples, seed) for seed, stratum in enumerate(strata.tolist())]
+
+
+# -- 2. and 3. masking rates and masks (the forward process; LLaDA, algorithm 1) --------------------------------------
+
+
+def mask_answers(
+    clean_ids: torch.Tensor,  # int64 [B, L]
+    answer: torch.Tensor,  # bool [B, L], the answer region
+    mask_id: int,
+    maskings: Sequence[Masking],  # B
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mask each token of the answer region with its sample's rate t'.
+
+    Returns:
+        `input_ids`, masks applied, and `labels`, the clean id where masked, else -100: both int64 [B, L]; and the
+        masking rates t', float32 [B].
+    """
+    # 2. masking rates, never so low that 1 / t' is unbounded
+    times = torch.tensor([masking.time for masking in maskings])  # [B]
+    rates = (1 - MIN_MASK_RATE) * times + MIN_MASK_RATE  # [B]
+    # 3. masks, each sample's from its own generator
+    generators = [torch.Generator().manual_seed(masking.seed) for masking in maskings]
+    noise = torch.stack([torch.rand(clean_ids.shape[1], generator=generator) for generator in generators])  # [B, L]
+    masked = (noise < rates[:, None]) & answer  # [B, L]
+    return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX), rates
+
+
+# -- 4. to 7. prediction and loss -------------------------------------------------------------------------------------
+
+
+def diffusion_loss(
+    llm: nn.Module,  # frozen; reached through its forward pass and `output_weight` alone
+    spliced: Spliced,  # the embeddings of `input_ids`, masks applied, with the audio's N embeddings put in
+    labels: torch.Tensor,  # int64 [B, L], the clean id where masked, else -100
+    rates: torch.Tensor,  # float32 [B], t'
+    num_answer_tokens: torch.Tensor | int,  # scalar, of the batch
+) -> DiffusionOutput:
+    """The sum of CE / t' over the masked tokens of a batch, by the tokens of its answer regions; and its parts."""
+    row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]: the masked tokens
+    # 4. prediction, by one bidirectional pass; its last layer computes only what follows the first mask
+    mask, position = spliced.attention_mask, spliced.text_columns[row, column]  # [B, L + N], [M]
+    first = int(position.min()) if len(position) else 0
+    hidden_states = llm(  # [B, L + N - first, d]
+        spliced.inputs_embeds, None if bool(mask.all()) else mask, position_ids_of(mask), slice(first, None)
+    )
+    masked = hidden_states[row, position - first]  # [M, d]
+    # 5. cross entropy; projecting every position onto the vocabulary would be the largest cost of a step
+    cross_entropy = projected_cross_entropy(masked, llm.output_weight, labels[row, column])  # [M]
+    # 6. weights: a low rate masks few tokens, and 1 / t' makes up for it
+    weighted = cross_entropy / rates[row]  # [M]
+    sample_losses = weighted.new_zeros(len(rates)).index_add(0, row, weighted)  # [B]
+    # 7. denominator: all tokens that could have been masked
+    return DiffusionOutput(weighted.sum() / num_answer_tokens, sample_losses, cross_entropy)
+
+
+def validation_loss(sums: Collection[tuple[float, int]]) -> float:
+    """The loss of a whole set, from each sample's sum of CE / t' and number of answer tokens.
+
+    A quotient of sums: the same for any batch size and number of processes, where a mean of batches' means is not.
+    Infinite, so that it is never the best, where there is no sample.
+    """
+    if not sums:
+        return math.inf
+    return math.fsum(loss for loss, _ in sums) / sum(tokens for _, tokens in sums)
