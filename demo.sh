@@ -81,8 +81,8 @@ train_stage2() {
 }
 
 transcribe() {
-  python inference_stage1_asr.py --model_path "$OUT/stage1" --input_json "$OUT/data/test_asr.json" \
-    --output_jsonl "$OUT/results/asr.jsonl" --batch_size 32 --steps 16 --block_length 16 --max_new_tokens 16
+  python inference_stage1_asr.py --model_path "$OUT/stage1" --input "$OUT/data/test_asr.json" \
+    --output "$OUT/results/asr.jsonl" --batch_size 32 --steps 16 --block_length 16 --max_new_tokens 16
   python asr/evaluate.py "$OUT/results/asr.jsonl"
 }
 

@@ -16,5 +16,5 @@ STEPS=${STEPS:-16}                             # forward passes an answer, as pu
 BLOCK_LENGTH=${BLOCK_LENGTH:-16}               # tokens that are unmasked together
 MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}           # the answer is the text of a choice
 
-answer inference_stage2_mmau.py --input_json "$INPUT" --output_json "$OUTPUT" "$@"
+answer inference_stage2_mmau.py --input "$INPUT" --output "$OUTPUT" "$@"
 python mmau/evaluate.py "$OUTPUT"

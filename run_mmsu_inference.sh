@@ -16,5 +16,5 @@ STEPS=${STEPS:-4}                      # forward passes an answer, as published
 BLOCK_LENGTH=${BLOCK_LENGTH:-4}        # tokens that are unmasked together
 MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-4}    # the answer is one letter
 
-answer inference_stage2_mmsu.py --input_jsonl "$INPUT" --output_jsonl "$OUTPUT" "$@"
+answer inference_stage2_mmsu.py --input "$INPUT" --output "$OUTPUT" "$@"
 python mmsu/evaluate.py "$OUTPUT"

@@ -21,10 +21,10 @@ JUDGE_URL=${JUDGE_URL:-}              # OpenAI-compatible endpoint that rates op
 JUDGE_MODEL=${JUDGE_MODEL:-gpt-4o-mini}  # the judge's name there; its key is read from OPENAI_API_KEY
 
 read -r -a SUBSETS <<< "$DATA"
-answer inference_stage2_voicebench.py --data_path "$INPUT" --data "${SUBSETS[@]}" --output_json "$OUTPUT" "$@"
+answer inference_stage2_voicebench.py --input "$INPUT" --data "${SUBSETS[@]}" --output "$OUTPUT" "$@"
 MODEL_NAME=$(basename "$MODEL_PATH")
 if [[ " $DATA " == *" all "* ]]; then
-  read -r -a SUBSETS <<< "$(python -c 'from evaluation.scoreboard import LEADERBOARD; print(*LEADERBOARD)')"
+  read -r -a SUBSETS <<< "$(python -c 'from evaluation.benchmarks import LEADERBOARD; print(*LEADERBOARD)')"
 fi
 SCORES=()
 for subset in "${SUBSETS[@]}"; do

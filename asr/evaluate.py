@@ -12,13 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.benchmarks import ASR
 from evaluation.intervals import mean_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
 from evaluation.scoring import format_interval, format_table, parse_args, percent, report
 from src.errors import reports_user_errors
 from src.word_errors import Edits, character_edits, normalise, total, word_edits
 
-ANSWER_FIELDS = ("response",)
 WORST = 10  # utterances named
 
 
@@ -88,35 +88,31 @@ def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict:
     }
 
 
-def key(record: dict) -> str:
-    return str(record["audio_id"] if "audio_id" in record else record["audio_filepath"])
-
-
 def align_items(result: Result) -> list[Utterance]:
     """Normalise and align every item; one without an answer counts as if nothing had been heard."""
     utterances = []
     for name, record in result.items.items():
-        if "transcription" not in record:
-            raise BenchmarkFileError(f"{result.path} item {name}: no field 'transcription' to hold the answer against")
-        heard = answer_of(record, ANSWER_FIELDS)
-        utterances.append(align(name, normalise(record["transcription"]), normalise(heard or ""), error=heard is None))
+        if ASR.answer not in record:
+            raise BenchmarkFileError(f"{result.path} item {name}: no field {ASR.answer!r} to hold the answer against")
+        heard = answer_of(record, ASR.answer_fields)
+        utterances.append(align(name, normalise(record[ASR.answer]), normalise(heard or ""), error=heard is None))
     return utterances
 
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(__doc__.split("\n")[0], argv)
-    result = read_result(args.result, key, ANSWER_FIELDS, args.reference)
+    args = parse_args(__doc__, argv)
+    result = read_result(args.result, ASR.key, ASR.answer_fields, args.reference)
     utterances = align_items(result)
     scores = {
-        "benchmark": "asr",
+        "benchmark": ASR.name,
         "result": args.result.name,
         "broken": result.broken,
         "missing": result.missing,
         **summarise(utterances),
     }
     if args.compare:
-        other = read_result(args.compare, key, ANSWER_FIELDS, args.reference)
+        other = read_result(args.compare, ASR.key, ASR.answer_fields, args.reference)
         check_same_items(result, other)
         theirs = {u.key: u for u in align_items(other)}
         scores["broken"] += other.broken

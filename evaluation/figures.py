@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from evaluation.scoreboard import TITLES, Entry, Place, label, places_of, runs_of
+from evaluation.benchmarks import BENCHMARKS
+from evaluation.scoreboard import Entry, Place, label, places_of, runs_of
 
-FIRST_LEVELS = {"mmsu": "category", "mmau": "task"}  # axes of the radar chart where there are few benchmarks
 MANY = 12  # a level with more groups than this gets a figure of its own
 
 
@@ -23,7 +23,7 @@ def radar_axes(entries: Sequence[Entry]) -> list[Place]:
     """
     places = places_of(entries)
     totals = [p for p in places if p[1] in ("total", "subset") and p[2] not in ("CER", "overall")]
-    axes = totals if len(totals) >= 3 else totals + [p for p in places if p[1] == FIRST_LEVELS.get(p[0])]
+    axes = totals if len(totals) >= 3 else totals + [p for p in places if p[1] == BENCHMARKS[p[0]].first_level]
     return axes if len(axes) >= 3 else []
 
 
@@ -94,7 +94,7 @@ def draw_bars(entries: Sequence[Entry], rows: Sequence[Place]) -> bytes:
         plot.plot([], [], color="tab:red", label="chance")
     plot.set_yticks(list(ticks), list(ticks.values()))
     end = max([100, *(e.shown[1][1] for e in shown)])  # error rates may pass 100 %
-    plot.set(xlim=(0, 1.08 * end), ylim=(y - 0.4, -1), xlabel="%", title=TITLES[rows[0][0]])
+    plot.set(xlim=(0, 1.08 * end), ylim=(y - 0.4, -1), xlabel="%", title=BENCHMARKS[rows[0][0]].title)
     plot.set_xticks(np.arange(0, end + 1, 20))
     plot.grid(alpha=0.3, axis="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -118,8 +118,8 @@ def _goodness(entry: Entry) -> float:
 def _axis_label(place: Place, entries: Sequence[Entry]) -> str:
     benchmark, _, group = place
     if any(e.place == place and e.unit == "error rate" for e in entries):
-        return f"{TITLES[benchmark]}\n100 % - {group}"
-    return TITLES[benchmark] + ("" if group == "total" else f"\n{group}") + _remark(place, entries, "\n")
+        return f"{BENCHMARKS[benchmark].title}\n100 % - {group}"
+    return BENCHMARKS[benchmark].title + ("" if group == "total" else f"\n{group}") + _remark(place, entries, "\n")
 
 
 def _remark(place: Place, entries: Sequence[Entry], before: str) -> str:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from evaluation.benchmarks import BENCHMARKS
 from evaluation.figures import bar_figures, draw_bars, draw_radar, radar_axes
 from evaluation.scoreboard import (
     PUBLISHED,
-    TITLES,
     Entry,
     Interval,
     label,
@@ -69,7 +69,7 @@ def table_row(here: Sequence[Entry], entries: Sequence[Entry]) -> list[str]:
     """The row of one place, from the entries that are there."""
     first, found = here[0], {(e.run, e.published): e for e in here}
     items = dict.fromkeys(str(e.items) for e in here if e.items)  # several where runs are not over the same items
-    row = [TITLES[first.place[0]], label(first.place), " / ".join(items)]
+    row = [BENCHMARKS[first.place[0]].title, label(first.place), " / ".join(items)]
     row += [percent(first.chance), percent(first.always_a)]
     for run, published in runs_of(entries):
         e = found.get((run, published))

@@ -7,11 +7,10 @@ its share of the items, and the first one puts the answers together.
 import argparse
 import hashlib
 import json
-import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -23,54 +22,15 @@ from tqdm import tqdm
 from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
+from evaluation.tasks import BenchmarkItem, Task, swap
 from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.errors import reports_user_errors
-from src.inference_flags import DTYPES, OptionError, device_of, dtype_of, options_of
+from src.inference_flags import DTYPES, device_of, dtype_of, options_of
 from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
 from src.processes import Ranks, leave
 from src.provenance import fingerprint, versions
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question: what the benchmark says of it, what the model is told, what it hears."""
-
-    record: dict  # written back with the answer
-    instruction: str
-    audio: Path | ParquetAudio
-
-
-@dataclass(frozen=True)
-class Task:
-    """One benchmark file to be answered into one output."""
-
-    items: Sequence[Item]
-    output: Path
-    field: str = "response"  # the answer's name in the output
-    as_list: bool = False  # one JSON list instead of JSON Lines
-    about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
-
-
-# --- input ---------------------------------------------------------------------------------------------------------
-
-
-def find_audio(name: str, path: Path, audio_root: Path | None) -> Path:
-    """Where the audio `name` of the benchmark file `path` lies; an absolute name stays as it is."""
-    return (audio_root or Path(path).parent) / name
-
-
-def swap(count: int, seed: int) -> list[int]:
-    """A seeded permutation of `count` items that leaves none in its place (one cycle: Sattolo's algorithm)."""
-    if count < 2:
-        raise OptionError("--swap_audio needs at least two items")
-    order, rng = list(range(count)), random.Random(seed)
-    for last in range(count - 1, 0, -1):
-        other = rng.randrange(last)
-        order[last], order[other] = order[other], order[last]
-    return order
-
 
 # --- the model -----------------------------------------------------------------------------------------------------
 
@@ -176,7 +136,8 @@ class Runner:
             "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),
             **{f"{part} {file}": value for part, files in self.fingerprints.items() for file, value in files.items()},
         }
-        journal = Journal(task.output, task.field, settings, task.as_list, self.ranks.rank, self.ranks.world)
+        field, as_list = task.benchmark.answer_fields[0], task.benchmark.as_list
+        journal = Journal(task.output, field, settings, as_list, self.ranks.rank, self.ranks.world)
         audio = self.audio_of(task)
         heard = {index: answer.audio for index, answer in sorted(journal.answers.items()) if answer.audio}
         others = [index for index, identity in heard.items() if identity != identity_of(audio[index])]
@@ -197,7 +158,7 @@ class Runner:
         """Answer what is missing, write the output, say what failed; True when too much did."""
         started, clock, journal = datetime.now(timezone.utc), time.perf_counter(), self.open(task)
         audio = self.audio_of(task)
-        items = [Item(item.record, item.instruction, audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
+        items = [replace(item, audio=audio[n]) for n, item in enumerate(task.items[: self.args.limit])]
         missing = [index for index in range(len(items)) if journal.is_missing(index)]
         if not missing and task.output.exists() and not partial_files(task.output):
             if self.ranks.rank == 0:
@@ -240,7 +201,7 @@ class Runner:
             print(f"no answer: {error}", file=sys.stderr)
         return len(errors) > self.args.max_error_rate * len(items)
 
-    def answer_items(self, items: Sequence[Item], journal: Journal) -> "Work":
+    def answer_items(self, items: Sequence[BenchmarkItem], journal: Journal) -> "Work":
         """Answer this rank's share of what is missing, batch by batch, each on disk as soon as it is made."""
         work = Work()
         audio = [item.audio for item in items]

@@ -1,9 +1,9 @@
 """Scores of any number of runs and of published models, read into one list of entries.
 
 Published scores stand in evaluation/published_scores.json, a JSON list. Each item holds `name` (of the model),
-`benchmark` (mmsu, mmau, voicebench, asr), `source` (the paper and its table), `read_at` (where the numbers were read,
-if not in the paper itself), `note` (what a reader has to know), and `scores`: {level: {group: number}}, with the
-levels and groups of the scorers ("total": {"total": ...}), for VoiceBench the level "subset". Numbers are in per
+`benchmark` (its name in evaluation/benchmarks.py), `source` (the paper and its table), `read_at` (where the numbers
+were read, if not in the paper itself), `note` (what a reader has to know), and `scores`: {level: {group: number}}, with
+the levels and groups of the scorers ("total": {"total": ...}), for VoiceBench the level "subset". Numbers are in per
 cent, as printed; mean ratings from 1 to 5 stand under the level "rating" instead."""
 
 import json
@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from evaluation.benchmarks import ASR, BENCHMARKS, LEADERBOARD, VOICEBENCH
 from src.errors import UserError
 
 PUBLISHED = Path(__file__).with_name("published_scores.json")
-TITLES = {"mmsu": "MMSU", "mmau": "MMAU", "voicebench": "VoiceBench", "asr": "ASR"}  # in the report's order
-# VoiceBench's overall score is the mean over these, ratings times 20.
-LEADERBOARD = ("alpacaeval", "commoneval", "wildvoice", "sd-qa", "mmsu", "openbookqa", "bbh", "ifeval", "advbench")
 STAND_IN = "alpacaeval_full"  # VoiceBench took this for its leaderboard, later the small alpacaeval
 
 T = TypeVar("T")
@@ -82,7 +80,7 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[Entry]:
     taken: dict[tuple[str, Place], Path] = {}
     for number, path in enumerate(paths):
         scores = _read_json(path)
-        if not isinstance(scores, dict) or scores.get("benchmark") not in TITLES:
+        if not isinstance(scores, dict) or scores.get("benchmark") not in BENCHMARKS:
             raise ReportError(
                 f"{path}: not a scores file. Pass the .scores.json that evaluate.py writes beside a result"
             )
@@ -98,14 +96,14 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[Entry]:
                 raise ReportError(f"{other} and {path} are both {label(entry.place)} of run {run!r}; pass --names")
             entries.append(entry)
     entries += overall(entries)
-    order = list(TITLES)
+    order = list(BENCHMARKS)
     return sorted(entries, key=lambda e: (order.index(e.place[0]), e.place[1] != "total"))  # stable: else as given
 
 
 def run_name(path: Path, scores: Mapping) -> str:
     """The result file's name without the benchmark in it; where nothing else is left, the folder's name."""
     name = Path(path.name.removesuffix(".scores.json")).stem
-    if scores["benchmark"] == "voicebench":  # {model}-{subset}-{split}-audio
+    if scores["benchmark"] == VOICEBENCH.name:  # {model}-{subset}-{split}-audio
         name = re.sub(rf"(^|-){re.escape(scores['subset'] or '')}-.*$", "", name)
     else:
         name = re.sub(rf"(^|[-_.]){scores['benchmark']}(?=$|[-_.])", "", name)
@@ -115,10 +113,10 @@ def run_name(path: Path, scores: Mapping) -> str:
 def entries_of(run: str, scores: Mapping) -> list[Entry]:
     """What a scores file says, place by place; nothing where its answers still wait for a judge."""
     benchmark = scores["benchmark"]
-    if benchmark == "asr":
+    if benchmark == ASR.name:
         places = {rate: (benchmark, "total", rate.upper()) for rate in ("wer", "cer")}
         return [_entry_of(run, place, scores, rate, unit="error rate") for rate, place in places.items()]
-    if benchmark != "voicebench":
+    if benchmark != VOICEBENCH.name:
         return [
             _entry_of(run, (benchmark, level, group), score)
             for level, groups in scores["levels"].items()
@@ -195,7 +193,7 @@ def read_published(path: Path, places: Sequence[Place]) -> tuple[list[Entry], li
         if found:
             entries += found
             note = f" ({row['note']})" if row["note"] else ""
-            sources.append(f"{row['name']}, {TITLES[row['benchmark']]}: {row['source']}{note}")
+            sources.append(f"{row['name']}, {BENCHMARKS[row['benchmark']].title}: {row['source']}{note}")
     return entries, sources
 
 

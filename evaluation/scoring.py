@@ -6,13 +6,16 @@ file does not wait for PyTorch.
 
 import argparse
 import json
+import string
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evaluation.benchmarks import Benchmark
+from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, rate_interval
-from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_result
+from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
 from src.errors import print_error, reports_user_errors
 from src.files import write_file
 
@@ -188,9 +191,11 @@ def write_scores(result: Path, scores: Mapping) -> Path:
     return path
 
 
-def parse_args(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_args(docstring: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags that the scorers share: `result`, `reference`, `compare`."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("result", type=Path, help="result file: JSON Lines or a JSON list")
     parser.add_argument(
         "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
@@ -200,24 +205,14 @@ def parse_args(description: str, argv: Sequence[str] | None = None) -> argparse.
 
 
 @reports_user_errors
-def run_scorer(
-    benchmark: str,
-    description: str,
-    key: Callable[[dict], str],
-    judge: Callable[[dict], Verdict],
-    answer_fields: Sequence[str],
-    argv: Sequence[str] | None = None,
-) -> int:
-    """The command line that the multiple-choice scorers share: read, judge every item, print, write; the exit status.
-
-    `key` names an item; `judge` gives its Verdict and raises KeyError for a field that is missing.
-    """
-    args = parse_args(description, argv)
-    result = read_result(args.result, key, answer_fields, args.reference)
-    verdicts = judge_items(result, judge)
+def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None = None) -> int:
+    """The command line of the multiple-choice scorers: read, judge every item, print, write; the exit status."""
+    args = parse_args(docstring, argv)
+    result = read_result(args.result, benchmark.key, benchmark.answer_fields, args.reference)
+    verdicts = judge_items(benchmark, result)
     levels = score_levels(verdicts)
     scores = {
-        "benchmark": benchmark,
+        "benchmark": benchmark.name,
         "result": args.result.name,
         "broken": result.broken,
         "missing": result.missing,
@@ -225,24 +220,46 @@ def run_scorer(
     }
     comparisons = {}
     if args.compare:
-        other = read_result(args.compare, key, answer_fields, args.reference)
+        other = read_result(args.compare, benchmark.key, benchmark.answer_fields, args.reference)
         check_same_items(result, other)
-        theirs = {verdict.key: verdict for verdict in judge_items(other, judge)}
+        theirs = {verdict.key: verdict for verdict in judge_items(benchmark, other)}
         comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
-    print(f"{benchmark}: {args.result}\n{format_scores(levels)}")
+    print(f"{benchmark.name}: {args.result}\n{format_scores(levels)}")
     if comparisons:
         print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
     return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]})
 
 
-def judge_items(result: Result, judge: Callable[[dict], Verdict]) -> list[Verdict]:
+def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
+    """Verdict on the item `name` of a multiple-choice benchmark, by the official rule and by the strict one.
+
+    An item whose answer is none of its choices cannot be strictly right. Raises KeyError for a field that is missing.
+    """
+    choices, answer = benchmark.choices(record), record[benchmark.answer]
+    offered = [choice for choice in choices if choice is not None]
+    answered = answer_of(record, benchmark.answer_fields)
+    response = answered or ""
+    index = parse_choice(response, choices)
+    return Verdict(
+        key=name,
+        groups=groups_of(record, benchmark.levels),
+        official=benchmark.official(response, answer, choices),
+        strict=index is not None and choices[index] == answer,
+        parsed=None if index is None else string.ascii_uppercase[index],
+        chance=offered.count(answer) / max(1, len(offered)),
+        first=choices[:1] == [answer],
+        error=answered is None,
+    )
+
+
+def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
     """Every item's Verdict. Raises BenchmarkFileError for a field that is missing."""
     verdicts = []
     for name, record in result.items.items():
         try:
-            verdicts.append(judge(record))
+            verdicts.append(judge(benchmark, name, record))
         except KeyError as error:
             raise BenchmarkFileError(
                 f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"

@@ -1,16 +1,15 @@
 """Transcripts of a manifest's clips and their word errors, as training watches them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from src.audio import AudioError, read_audio
-from src.generation_options import GenerationOptions
+from src.generation_options import TRANSCRIPT, GenerationOptions
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel
 from src.word_errors import Edits, normalise, word_edits
 
-TRANSCRIPT: Mapping[str, int] = {"steps": 128, "block_length": 32, "max_new_tokens": 128}  # tokens; 30 s take about 100
 OPTIONS = GenerationOptions.of_preset("fast", **TRANSCRIPT, seed=0)
 
 

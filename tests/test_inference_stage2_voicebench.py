@@ -11,10 +11,9 @@ import pyarrow.parquet
 import pytest
 
 import inference_stage2_voicebench as script
+from evaluation.benchmarks import LEADERBOARD, SUBSETS, VOICEBENCH
 from evaluation.result_files import BenchmarkFileError
-from evaluation.scoreboard import LEADERBOARD
 from src.prompts import VOICEBENCH_PROMPT
-from voicebench.subsets import EVALUATORS
 
 MODEL = ["--model_path", "exp/diffa"]
 
@@ -56,7 +55,7 @@ def test_every_field_but_the_audio_survives(tmp_path, tasks):
     (item,) = tasks["diffa-ifeval-test-audio.jsonl"].items
     assert json.loads(json.dumps(item.record)) == {"prompt": "p0", **fields}
     assert (item.audio.read(), item.instruction) == (b"RIFF0", VOICEBENCH_PROMPT)
-    assert tasks["diffa-ifeval-test-audio.jsonl"].field == "response"
+    assert tasks["diffa-ifeval-test-audio.jsonl"].benchmark is VOICEBENCH
 
 
 def test_shards_stay_in_order(tmp_path, tasks):
@@ -87,7 +86,7 @@ def test_mmsu_is_split_by_domain(tmp_path, tasks):
 
 
 def test_all_are_the_nine_of_the_leaderboard_and_split_is_a_region(tmp_path, tasks):
-    for subset in EVALUATORS:
+    for subset in SUBSETS:
         for split in ("usa", "gbr") if subset == "sd-qa" else ("test",):
             write_parquet(tmp_path / subset / f"{split}-00000-of-00001.parquet", [row(0)])
     assert script.main(flags(tmp_path, "--data", "all")) == 0

@@ -115,10 +115,8 @@ def test_more_nodes_reach_the_launcher(tmp_path, commands):
     assert alone.startswith("python -m torch.distributed.run --standalone --nproc_per_node 1 train.py ")
 
 
-@pytest.mark.parametrize(
-    ("benchmark", "output"), [("mmsu", "--output_jsonl"), ("mmau", "--output_json"), ("voicebench", "--output_json")]
-)
-def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, commands, benchmark, output):
+@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "voicebench"])
+def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, commands, benchmark):
     script, model = f"run_{benchmark}_inference.sh", {"MODEL_PATH": str(GOLDEN), "DATA": "bbh"}
     nodes = environment(tmp_path, **model, NNODES="2", NPROC="1", MASTER_ADDR="10.0.0.1", OUTPUT="o")
     incomplete = run(script, nodes)
@@ -127,7 +125,7 @@ def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, command
     for rank, lines in enumerate(started):
         launcher = f"--nnodes 2 --node_rank {rank} --master_addr 10.0.0.1 --master_port 29500 --nproc_per_node 1"
         assert lines[0].startswith(f"python -m torch.distributed.run {launcher} inference_stage2_{benchmark}.py ")
-        assert f" {output} o" in lines[0]
+        assert " --output o" in lines[0]
     assert [len(lines) for lines in started] == [2, 1] and f"{benchmark}/evaluate.py o" in started[0][1]
     alone = run(script, environment(tmp_path, **model, NPROC="3")).stdout
     assert alone.startswith(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.benchmarks import VOICEBENCH
 from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_records, read_result
 from evaluation.scoring import report
 from src.errors import reports_user_errors
@@ -33,7 +34,7 @@ from voicebench.overall import format_overall
 from voicebench.qa import score_qa
 from voicebench.questions import read_reference
 from voicebench.scored import Scored, compare_scored, score_verdicts
-from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, key_or_prompt, recognise, split_of_result
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key_or_prompt, recognise, split_of_result
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
     "mcq": score_mcq,
@@ -50,8 +51,8 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
     subset = recognise(path, read_records(path)[0])
     split = split_of_result(path, subset)
     read = partial(
-        read_result, key=key_or_prompt if reference else key, answer_fields=ANSWER_FIELDS, reference=reference,
-        read_reference=partial(read_reference, subset=subset, split=split),
+        read_result, key=key_or_prompt if reference else VOICEBENCH.key, answer_fields=ANSWER_FIELDS,
+        reference=reference, read_reference=partial(read_reference, subset=subset, split=split),
     )  # fmt: skip
     result = read(path)
     evaluator = evaluator or evaluator_of(path, subset)

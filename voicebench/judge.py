@@ -23,12 +23,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from evaluation.benchmarks import VOICEBENCH
 from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of
 from evaluation.journal import is_written
 from evaluation.result_files import BenchmarkFileError, read_result
 from src.errors import print_error, reports_user_errors
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
-from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key, recognise
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, recognise
 from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path
 
 
@@ -74,7 +75,7 @@ def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, 
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 with every verdict there, 1 if some could not be had, 2 if the run could not go on."""
     args = parse_args(argv)
-    result = read_result(args.result, key, ANSWER_FIELDS)
+    result = read_result(args.result, VOICEBENCH.key, ANSWER_FIELDS)
     kind = args.evaluator or evaluator_of(args.result, recognise(args.result, result.items.values()))
     if kind not in KINDS:
         raise BenchmarkFileError(f"{args.result} needs no judge: evaluate.py scores it by its rule for {kind}")

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from evaluation.benchmarks import LEADERBOARD
 from evaluation.result_files import BenchmarkFileError
-from evaluation.scoreboard import LEADERBOARD, STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
+from evaluation.scoreboard import STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
 from evaluation.scoring import format_table
 
 SUFFIX = ".scores.json"

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet
 
+from evaluation.benchmarks import SUBSETS, VOICEBENCH
 from evaluation.result_files import BenchmarkFileError, read_records
-from voicebench.subsets import EVALUATORS
 
-SOURCE = (
-    "It comes with the data set hlt-lab/voicebench on the Hugging Face hub; pass the copy's folder with --data_path"
-)
 DEFAULT_SPLITS = {"sd-qa": ["usa", "test"]}
 SPLIT_BY_DOMAIN = "mmsu"  # has no split test, but law, biology, ...
 
@@ -26,7 +23,7 @@ def split_of(file: Path) -> str:
 def subset_of(path: Path) -> str | None:
     """The subset a file belongs to, by what its folder is called; None where that is no subset, or this no file."""
     folder = Path(os.path.abspath(path)).parent.name  # without following links: the hub's cache is made of them
-    return folder if path.is_file() and folder in EVALUATORS else None
+    return folder if path.is_file() and folder in SUBSETS else None
 
 
 def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tuple[str, list[Path]]:
@@ -48,7 +45,7 @@ def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tu
         return wanted[0], [file for file in there if file.suffix == there[0].suffix]
     has = f"; it has {', '.join(sorted({split_of(file) for file in there}))}" if there else ""
     raise BenchmarkFileError(
-        f"{data_path / subset} holds neither {wanted[0]}-*.parquet nor {wanted[0]}.jsonl{has}. {SOURCE}"
+        f"{data_path / subset} holds neither {wanted[0]}-*.parquet nor {wanted[0]}.jsonl{has}. {VOICEBENCH.source}"
     )
 
 
@@ -59,7 +56,7 @@ def open_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             yield parquet
     except (pyarrow.ArrowException, OSError) as error:
-        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {SOURCE}") from None
+        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {VOICEBENCH.source}") from None
 
 
 def rows_without_sound(parquet: pyarrow.parquet.ParquetFile) -> list[dict]:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
+from evaluation.benchmarks import VOICEBENCH
 from evaluation.intervals import mean_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_of
 from evaluation.scoring import Verdict, compare, format_comparisons, format_scores, groups_of, score_levels
 from voicebench.subsets import ANSWER_FIELDS
-
-LEVELS = ("domain", "category", "split")  # breakdowns, where the file has these fields
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def score_verdicts(result: Result, judge: Callable[[dict, str], dict]) -> Scored
         except ValueError as error:
             raise BenchmarkFileError(f"{result.path} item {name}: {error}") from None
         fields["official"] &= answered is not None
-        fields["groups"] = groups_of(record, LEVELS) | fields.get("groups", {})
+        fields["groups"] = groups_of(record, VOICEBENCH.levels) | fields.get("groups", {})
         verdicts.append(Verdict(key=name, error=answered is None, **fields))
     levels = score_levels(verdicts)
     return Scored(

@@ -1,41 +1,25 @@
-"""VoiceBench's subsets, what each is scored by, and how a result file tells which one it answers."""
+"""How a result file tells which of VoiceBench's subsets it answers, and by which rule that is scored."""
 
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from evaluation.benchmarks import SUBSETS, VOICEBENCH
 from evaluation.journal import meta_path
 from evaluation.result_files import BenchmarkFileError
 from evaluation.scoreboard import split_in_name
 
-EVALUATORS = {  # subset -> the name that VoiceBench gives to its rule
-    "alpacaeval": "open",
-    "commoneval": "open",
-    "wildvoice": "open",
-    "sd-qa": "qa",
-    "mmsu": "mcq",
-    "openbookqa": "mcq",
-    "bbh": "bbh",
-    "ifeval": "ifeval",
-    "advbench": "harm",
-    "alpacaeval_full": "open",
-}
-ID_FIELDS = ("id", "key", "question_id")
-ANSWER_FIELDS = ("response",)
-
-
-def key(record: dict) -> str:
-    """What an item is told by. Raises KeyError where it has no id: then its place in the file has to do."""
-    for name in ID_FIELDS:
-        if record.get(name) is not None:
-            return str(record[name])
-    raise KeyError(ID_FIELDS[0])
+ANSWER_FIELDS = VOICEBENCH.answer_fields
 
 
 def key_or_prompt(record: dict) -> str:
-    """As `key`, but the question itself stands in for an id: files with other items cannot be matched by place."""
-    return str(record["prompt"]) if not any(record.get(name) is not None for name in ID_FIELDS) else key(record)
+    """As the benchmark's `key`, but the question itself stands in for an id: files with other items cannot be matched
+    by place."""
+    try:
+        return VOICEBENCH.key(record)
+    except KeyError:
+        return str(record["prompt"])
 
 
 def recognise(path: Path, records: Iterable[dict]) -> str | None:
@@ -48,9 +32,9 @@ def recognise(path: Path, records: Iterable[dict]) -> str | None:
     if len(named) > 1:
         raise BenchmarkFileError(f"{path}: holds several subsets ({', '.join(sorted(named))}); score them one by one")
     for subset in (*named, told_beside(path).get("subset")):
-        if subset in EVALUATORS:
+        if subset in SUBSETS:
             return subset
-    for name in sorted(EVALUATORS, key=len, reverse=True):
+    for name in sorted(SUBSETS, key=len, reverse=True):
         if re.search(rf"(?:^|[-_./]){re.escape(name)}(?=[-_.])", path.name):
             return name
     return None
@@ -75,6 +59,6 @@ def evaluator_of(path: Path, subset: str | None) -> str:
     if subset is None:
         raise BenchmarkFileError(
             f"{path}: the subset cannot be told from the file. Pass --evaluator, or name the file "
-            f"MODEL-SUBSET-SPLIT-audio.jsonl with one of {', '.join(EVALUATORS)}"
+            f"MODEL-SUBSET-SPLIT-audio.jsonl with one of {', '.join(SUBSETS)}"
         )
-    return EVALUATORS[subset]
+    return SUBSETS[subset].rule

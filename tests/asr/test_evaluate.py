@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmarks import ASR
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "asr" / "evaluate.py"
 
@@ -22,7 +24,7 @@ def write(folder, records, name="r.jsonl"):
 
 
 def utterances_of(path):
-    return asr.align_items(asr.read_result(path, asr.key, asr.ANSWER_FIELDS))
+    return asr.align_items(asr.read_result(path, ASR.key, ASR.answer_fields))
 
 
 def test_errors_are_counted_by_kind():

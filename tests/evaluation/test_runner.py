@@ -22,7 +22,9 @@ import inference_stage2_mmau
 import inference_stage2_mmsu
 import inference_stage2_voicebench
 from evaluation import parquet_audio
-from evaluation.runner import Parts, swap
+from evaluation.benchmarks import MMAU
+from evaluation.runner import Parts
+from evaluation.tasks import read_items, swap
 from src import loading
 from src.audio import read_audio
 from src.generation_options import PRESETS
@@ -473,7 +475,7 @@ def test_choices_that_are_none_are_named(folder, no_model, capsys):
 def test_a_null_choice_of_mmau_is_left_out_of_the_prompt(folder):
     item = {"audio_id": "clip0.wav", "question": "Which?", "answer": "y", "choices": ["(A) x", None, "(C) y"]}
     (folder / "mmau.json").write_text(json.dumps([item]))
-    [read] = inference_stage2_mmau.read_items(folder / "mmau.json", None)
+    [read] = read_items(MMAU, folder / "mmau.json", None)
     assert read.instruction == mmau_instruction("Which?", ["x", None, "y"])
 
 
@@ -496,7 +498,7 @@ def test_what_cannot_work_is_said_at_once(folder, no_model, capsys, monkeypatch,
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--setps", "--output_json", "--input"])  # a misspelling, and two abbreviations
+@pytest.mark.parametrize("flag", ["--setps", "--output_j", "--inp"])  # a misspelling, and two abbreviations
 def test_unknown_flags_are_rejected(folder, no_model, capsys, flag):
     with pytest.raises(SystemExit):
         mmsu(folder, flag, "4")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmarks import LEADERBOARD
 from evaluation.scoreboard import (
-    LEADERBOARD,
     PUBLISHED,
     Entry,
     ReportError,

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -6,18 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmarks import MMSU
+from evaluation.scoring import judge
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "mmsu" / "evaluate.py"
 
-
-def load(path: Path):
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_evaluate", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-mmsu = load(SCRIPT)
 
 CHOICES = {"choice_a": "cat", "choice_b": "bird sound", "choice_c": "a dog barking", "choice_d": "two men"}
 
@@ -121,7 +114,7 @@ def test_fixture_is_large_enough():
 @pytest.mark.parametrize(("response", "official", "strict"), SPELLINGS)
 def test_spelling(response, official, strict):
     for letter in "ABCD":
-        verdict = mmsu.judge(item(response, answer=CHOICES[f"choice_{letter.lower()}"]))
+        verdict = judge(MMSU, "1", item(response, answer=CHOICES[f"choice_{letter.lower()}"]))
         assert verdict.official == (letter == official)
         assert verdict.strict == (letter == strict)
         assert verdict.parsed == strict
@@ -129,24 +122,24 @@ def test_spelling(response, official, strict):
 
 def test_left_out_choices_are_neither_guessed_nor_counted():
     record = {**item("C", answer="cat"), "choice_c": None, "choice_d": None}
-    verdict = mmsu.judge(record)
+    verdict = judge(MMSU, "1", record)
     assert (verdict.chance, verdict.parsed, verdict.official, verdict.first) == (0.5, None, False, True)
 
 
 def test_same_text_twice_is_right_by_either_letter():
     record = {**item("C", answer="cat"), "choice_c": "cat"}
-    assert mmsu.judge(record).official and mmsu.judge(record).strict
-    assert mmsu.judge({**record, "response": "cat"}).strict
-    assert mmsu.judge(record).chance == 0.5
+    assert judge(MMSU, "1", record).official and judge(MMSU, "1", record).strict
+    assert judge(MMSU, "1", {**record, "response": "cat"}).strict
+    assert judge(MMSU, "1", record).chance == 0.5
 
 
 def test_an_item_without_an_answer_is_wrong_whatever_else_it_says():
     no_field = item("A")
     del no_field["response"]
     for record in (item("A", error="no audio"), item(None), no_field):
-        verdict = mmsu.judge(record)
+        verdict = judge(MMSU, "1", record)
         assert (verdict.official, verdict.strict, verdict.parsed, verdict.error) == (False, False, None, True)
-    assert not mmsu.judge(item("")).error  # the model did answer: nothing
+    assert not judge(MMSU, "1", item("")).error  # the model did answer: nothing
 
 
 def run(*arguments, cwd):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evaluation.scoreboard import LEADERBOARD
+from evaluation.benchmarks import LEADERBOARD
 from voicebench.evaluate import main
 
 RATES = {"mmsu": "mcq", "openbookqa": "mcq", "bbh": "bbh", "ifeval": "ifeval", "advbench": "harm"}

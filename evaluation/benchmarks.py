@@ -1,0 +1,230 @@
+"""The benchmarks, each described once. What answers, scores, reports and draws them reads this table.
+
+A new benchmark is an entry here, a script that answers it and a script that scores it (CONTRIBUTING.md, "A benchmark").
+Light imports only: scorers read the table, and do not wait for PyTorch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluation.choices import without_labels
+from evaluation.official_rules import mmau_rule, mmsu_rule
+from src.generation_options import TRANSCRIPT
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How long an answer is, and in how many steps it comes (see `GenerationOptions`)."""
+
+    steps: int
+    block_length: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What one benchmark's files hold, how it is asked, and how it is scored.
+
+    Attributes:
+        name: of its folder with evaluate.py, in its scores files and in evaluation/published_scores.json.
+        title: what people call it.
+        file: the file with its items, below data/; empty where there is no usual place.
+        source: where file and audio can be had, for a message.
+        required: fields that every record has, and their types.
+        audio: the field that names the record's clip.
+        prompt: a record's instruction; may import what scorers do without.
+        settings: the published ones, by model family.
+        answer_fields: where result files have the answer; the first one is written.
+        key: tells a record from the others of the file; raises KeyError where it cannot.
+        problem: what is wrong with a record besides missing fields, in words; empty where nothing is.
+        as_list: whether results are one JSON list, not JSON Lines.
+
+    Of multiple-choice benchmarks alone:
+        choices: a record's choices in the order of their letters, None for a letter that is not on offer.
+        answer: the field with the right choice's text.
+        official: the published rule (see `official_rules`).
+        levels: fields that scores are broken down by.
+        first_level: of these, the one whose groups are axes of the radar chart where there are few benchmarks.
+    """
+
+    name: str
+    title: str
+    file: str
+    source: str
+    required: Mapping[str, type | tuple[type, ...]]
+    audio: str
+    prompt: Callable[[Mapping], str]
+    settings: Mapping[str, AnswerSettings]
+    answer_fields: Sequence[str]
+    key: Callable[[Mapping], str]
+    problem: Callable[[Mapping], str] = lambda record: ""
+    as_list: bool = False
+    choices: Callable[[Mapping], list[str | None]] = lambda record: []
+    answer: str = ""
+    official: Callable[[str, str, Sequence[str | None]], bool] | None = None
+    levels: Sequence[str] = ()
+    first_level: str = ""
+
+
+# --- MMSU ----------------------------------------------------------------------------------------------------------
+
+
+def mmsu_choices(record: Mapping) -> list[str | None]:
+    return [record.get(f"choice_{letter}") for letter in "abcd"]
+
+
+def mmsu_problem(record: Mapping) -> str:
+    found = [choice for choice in mmsu_choices(record) if choice is not None]
+    if len(found) >= 2 and all(isinstance(choice, str) for choice in found):
+        return ""
+    return f"choice_a to choice_d must be texts, two at least, or null, found {mmsu_choices(record)!r:.100}"
+
+
+def mmsu_prompt(record: Mapping) -> str:
+    from src.prompts import mmsu_instruction
+
+    return mmsu_instruction(record["question"], mmsu_choices(record))
+
+
+MMSU = Benchmark(
+    name="mmsu",
+    title="MMSU",
+    file="mmsu/mmsu.jsonl",
+    source="Pass MMSU's question file with --input; it comes with the data set ddwang2000/MMSU on the Hugging Face hub",
+    required={"id": (str, int), "audio_path": str, "question": str, "answer_gt": str},
+    problem=mmsu_problem,
+    audio="audio_path",
+    prompt=mmsu_prompt,
+    settings={"diffa": AnswerSettings(4, 4, 4), "diffa2": AnswerSettings(16, 16, 16)},
+    answer_fields=("response",),
+    key=lambda record: str(record["id"]),
+    choices=mmsu_choices,
+    answer="answer_gt",
+    official=mmsu_rule,
+    levels=("category", "sub-category", "sub-sub-category", "linguistics_sub_discipline", "task_name"),
+    first_level="category",
+)
+
+
+# --- MMAU ----------------------------------------------------------------------------------------------------------
+
+
+def mmau_problem(record: Mapping) -> str:
+    choices = record.get("choices")
+    if isinstance(choices, list) and {str} <= {type(choice) for choice in choices} <= {str, type(None)}:
+        return ""
+    return f"choices must be a list of texts, or null among them, found {choices!r:.100}"
+
+
+def mmau_prompt(record: Mapping) -> str:
+    """Choices that all bring a letter lose it: the prompt gives one."""
+    from src.prompts import mmau_instruction
+
+    return mmau_instruction(record["question"], without_labels(record["choices"]))
+
+
+def mmau_key(record: Mapping) -> str:
+    """The record's `id`; without one, the audio and the question (one clip may be asked about more than once)."""
+    return str(record["id"]) if "id" in record else f"{record['audio_id']} {record.get('question', '')}".strip()
+
+
+MMAU = Benchmark(
+    name="mmau",
+    title="MMAU",
+    file="mmau/mmau-test-mini.json",
+    source="Pass mmau-test-mini.json with --input; it and its audio come from github.com/Sakshi113/MMAU",
+    required={"audio_id": str, "question": str, "answer": str},
+    problem=mmau_problem,
+    audio="audio_id",
+    prompt=mmau_prompt,
+    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    answer_fields=("model_prediction", "model_output"),
+    as_list=True,
+    key=mmau_key,
+    choices=lambda record: record["choices"],
+    answer="answer",
+    official=mmau_rule,
+    levels=("task", "difficulty", "sub-category"),
+    first_level="task",
+)
+
+
+# --- VoiceBench ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One of VoiceBench's subsets."""
+
+    rule: str  # VoiceBench's name for how it is scored
+    ranked: bool = True  # whether the overall score of the leaderboard has it
+
+
+SUBSETS = {
+    "alpacaeval": Subset("open"),
+    "commoneval": Subset("open"),
+    "wildvoice": Subset("open"),
+    "sd-qa": Subset("qa"),
+    "mmsu": Subset("mcq"),
+    "openbookqa": Subset("mcq"),
+    "bbh": Subset("bbh"),
+    "ifeval": Subset("ifeval"),
+    "advbench": Subset("harm"),
+    "alpacaeval_full": Subset("open", ranked=False),
+}
+LEADERBOARD = tuple(name for name, subset in SUBSETS.items() if subset.ranked)
+VOICEBENCH_IDS = ("id", "key", "question_id")
+
+
+def voicebench_prompt(record: Mapping) -> str:
+    from src.prompts import VOICEBENCH_PROMPT
+
+    return VOICEBENCH_PROMPT
+
+
+def voicebench_key(record: Mapping) -> str:
+    for name in VOICEBENCH_IDS:
+        if record.get(name) is not None:
+            return str(record[name])
+    raise KeyError(VOICEBENCH_IDS[0])
+
+
+VOICEBENCH = Benchmark(
+    name="voicebench",
+    title="VoiceBench",
+    file="voicebench",  # a folder of the subsets' folders
+    source="It comes with the data set hlt-lab/voicebench on the Hugging Face hub; pass the copy's folder with --input",
+    required={},
+    audio="audio",
+    prompt=voicebench_prompt,
+    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    answer_fields=("response",),
+    key=voicebench_key,
+    levels=("domain", "category", "split"),
+)
+
+
+# --- speech recognition --------------------------------------------------------------------------------------------
+
+
+def asr_prompt(record: Mapping) -> str:
+    from src.prompts import ASR_PROMPT
+
+    return ASR_PROMPT
+
+
+ASR = Benchmark(
+    name="asr",
+    title="ASR",
+    file="",
+    source="Pass a manifest with --input: a JSON list or JSON Lines of audio_filepath and transcription",
+    required={"audio_filepath": str, "transcription": str},
+    audio="audio_filepath",
+    prompt=asr_prompt,
+    settings={"diffa": AnswerSettings(**TRANSCRIPT), "diffa2": AnswerSettings(128, 128, 128)},
+    answer_fields=("response",),
+    key=lambda record: str(record["audio_id"] if "audio_id" in record else record["audio_filepath"]),
+    answer="transcription",
+)
+
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (MMSU, MMAU, VOICEBENCH, ASR)}  # in the report's order

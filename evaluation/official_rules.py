@@ -1,0 +1,42 @@
+"""How the benchmarks' own scorers tell whether a response is right: the official column, traps included.
+
+Every rule takes the response, the right answer's text and the choices in the order of their letters (None for a letter
+that is not on offer), and returns whether the response counts as right.
+"""
+
+import re
+from collections.abc import Sequence
+
+LETTERS = "ABCD"
+
+
+def mmsu_letter(response: str) -> str | None:
+    """The first character if it is one of ABCD, else the second to last one if that is; else None.
+
+    The response comes without the white space around it and without line breaks, as the published scorer reads it.
+    """
+    said = response.strip().replace("\n", "")
+    for character in (said[:1], said[-2:-1]):
+        if character and character in LETTERS:
+            return character
+    return None
+
+
+def mmsu_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool:
+    """MMSU, as DIFFA scores it: the choice that `mmsu_letter` gives reads as the answer does."""
+    letter = mmsu_letter(response)
+    return letter is not None and choices[LETTERS.index(letter)] == answer
+
+
+def mmau_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool:
+    """MMAU and MMAR, on sets of words.
+
+    All of the answer's words are in the response, and no word of a wrong choice is, unless the answer has it too.
+    """
+    said, right = word_set(response), word_set(answer)
+    wrong = set().union(*(word_set(choice) for choice in choices if choice is not None)) - right
+    return bool(said) and right <= said and not wrong & said
+
+
+def word_set(text: str) -> set[str]:
+    return set(re.findall(r"\b\w+\b", text.lower()))

@@ -1,0 +1,90 @@
+"""From a benchmark's file to what the model is asked: items, the flags that name input and output."""
+
+import argparse
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evaluation.benchmarks import Benchmark
+from evaluation.parquet_audio import ParquetAudio
+from evaluation.result_files import read_benchmark
+from src.configuration_DIFFA import ROOT
+from src.inference_flags import OptionError, make_parser
+
+# What the flags were called before; published commands use some of them.
+INPUT_FLAGS = ("--input", "--input_json", "--input_jsonl", "--input_json_path")
+OUTPUT_FLAGS = ("--output", "--output_json", "--output_jsonl", "--output_json_path")
+
+
+@dataclass(frozen=True)
+class BenchmarkItem:
+    """One question: what the benchmark says of it, what the model is told, what it hears."""
+
+    record: dict  # written back with the answer
+    instruction: str
+    audio: Path | ParquetAudio
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark file to be answered into one output."""
+
+    benchmark: Benchmark
+    items: Sequence[BenchmarkItem]
+    output: Path
+    about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
+
+
+def benchmark_parser(benchmark: Benchmark, docstring: str) -> argparse.ArgumentParser:
+    """The flags of a script that answers one file of a benchmark, whose settings are the defaults."""
+    parser = make_parser(docstring, **asdict(benchmark.settings["diffa"]))
+    add_file_flags(parser, benchmark)
+    return parser
+
+
+def add_file_flags(
+    parser: argparse.ArgumentParser,
+    benchmark: Benchmark,
+    more_inputs: Sequence[str] = (),
+    more_outputs: Sequence[str] = (),
+) -> None:
+    """`--input` and `--output`, with the names that they had before, and more of these."""
+    default = ROOT / "data" / benchmark.file if benchmark.file else None
+    parser.add_argument(
+        *INPUT_FLAGS, *more_inputs, dest="input", type=Path, default=default, required=default is None,
+        metavar="PATH", help=f"{benchmark.title}'s items" + (" (default: %(default)s)" if default else ""),
+    )  # fmt: skip
+    parser.add_argument(
+        *OUTPUT_FLAGS, *more_outputs, dest="output", type=Path, required=True, metavar="PATH", help="the answers"
+    )
+
+
+def task_of(benchmark: Benchmark, args: argparse.Namespace) -> Task:
+    """The task that the flags of `benchmark_parser` name. Raises BenchmarkFileError."""
+    return Task(benchmark, read_items(benchmark, args.input, args.audio_root), args.output)
+
+
+def read_items(benchmark: Benchmark, path: Path, audio_root: Path | None) -> list[BenchmarkItem]:
+    """A file's items, in order. Raises BenchmarkFileError naming everything broken."""
+    records = read_benchmark(path, benchmark.required, benchmark.source, benchmark.problem)
+    return [
+        BenchmarkItem(record, benchmark.prompt(record), find_audio(record[benchmark.audio], path, audio_root))
+        for record in records
+    ]
+
+
+def find_audio(name: str, path: Path, audio_root: Path | None) -> Path:
+    """Where the audio `name` of the benchmark file `path` lies; an absolute name stays as it is."""
+    return (audio_root or Path(path).parent) / name
+
+
+def swap(count: int, seed: int) -> list[int]:
+    """A seeded permutation of `count` items that leaves none in its place (one cycle: Sattolo's algorithm)."""
+    if count < 2:
+        raise OptionError("--swap_audio needs at least two items")
+    order, rng = list(range(count)), random.Random(seed)
+    for last in range(count - 1, 0, -1):
+        other = rng.randrange(last)
+        order[last], order[other] = order[other], order[last]
+    return order

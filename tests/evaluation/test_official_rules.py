@@ -1,0 +1,25 @@
+import pytest
+
+from evaluation.official_rules import mmau_rule, mmsu_letter, mmsu_rule
+
+CHOICES = ["cat", "bird sound", "a dog barking", None]
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [("B", "B"), ("  C.\n", "C"), ("The answer is D.", "D"), ("The answer is D", None), ("Both", "B"), ("", None)],
+)
+def test_mmsu_reads_the_first_character_or_the_second_to_last(response, letter):
+    assert mmsu_letter(response) == letter
+
+
+def test_mmsu_compares_the_choices_text_with_the_answer():
+    assert mmsu_rule("A", "cat", CHOICES) and not mmsu_rule("B", "cat", CHOICES) and not mmsu_rule("D", "cat", CHOICES)
+    assert mmsu_rule("B", "cat", ["cat", "cat", None, None])
+
+
+def test_mmau_compares_sets_of_words():
+    assert mmau_rule("It is a Dog, barking.", "a dog barking", CHOICES)
+    assert not mmau_rule("dog barking", "a dog barking", CHOICES)  # a word is missing
+    assert not mmau_rule("a dog barking, no cat", "a dog barking", CHOICES)  # a wrong choice's word
+    assert not mmau_rule("", "", CHOICES)

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import inference_stage1_asr
+import inference_stage2_mmau
+import inference_stage2_mmsu
+import inference_stage2_voicebench
+from evaluation.benchmarks import ASR, MMAU, MMSU
+from evaluation.result_files import BenchmarkFileError
+from evaluation.tasks import BenchmarkItem, benchmark_parser, find_audio, read_items, swap
+from src.configuration_DIFFA import ROOT
+from src.inference_flags import OptionError
+
+SCRIPTS = [inference_stage1_asr, inference_stage2_mmau, inference_stage2_mmsu, inference_stage2_voicebench]
+RECORD = {"id": 1, "audio_path": "a.wav", "question": "Which?", "choice_a": "x", "choice_b": "y", "answer_gt": "x"}
+
+
+def test_items_hold_record_prompt_and_audio(tmp_path):
+    (tmp_path / "m.jsonl").write_text(json.dumps(RECORD) + "\n")
+    assert read_items(MMSU, tmp_path / "m.jsonl", None) == [
+        BenchmarkItem(RECORD, MMSU.prompt(RECORD), tmp_path / "a.wav")
+    ]
+    with pytest.raises(BenchmarkFileError, match=r"m\.jsonl line 1: audio_id must be str"):
+        read_items(MMAU, tmp_path / "m.jsonl", None)
+
+
+def test_audio_lies_beside_the_file_or_in_the_folder_that_is_named():
+    assert find_audio("b/a.wav", Path("data/m.jsonl"), None) == Path("data/b/a.wav")
+    assert find_audio("b/a.wav", Path("data/m.jsonl"), Path("/sounds")) == Path("/sounds/b/a.wav")
+    assert find_audio("/a.wav", Path("data/m.jsonl"), Path("/sounds")) == Path("/a.wav")
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_swapping_leaves_nothing_in_its_place(count):
+    order = swap(count, seed=1)
+    assert sorted(order) == list(range(count)) and all(other != n for n, other in enumerate(order))
+
+
+def test_swapping_is_seeded_and_needs_two():
+    assert swap(50, seed=1) == swap(50, seed=1) != swap(50, seed=2)
+    with pytest.raises(OptionError, match="at least two"):
+        swap(1, seed=1)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("suffix", ["", "_json", "_jsonl", "_json_path"])
+def test_every_name_that_input_and_output_had_still_works(script, suffix, monkeypatch):
+    seen = []
+    monkeypatch.setattr(script, "run", lambda args, *_: seen.append(args) or 0)
+    assert script.main(["--model_path", "m", f"--input{suffix}", "questions", f"--output{suffix}", "answers"]) == 0
+    assert (seen[0].input, seen[0].output) == (Path("questions"), Path("answers"))
+
+
+def test_voicebench_has_two_names_more(monkeypatch):
+    seen = []
+    monkeypatch.setattr(inference_stage2_voicebench, "run", lambda args, *_: seen.append(args) or 0)
+    inference_stage2_voicebench.main(["--model_path", "m", "--data_path", "d", "--output_dir", "o"])
+    assert (seen[0].input, seen[0].output) == (Path("d"), Path("o"))
+
+
+def test_the_defaults_are_the_benchmarks(capsys):
+    args = benchmark_parser(MMSU, "").parse_args(["--model_path", "m", "--output", "o"])
+    assert (args.steps, args.block_length, args.max_new_tokens) == (4, 4, 4)
+    assert args.input == ROOT / "data" / "mmsu" / "mmsu.jsonl"
+    with pytest.raises(SystemExit):
+        benchmark_parser(ASR, "").parse_args(["--model_path", "m", "--output", "o"])
+    assert "the following arguments are required: --input" in capsys.readouterr().err
