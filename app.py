@@ -34,12 +34,12 @@ except ModuleNotFoundError as missing:
 
 from demo.world import QUESTIONS
 from serving import page
-from serving.live_answer import Draft, drafts
+from serving.live_answer import LiveAnswer, live_answers
 from src.audio import AudioError, Window, first_window, window_seconds
 from src.configuration_DIFFA import ROOT
 from src.generation_options import PRESETS, GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
-from src.loading import NOTICE, load_model
+from src.loading import DECODING_DEFAULTS, NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 
 EXAMPLES = {  # clip in examples/ -> a question that fits
@@ -60,16 +60,16 @@ PRESET_MEANING = (
     "exact: the published algorithm. fast: all tokens that are at least 90 % sure at once. fastest: also less sure "
     "ones, on a cache; answers may differ a little."
 )
-LONGEST_ANSWER, LONGEST_QUESTION = 512, 1000  # tokens; characters
+MAX_ANSWER_TOKENS, MAX_QUESTION_CHARACTERS = 512, 1000  # tokens; characters
 STEP_SECONDS = 0.1  # a step stays at least as long on the page, for the eye
 KEEP_SECONDS = 3600  # sound that nobody asks about, and what is remembered of a page that was left
-MOST_PAGES = 100  # that are remembered, a window of sound each
+MAX_SESSIONS = 100  # that are remembered, a window of sound each
 INTERNAL_ERROR = "something went wrong here, not with your sound or question; the server's log says what"
 log = logging.getLogger("app")
 
 
 @dataclass(frozen=True)
-class Clip:
+class UploadedClip:
     """Sound that came in. `file` is deleted when the first answer about it is finished; the window stays."""
 
     file: Path
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     server.add_argument("--max_megabytes", type=int, default=25, help="of an upload (default: %(default)s)")
     server.add_argument("--max_seconds", type=float, default=600, help="of an upload (default: %(default)s)")
     add_model_flags(parser, default="the built-in miniature")
-    add_decoding_flags(parser, preset="fast", steps=64, block_length=16, max_new_tokens=64)  # as ask.py
+    add_decoding_flags(parser, **DECODING_DEFAULTS)
     parser.set_defaults(seed=None)  # asked again with a temperature, it may answer otherwise
     return parser
 
@@ -126,7 +126,7 @@ def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.
     try:
         blocks.launch(
             server_name=args.host, server_port=args.port, share=False, prevent_thread_lock=True, quiet=True,
-            show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MOST_PAGES,
+            show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MAX_SESSIONS,
             ssr_mode=False, footer_links=[], css=page.CSS, theme=make_theme(),
         )  # fmt: skip
     except OSError as error:
@@ -137,11 +137,11 @@ def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.
 # -- what happens ---------------------------------------------------------------------------------------------------
 
 
-def hear(file: Path, args: argparse.Namespace, seconds: float) -> Clip:
+def load_clip(file: Path, args: argparse.Namespace, seconds: float) -> UploadedClip:
     """Decode the first window, of so many seconds. Raises AudioError, also for what is beyond the limits."""
     try:
         window, length = first_window(file, seconds, args.max_seconds)
-        return Clip(file, file.stat().st_mtime_ns, window, length)
+        return UploadedClip(file, file.stat().st_mtime_ns, window, length)
     except AudioError as error:
         raise AudioError(str(error).replace(str(file), file.name)) from None  # the page shows no paths
 
@@ -153,12 +153,12 @@ def settings_of(args: argparse.Namespace, settings: dict[str, Any]) -> Generatio
         if settings[name] is None:
             raise OptionError(f"{label} is empty; give a number")
     for name in ("steps", "block_length", "max_new_tokens"):
-        if settings[name] > LONGEST_ANSWER:
-            raise OptionError(f"{name} is {settings[name]}; it must be at most {LONGEST_ANSWER}")
+        if settings[name] > MAX_ANSWER_TOKENS:
+            raise OptionError(f"{name} is {settings[name]}; it must be at most {MAX_ANSWER_TOKENS}")
     return options_of(argparse.Namespace(**vars(args) | settings))
 
 
-def answer(model: DIFFAModel, clip: Clip | None, question: str, options: GenerationOptions) -> Iterator[str]:
+def answer(model: DIFFAModel, clip: UploadedClip | None, question: str, options: GenerationOptions) -> Iterator[str]:
     """The answer as HTML: masks at once, then every step, at last with what it took. Raises OptionError."""
     question = question.strip()
     if clip is None or clip.window is None:
@@ -166,13 +166,13 @@ def answer(model: DIFFAModel, clip: Clip | None, question: str, options: Generat
             "no sound yet: upload a file (again, if the page was busy), record, or take an example, and wait until it "
             "is heard"
         )
-    if not 0 < len(question) <= LONGEST_QUESTION:
-        raise OptionError(f"a question of 1 to {LONGEST_QUESTION} characters is expected, found {len(question)}")
-    draft = Draft((page.UNWRITTEN,) * options.max_new_tokens, 0)
+    if not 0 < len(question) <= MAX_QUESTION_CHARACTERS:
+        raise OptionError(f"a question of 1 to {MAX_QUESTION_CHARACTERS} characters is expected, found {len(question)}")
+    draft = LiveAnswer((page.UNWRITTEN,) * options.max_new_tokens, 0)
     yield page.answer(draft, running=True)
     time.sleep(STEP_SECONDS)
     seconds, clock = 0.0, time.perf_counter()
-    for draft in drafts(model, clip.window.waveform, question, options):
+    for draft in live_answers(model, clip.window.waveform, question, options):
         took = time.perf_counter() - clock
         seconds += took
         yield page.answer(draft, running=True)
@@ -181,7 +181,7 @@ def answer(model: DIFFAModel, clip: Clip | None, question: str, options: Generat
     yield page.answer(draft, running=False) + page.statistics(draft, seconds)
 
 
-def delete_upload(clip: Clip, uploads: Path) -> None:
+def delete_upload(clip: UploadedClip, uploads: Path) -> None:
     """Delete an uploaded file and the folder it came in; examples stay, and what others have uploaded since."""
     with contextlib.suppress(OSError):  # it is gone already, or another one came in the same folder
         if uploads in clip.file.parents and clip.written in (0, clip.file.stat().st_mtime_ns):
@@ -202,7 +202,7 @@ def explained() -> Iterator[list[str]]:
         messages.append(page.message("error", INTERNAL_ERROR))
 
 
-def refuse_addresses(sound: gr.Audio) -> None:
+def refuse_urls(sound: gr.Audio) -> None:
     """Let a component take uploads alone: Gradio also fetches an address that a client sends in place of one.
 
     (A subclass would do, but Gradio writes a stub file beside its module.)
@@ -234,19 +234,19 @@ def make_theme() -> gr.themes.Base:
 def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
     """The page's parts, and what each event calls."""
 
-    def on_sound(path: str | None, before: Clip | None) -> tuple[Clip | None, str, str]:
+    def on_sound(path: str | None, before: UploadedClip | None) -> tuple[UploadedClip | None, str, str]:
         if before and str(before.file) != path:
             delete_upload(before, uploads)
         if path is None:
             return None, page.NOTHING_HEARD, page.NO_ANSWER
-        clip = Clip(Path(path))
+        clip = UploadedClip(Path(path))
         with explained() as messages:
-            clip = hear(clip.file, args, window_seconds(model.feature_extractor))
+            clip = load_clip(clip.file, args, window_seconds(model.feature_extractor))
             shown = page.heard(clip.file.name, clip.window, clip.seconds, model.feature_extractor)
             return clip, shown, page.NO_ANSWER
         return clip, messages[0], page.NO_ANSWER
 
-    def on_ask(clip: Clip | None, question: str, preset: str, *numbers: float) -> Iterator[str]:
+    def on_ask(clip: UploadedClip | None, question: str, preset: str, *numbers: float) -> Iterator[str]:
         try:
             with explained() as messages:
                 options = settings_of(args, {"preset": preset} | dict(zip(SETTINGS, numbers, strict=True)))
@@ -270,8 +270,8 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
         with gr.Row():
             with gr.Column(min_width=300):
                 sound = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
-                refuse_addresses(sound)
-                question = gr.Textbox(label="Question", info="Enter asks", max_length=LONGEST_QUESTION)
+                refuse_urls(sound)
+                question = gr.Textbox(label="Question", info="Enter asks", max_length=MAX_QUESTION_CHARACTERS)
                 ask = gr.Button("Ask", variant="primary")
             with gr.Column(min_width=300):
                 frame = {"show_label": True, "container": True}

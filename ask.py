@@ -17,12 +17,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from serving.live_answer import MASK, SURE, UNSURE, Draft, Token, drafts
+from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer, live_answers
 from src.audio import AudioError, Window, read_windows, window_seconds
 from src.errors import print_error, reports_user_errors
 from src.generation_options import GenerationOptions
 from src.inference_flags import add_decoding_flags, add_model_flags, options_of
-from src.loading import NOTICE, load_model
+from src.loading import DECODING_DEFAULTS, NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
 
 STEP_SECONDS = 0.1  # each step stays as long in a terminal, for the eye; small models are faster
@@ -43,8 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="one JSON object a line, with every token's confidence")
     output.add_argument("--watch", action="store_true", help="show the answer after every forward pass")
     add_model_flags(parser, default="the built-in miniature")
-    # Answers of unknown length: no block after the end is computed, and sure tokens come together.
-    add_decoding_flags(parser, preset="fast", steps=64, block_length=16, max_new_tokens=64)
+    add_decoding_flags(parser, **DECODING_DEFAULTS)
     return parser
 
 
@@ -93,7 +92,7 @@ def ask(
         time_span = f"{window.start:.1f}-{window.end:.1f} s"
         label = f"{name} {time_span}: " if args.chunks else f"{name}: " if len(args.files) > 1 else ""
         clock = time.perf_counter()
-        steps = drafts(model, window.waveform, args.question, options)
+        steps = live_answers(model, window.waveform, args.question, options)
         draft = watch(steps, label) if args.watch else deque(steps, maxlen=1).pop()
         seconds = time.perf_counter() - clock
         if args.watch:
@@ -110,7 +109,7 @@ def ask(
             return
 
 
-def as_json(name: str, question: str, window: Window, draft: Draft, seconds: float) -> dict:
+def as_json(name: str, question: str, window: Window, draft: LiveAnswer, seconds: float) -> dict:
     return {
         "file": name,
         "start": round(window.start, 3),
@@ -123,8 +122,8 @@ def as_json(name: str, question: str, window: Window, draft: Draft, seconds: flo
     }
 
 
-def watch(steps: Iterator[Draft], label: str) -> Draft:
-    """Show drafts as they come, in place where a terminal can; returns the last one."""
+def watch(steps: Iterator[LiveAnswer], label: str) -> LiveAnswer:
+    """Show live_answers as they come, in place where a terminal can; returns the last one."""
     if not sys.stdout.isatty():
         for draft in steps:
             text = "".join(MASK if token.masked else token.text for token in draft.tokens)
@@ -142,7 +141,7 @@ def watch(steps: Iterator[Draft], label: str) -> Draft:
     return draft
 
 
-def shaded(token: Token) -> tuple[str, str]:
+def shaded(token: AnswerToken) -> tuple[str, str]:
     """A token's text and style, which goes by confidence alone, so that it shows on light and dark terminals."""
     if token.masked:
         return MASK, "dim"

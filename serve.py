@@ -16,15 +16,14 @@ from types import FrameType
 
 from src.errors import print_error, reports_user_errors
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
-from src.loading import NOTICE, load_model
+from src.loading import DECODING_DEFAULTS, NOTICE, load_model
 
 try:
     import uvicorn
 
-    from serving.batching import Batcher
+    from serving.batching import Batcher, Metrics
     from serving.protocol import Service
     from serving.routes import Api
-    from serving.serving_metrics import Metrics
 except ModuleNotFoundError as error:
     print_error(f"{error}: pip install -r requirements-serve.txt")
     sys.exit(2)
@@ -46,7 +45,7 @@ class Server(uvicorn.Server):
         self.api.draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or (self.api.draining and self.api.under_way == 0)
+        return await super().on_tick(counter) or (self.api.draining and self.api.in_flight == 0)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_model_flags(parser, default="the built-in miniature")
-    add_decoding_flags(parser, preset="fast", steps=64, block_length=16, max_new_tokens=64)  # as ask.py
+    add_decoding_flags(parser, **DECODING_DEFAULTS)
     parser.set_defaults(seed=None)  # samples differ unless a request, or this flag, says otherwise
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

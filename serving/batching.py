@@ -1,7 +1,7 @@
-"""Many askers, one model: questions with the same options are answered together.
+"""Dynamic batching: one thread owns the model and answers requests with equal decoding options together.
 
-One thread owns the model. Whoever asks hands in a `Question` and a function that is called, in that thread, with what
-there is of the answer; `DIFFAModel.decode` sees to it that an answer does not depend on its batch.
+A client submits a `GenerationRequest` and a function that is called, in the model's thread, with each beginning of the
+answer; `DIFFAModel.decode` sees to it that an answer does not depend on its batch. `Metrics` counts what happens.
 """
 
 import logging
@@ -14,17 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving.serving_metrics import Metrics
 from src.generation_options import GenerationOptions
 from src.llm_generate import Progress
 
 Decode = Callable[[Sequence[np.ndarray], Sequence[str], GenerationOptions], Iterator[Progress]]
 logger = logging.getLogger("diffa")
+BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)  # histogram bounds: requests
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
 
 
 class QueueFullError(Exception):
-    """As many questions wait as may; `retry_after` (whole seconds) is an estimate of when there will be room."""
+    """As many requests wait as may; `retry_after` (whole seconds) is an estimate of when there will be room."""
 
     def __init__(self, waiting: int, retry_after: int) -> None:
         super().__init__(f"the queue is full, with {waiting} waiting; try again in {retry_after} s")
@@ -40,8 +42,8 @@ class ModelFailure(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
-    """What one asks of the model."""
+class GenerationRequest:
+    """What is asked of the model."""
 
     waveform: np.ndarray  # float32 [n], 16 kHz
     instruction: str
@@ -50,39 +52,66 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer, or the beginning of one: ids in it will not change."""
+class AnswerPrefix:
+    """The beginning of an answer, or all of it: ids in it will not change."""
 
     ids: tuple[int, ...]  # of whole blocks; only a complete answer may hold mask tokens
     forward_passes: int  # as many as it takes alone
     is_complete: bool
 
 
-Deliver = Callable[[Answer | ModelFailure], None]
+Deliver = Callable[[AnswerPrefix | ModelFailure], None]
 
 
 @dataclass(eq=False)
-class Ticket:
-    """One question on its way."""
+class QueuedRequest:
+    """A request that waits for its answer, or for the rest of it."""
 
-    question: Question
+    request: GenerationRequest
     deliver: Deliver
     arrived: float  # time.monotonic()
     num_settled: int = 0  # ids that were delivered
     is_open: bool = True  # its answer is neither complete nor given up
 
 
-class Batcher:
-    """A bounded queue of questions, and the thread that answers them.
+class Metrics:
+    """What one server counts, in Prometheus' text format and a registry of its own."""
 
-    The oldest question is always among the next to be answered. It waits for others with equal options until they fill
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # by the HTTP status; 499: the client left, 500 also where a stream broke off
+        self.requests = Counter("diffa_requests", "Chat completion requests", ["status"], registry=self.registry)
+        self.latency = Histogram(
+            "diffa_request_seconds", "Seconds from a request to the end of its answer; answered ones alone",
+            buckets=LATENCY_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self.queue_depth = Gauge("diffa_queue_depth", "Requests that wait for the model", registry=self.registry)
+        self.batch_size = Histogram(
+            "diffa_batch_size", "Requests answered together", buckets=BATCH_SIZE_BUCKETS, registry=self.registry
+        )
+        self.forward_passes = Counter(
+            "diffa_forward_passes", "Forward passes of the LLM; one of a batch counts once", registry=self.registry
+        )
+        self.answer_tokens = Counter("diffa_answer_tokens", "Tokens of answers", registry=self.registry)
+
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        self.queue_depth.set_function(depth)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Batcher:
+    """A bounded queue of requests, and the thread that answers them.
+
+    The oldest request is always in the next batch. It waits for others with equal options until they fill
     a batch, or `max_wait` seconds have gone by since it came; the time it spent behind other batches counts.
 
     Args:
         decode: `DIFFAModel.decode`.
         mask_id: the LLM's mask token.
-        batch_size: questions answered together at most.
-        max_queue: questions that may wait; those being answered do not count.
+        batch_size: requests answered together at most.
+        max_queue: requests that may wait; those being answered do not count.
         max_wait: seconds.
     """
 
@@ -92,7 +121,7 @@ class Batcher:
         self.decode, self.mask_id = decode, mask_id
         self.batch_size, self.max_queue, self.max_wait = batch_size, max_queue, max_wait
         self.metrics = metrics
-        self.waiting: deque[Ticket] = deque()
+        self.waiting: deque[QueuedRequest] = deque()
         self.closed = False
         self.broken = False  # nothing can be answered any more, until a restart
         self.batch_seconds = 0.0  # the last batch took
@@ -101,31 +130,31 @@ class Batcher:
         metrics.watch_queue(lambda: len(self.waiting))
         self.thread.start()
 
-    # -- for those who ask, in any thread ---------------------------------------------------------------------------
+    # -- called by clients, in any thread -----------------------------------------------------------------------------
 
-    def submit(self, question: Question, deliver: Deliver) -> Ticket:
-        """Queue a question. `deliver` gets, in the model's thread, each beginning of the answer that grew by a block,
+    def submit(self, request: GenerationRequest, deliver: Deliver) -> QueuedRequest:
+        """Queue a request. `deliver` gets, in the model's thread, each beginning of the answer that grew by a block,
         the complete one last, or a ModelFailure. Raises QueueFullError or ClosedError."""
-        ticket = Ticket(question, deliver, time.monotonic())
+        queued = QueuedRequest(request, deliver, time.monotonic())
         with self.changed:
             if self.closed:
                 raise ClosedError
             if len(self.waiting) >= self.max_queue:
                 raise QueueFullError(len(self.waiting), self.retry_after())
-            self.waiting.append(ticket)
+            self.waiting.append(queued)
             self.changed.notify()
-        return ticket
+        return queued
 
     def retry_after(self) -> int:
         """Whole seconds after which there should be room in a queue that is full now."""
         return max(1, round(self.batch_seconds))
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, queued: QueuedRequest) -> None:
         """Nobody wants this answer any more: it leaves the queue, or nothing more of it is delivered."""
         with self.changed:
-            ticket.is_open = False
-            if ticket in self.waiting:
-                self.waiting.remove(ticket)
+            queued.is_open = False
+            if queued in self.waiting:
+                self.waiting.remove(queued)
 
     def close(self) -> None:
         """Accept nothing more, answer what waits, then return."""
@@ -145,14 +174,14 @@ class Batcher:
                 logger.exception("a batch of %d failed", len(batch))
                 self.broken = not device_answers()
                 failure = failure_of(error, len(batch))
-                for ticket in batch:
-                    if ticket.is_open:
-                        ticket.is_open = False
-                        ticket.deliver(failure)
+                for queued in batch:
+                    if queued.is_open:
+                        queued.is_open = False
+                        queued.deliver(failure)
             self.batch_seconds = time.monotonic() - clock
 
-    def next_batch(self) -> list[Ticket]:
-        """The questions to answer next, taken off the queue; waits for them. None are left once it returns []."""
+    def next_batch(self) -> list[QueuedRequest]:
+        """The requests to answer next, taken off the queue; waits for them. None are left once it returns []."""
         with self.changed:
             while True:
                 if not self.waiting:
@@ -161,19 +190,19 @@ class Batcher:
                     self.changed.wait()
                     continue
                 oldest = self.waiting[0]
-                alike = [ticket for ticket in self.waiting if ticket.question.options == oldest.question.options]
+                alike = [queued for queued in self.waiting if queued.request.options == oldest.request.options]
                 patience = oldest.arrived + self.max_wait - time.monotonic()
                 if len(alike) >= self.batch_size or self.closed or patience <= 0:
                     batch = alike[: self.batch_size]
-                    self.waiting = deque(ticket for ticket in self.waiting if ticket not in batch)
+                    self.waiting = deque(queued for queued in self.waiting if queued not in batch)
                     return batch
                 self.changed.wait(patience)
 
-    def answer(self, batch: Sequence[Ticket]) -> None:
-        questions = [ticket.question for ticket in batch]
-        options = questions[0].options
+    def answer(self, batch: Sequence[QueuedRequest]) -> None:
+        requests = [queued.request for queued in batch]
+        options = requests[0].options
         self.metrics.batch_size.observe(len(batch))
-        waveforms, instructions = [q.waveform for q in questions], [q.instruction for q in questions]
+        waveforms, instructions = [r.waveform for r in requests], [r.instruction for r in requests]
         passes = 0
         with closing(self.decode(waveforms, instructions, options)) as steps:
             for progress in steps:
@@ -182,24 +211,24 @@ class Batcher:
                 passes = total
                 ids = progress.answer_ids.cpu()  # [B, max_new_tokens]
                 settled = (ids == self.mask_id).cumsum(dim=1).eq(0).sum(dim=1).tolist()  # [B], before the first mask
-                for row, ticket in enumerate(batch):
+                for row, queued in enumerate(batch):
                     end = settled[row] // options.block_length * options.block_length
-                    if end > ticket.num_settled:
-                        ticket.num_settled = end
-                        hand_over(
-                            ticket, ids[row, :end], progress.forward_passes[row], end >= ticket.question.num_tokens
+                    if end > queued.num_settled:
+                        queued.num_settled = end
+                        deliver_prefix(
+                            queued, ids[row, :end], progress.forward_passes[row], end >= queued.request.num_tokens
                         )
-                if not any(ticket.is_open for ticket in batch):
+                if not any(queued.is_open for queued in batch):
                     return
-        for row, ticket in enumerate(batch):  # answers that keep a mask
-            hand_over(ticket, ids[row], progress.forward_passes[row], True)
+        for row, queued in enumerate(batch):  # answers that keep a mask
+            deliver_prefix(queued, ids[row], progress.forward_passes[row], True)
 
 
-def hand_over(ticket: Ticket, ids: torch.Tensor, forward_passes: torch.Tensor, is_complete: bool) -> None:
-    if ticket.is_open:
+def deliver_prefix(queued: QueuedRequest, ids: torch.Tensor, forward_passes: torch.Tensor, is_complete: bool) -> None:
+    if queued.is_open:
         if is_complete:
-            ticket.is_open = False
-        ticket.deliver(Answer(tuple(ids.tolist()), int(forward_passes), is_complete))
+            queued.is_open = False
+        queued.deliver(AnswerPrefix(tuple(ids.tolist()), int(forward_passes), is_complete))
 
 
 def device_answers() -> bool:

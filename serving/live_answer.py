@@ -9,14 +9,14 @@ from transformers import PreTrainedTokenizerBase
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 
-MASK = " ░"  # how a place that is not written yet is shown
+MASK = " ░"  # how a position that is still masked is shown
 SURE, UNSURE = 0.9, 0.5  # confidence from which a token counts as sure, and below which as unsure
 UNFINISHED = "\ufffd"  # what a tokenizer makes of a character some bytes of which are missing
 
 
 @dataclass(frozen=True)
-class Token:
-    """One place of an answer."""
+class AnswerToken:
+    """One position of an answer."""
 
     text: str  # with the space before it; "" for end tokens and for masks
     confidence: float  # when it was fixed; 0 where none was computed
@@ -24,10 +24,10 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Draft:
+class LiveAnswer:
     """An answer after so many forward passes."""
 
-    tokens: tuple[Token, ...]
+    tokens: tuple[AnswerToken, ...]
     forward_passes: int
 
     @property
@@ -36,17 +36,19 @@ class Draft:
         return "".join(token.text for token in self.tokens)
 
 
-def drafts(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions) -> Iterator[Draft]:
-    """Answer one instruction about one waveform (float32 [n] at 16 kHz): a draft a forward pass, the last one whole."""
+def live_answers(
+    model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions
+) -> Iterator[LiveAnswer]:
+    """Answer an instruction about a waveform (float32 [n] at 16 kHz): one LiveAnswer per pass, the last one whole."""
     mask_id = model.llm_model.config.mask_token_id
     for progress in model.decode([waveform], [instruction], options):
         ids = progress.answer_ids[0].tolist()
-        columns = zip(texts(model.tokenizer, ids, mask_id), progress.confidence[0].tolist(), ids, strict=True)
-        tokens = tuple(Token(text, confidence, index == mask_id) for text, confidence, index in columns)
-        yield Draft(tokens, int(progress.forward_passes[0]))
+        columns = zip(token_texts(model.tokenizer, ids, mask_id), progress.confidence[0].tolist(), ids, strict=True)
+        tokens = tuple(AnswerToken(text, confidence, index == mask_id) for text, confidence, index in columns)
+        yield LiveAnswer(tokens, int(progress.forward_passes[0]))
 
 
-def texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], mask_id: int) -> list[str]:
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], mask_id: int) -> list[str]:
     """Each token's share of the text; a character made of several tokens goes to the last of them."""
     result, run, done = [], [], ""
     for place, index in enumerate(ids):

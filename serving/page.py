@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.image import imsave
 from transformers import WhisperFeatureExtractor
 
-from serving.live_answer import MASK, SURE, UNSURE, Draft, Token
+from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer
 from src.audio import Window, log_mel
 from src.configuration_DIFFA import SAMPLE_RATE
 
 matplotlib.use("Agg")
 COLOURS = "magma"  # evenly brighter with loudness, also in black and white
-UNWRITTEN = Token("", 0.0, masked=True)
+UNWRITTEN = AnswerToken("", 0.0, masked=True)
 LEVELS = ("sure", "fair", "unsure")  # classes of the style sheet
 NO_ANSWER = '<p class="small">The answer appears here while it is written.</p>'
 NOTHING_HEARD = '<p class="small">The spectrogram of what was heard appears here.</p>'
@@ -55,7 +55,7 @@ def message(kind: str, text: str) -> str:
     return f'<p class="message {kind}" role="{role}"><b>{kind.capitalize()}:</b> {html.escape(text)}</p>'
 
 
-def answer(draft: Draft, running: bool) -> str:
+def answer(draft: LiveAnswer, running: bool) -> str:
     """An answer as it stands, each token with its confidence, with a legend; `running` while more is to come."""
     tokens = "".join(token_span(token) for token in draft.tokens).lstrip()
     if not tokens:  # every place is an end token
@@ -63,7 +63,7 @@ def answer(draft: Draft, running: bool) -> str:
     return f'<p class="answer" role="status" aria-busy="{str(running).lower()}">{tokens}</p>{legend()}'
 
 
-def token_span(token: Token) -> str:
+def token_span(token: AnswerToken) -> str:
     """A token; the spaces before it stay outside of its frame. Nothing for an end token."""
     if token.masked:
         return f'<span class="token mask" title="not written yet">{MASK}</span>'
@@ -101,7 +101,7 @@ def legend() -> str:
     )
 
 
-def statistics(draft: Draft, seconds: float) -> str:
+def statistics(draft: LiveAnswer, seconds: float) -> str:
     """What a finished answer took; `seconds` of computing. End tokens, which come last, are not counted."""
     tokens = max((place for place, token in enumerate(draft.tokens, start=1) if token.text), default=0)
     return (

@@ -1,4 +1,4 @@
-"""OpenAI's chat completion requests: what of them DIFFA can do, and what it is then asked."""
+"""OpenAI's chat completion requests: parsed, validated, and turned into what the model is asked."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from serving.batching import Question
+from serving.batching import GenerationRequest
 from src.audio import AudioError, first_window, window_seconds
 from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
@@ -56,32 +56,32 @@ class RequestError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-# --- the request's form --------------------------------------------------------------------------------------------
+# --- the request's fields ------------------------------------------------------------------------------------------
 
 
-Word = Annotated[str, Field(max_length=200)]
+ShortText = Annotated[str, Field(max_length=200)]
 
 
-class Audio(BaseModel):
+class InputAudio(BaseModel):
     data: str  # base64 of a file
     format: Literal["wav", "mp3", "flac", "ogg"]
 
 
-class Part(BaseModel):
+class ContentPart(BaseModel):
     type: Literal["text", "input_audio"]
     text: str | None = Field(None, max_length=MAX_CHARACTERS)
-    input_audio: Audio | None = None
+    input_audio: InputAudio | None = None
 
     @model_validator(mode="after")
-    def check(self) -> "Part":
+    def check(self) -> "ContentPart":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type!r} must have {self.type!r}")
         return self
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: list[Part] = Field([], max_length=MAX_PARTS)
+    content: list[ContentPart] = Field([], max_length=MAX_PARTS)
 
     @field_validator("content", mode="before")
     @classmethod
@@ -95,7 +95,7 @@ class Message(BaseModel):
         return "\n".join(part.text for part in self.content if part.type == "text")
 
     @property
-    def clips(self) -> list[Audio]:
+    def clips(self) -> list[InputAudio]:
         return [part.input_audio for part in self.content if part.type == "input_audio"]
 
 
@@ -108,8 +108,8 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    model: Word
-    messages: list[Message] = Field(min_length=1, max_length=MAX_PARTS)
+    model: ShortText
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_PARTS)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -118,12 +118,12 @@ class ChatRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     # DIFFA's own (the openai client's `extra_body`); GenerationOptions checks them
-    preset: Word | None = None
+    preset: ShortText | None = None
     steps: int | None = Field(None, le=MAX_STEPS)
     block_length: int | None = Field(None, ge=1)
     cfg_scale: float | None = None
-    remasking: Word | None = None
-    cache: Word | None = None
+    remasking: ShortText | None = None
+    cache: ShortText | None = None
     refresh_interval: int | None = None
     threshold: float | None = None
     factor: float | None = None
@@ -159,7 +159,7 @@ def parse_request(body: bytes) -> ChatRequest:
     return request
 
 
-# --- what is asked of the model ------------------------------------------------------------------------------------
+# --- validation ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -179,17 +179,17 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """A request, understood."""
+class ValidatedRequest:
+    """A request that can be answered."""
 
-    request: ChatRequest  # without its messages, which may be large
-    question: Question
+    parameters: ChatRequest  # without its messages, which may be large
+    generation: GenerationRequest
     prompt_tokens: int  # text, and embeddings of the audio
     warning: str | None
 
 
-def understand(request: ChatRequest, service: Service) -> Assignment:
-    """Decode the audio, and find out what is asked. Raises RequestError. Takes its time: not for an event loop."""
+def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
+    """Decode the audio and check every parameter. Raises RequestError. Slow: not for an event loop."""
     if request.model != service.name:
         message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
         raise RequestError(message, "model", "model_not_found", 404)
@@ -199,7 +199,7 @@ def understand(request: ChatRequest, service: Service) -> Assignment:
         raise RequestError(f"{found}; at most {MAX_CHARACTERS} are taken", "messages")
     options, num_tokens = options_for(request, service)
     check_control_tokens(service.model, instruction)
-    waveform, warning = hear(clip, service)
+    waveform, warning = decode_audio(clip, service)
     prompt_tokens = len(tokenize_prompt(service.model.tokenizer, build_prompt(instruction))[0])
     prompt_tokens += service.model.num_audio_embeddings(len(waveform))
     longest = service.model.llm_model.config.max_sequence_length
@@ -209,10 +209,11 @@ def understand(request: ChatRequest, service: Service) -> Assignment:
         )
         raise RequestError(f"{message}model's {longest}: shorten the text", "messages", "context_length_exceeded")
     parameters = request.model_copy(update={"messages": []})
-    return Assignment(parameters, Question(waveform, instruction, options, num_tokens), prompt_tokens, warning)
+    generation = GenerationRequest(waveform, instruction, options, num_tokens)
+    return ValidatedRequest(parameters, generation, prompt_tokens, warning)
 
 
-def read_messages(messages: list[Message]) -> tuple[str, Audio]:
+def read_messages(messages: list[ChatMessage]) -> tuple[str, InputAudio]:
     """The instruction, and the clip it is about.
 
     The chat template has a system prompt of its own, with which the model was trained; the text of other ones goes
@@ -275,7 +276,7 @@ def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptio
             s for s in (request.seed, settings.get("seed"), random.randrange(SEEDS)) if s is not None
         )
     else:
-        settings["seed"] = None  # plays no part, and must not keep questions apart
+        settings["seed"] = None  # plays no part, and must not keep requests apart
     try:
         return GenerationOptions.of_preset(request.preset or service.preset, **settings), num_tokens
     except ValueError as error:
@@ -283,7 +284,7 @@ def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptio
         raise RequestError(str(error), next(named, None)) from None
 
 
-def hear(clip: Audio, service: Service) -> tuple[np.ndarray, str | None]:
+def decode_audio(clip: InputAudio, service: Service) -> tuple[np.ndarray, str | None]:
     """The first window that is not silent, float32 [n], and a warning if more follows. Raises RequestError."""
     try:
         content = base64.b64decode(clip.data, validate=True)

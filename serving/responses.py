@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from serving.batching import Answer
+from serving.batching import AnswerPrefix
 from serving.live_answer import UNFINISHED
-from serving.protocol import Assignment
+from serving.protocol import ValidatedRequest
 from src.prompts import END_OF_TURN
 
 DONE = "data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
-class Reply:
+class AnswerText:
     """What an answer says so far."""
 
     text: str  # longer beginnings of an answer give longer texts that begin alike
@@ -25,7 +25,9 @@ class Reply:
     finish_reason: str | None  # "stop" or "length"; None: more is to come
 
 
-def read_answer(tokenizer: PreTrainedTokenizerBase, answer: Answer, num_tokens: int, stops: Sequence[str]) -> Reply:
+def read_answer(
+    tokenizer: PreTrainedTokenizerBase, answer: AnswerPrefix, num_tokens: int, stops: Sequence[str]
+) -> AnswerText:
     """The text of an answer's first `num_tokens` tokens up to a stop string, without space around it.
 
     "stop" is that the model ended the answer, or a stop string did. Of an incomplete answer, characters are held back
@@ -39,30 +41,30 @@ def read_answer(tokenizer: PreTrainedTokenizerBase, answer: Answer, num_tokens: 
         text = text.rstrip(UNFINISHED)
     places = [place for place in map(text.find, stops) if place >= 0]
     if places:
-        return Reply(text[: min(places)].rstrip(), count, "stop")
+        return AnswerText(text[: min(places)].rstrip(), count, "stop")
     if not answer.is_complete:
         held_back = max(map(len, stops), default=1) - 1
-        return Reply(text[: max(0, len(text) - held_back)].rstrip(), count, None)
+        return AnswerText(text[: max(0, len(text) - held_back)].rstrip(), count, None)
     ended = not {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)}.isdisjoint(ids)
-    return Reply(text.rstrip(), count, "stop" if ended else "length")
+    return AnswerText(text.rstrip(), count, "stop" if ended else "length")
 
 
 @dataclass
 class Completion:
     """One chat completion on its way to the client."""
 
-    assignment: Assignment
+    request: ValidatedRequest
     tokenizer: PreTrainedTokenizerBase
-    reply: Reply = Reply("", 0, None)
+    reply: AnswerText = AnswerText("", 0, None)
     forward_passes: int = 0
     sent: str = ""  # as chunks
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def read(self, answer: Answer) -> None:
+    def read(self, answer: AnswerPrefix) -> None:
         """Take in what there is of the answer."""
-        request, question = self.assignment.request, self.assignment.question
-        self.reply = read_answer(self.tokenizer, answer, question.num_tokens, request.stop or ())
+        stops = self.request.parameters.stop or ()
+        self.reply = read_answer(self.tokenizer, answer, self.request.generation.num_tokens, stops)
         self.forward_passes = answer.forward_passes
 
     def whole(self) -> dict:
@@ -82,21 +84,21 @@ class Completion:
             self.sent = self.reply.text
         if self.reply.finish_reason:
             yield self.event({}, self.reply.finish_reason)
-            if self.assignment.request.include_usage:
+            if self.request.parameters.include_usage:
                 yield as_event(self.envelope("chat.completion.chunk", []) | {"usage": self.usage()})
             yield DONE
 
     def event(self, delta: dict, finish_reason: str | None = None, **more: str) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        usage = {"usage": None} if self.assignment.request.include_usage else {}
+        usage = {"usage": None} if self.request.parameters.include_usage else {}
         return as_event(self.envelope("chat.completion.chunk", [choice]) | usage | more)
 
     def envelope(self, kind: str, choices: list[dict]) -> dict:
-        model = self.assignment.request.model
+        model = self.request.parameters.model
         return {"id": self.id, "object": kind, "created": self.created, "model": model, "choices": choices}
 
     def usage(self) -> dict:
-        prompt, answer = self.assignment.prompt_tokens, self.reply.num_tokens
+        prompt, answer = self.request.prompt_tokens, self.reply.num_tokens
         return {
             "prompt_tokens": prompt,
             "completion_tokens": answer,
@@ -105,7 +107,7 @@ class Completion:
         }
 
     def warning(self) -> dict[str, str]:
-        return {"warning": self.assignment.warning} if self.assignment.warning else {}
+        return {"warning": self.request.warning} if self.request.warning else {}
 
 
 def as_event(data: dict) -> str:

@@ -1,4 +1,4 @@
-"""The server's addresses: chat completions as OpenAI has them, the model's name, health, metrics."""
+"""HTTP routes: OpenAI's chat completions, the model's name, health, metrics."""
 
 import asyncio
 import hmac
@@ -14,14 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.batching import Answer, Batcher, ClosedError, ModelFailure, QueueFullError, Ticket
-from serving.protocol import Assignment, RequestError, Service, parse_request, understand
+from serving.batching import AnswerPrefix, Batcher, ClosedError, Metrics, ModelFailure, QueuedRequest, QueueFullError
+from serving.protocol import RequestError, Service, ValidatedRequest, parse_request, validate
 from serving.responses import Completion, as_event
-from serving.serving_metrics import Metrics
 
 COMPLETIONS = "/v1/chat/completions"
-READERS = 4  # threads that decode audio
-UPLOAD_SECONDS = 60  # in which a request must have come in
+DECODER_THREADS = 4  # of audio
+MAX_UPLOAD_SECONDS = 60  # in which a request must have come in
 
 
 class Api:
@@ -32,18 +31,18 @@ class Api:
         max_upload: bytes of a request.
 
     Attributes:
-        draining: set it to let nothing more in; `under_way` then goes down to 0.
-        under_way: chat completion requests that are not finished.
+        draining: set it to let nothing more in; `in_flight` then goes down to 0.
+        in_flight: chat completion requests that are not finished.
     """
 
     def __init__(self, service: Service, batcher: Batcher, metrics: Metrics, api_key: str, max_upload: int) -> None:
         self.service, self.batcher, self.metrics = service, batcher, metrics
         self.api_key, self.max_upload = api_key.encode(), max_upload
         self.draining = False
-        self.under_way = 0
+        self.in_flight = 0
         self.preparing = 0  # of those under way: what is not in the queue yet, and must find a place there
         self.started = int(time.time())
-        self.readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self.decoders = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="decoder")
         self.routes = FastAPI(title="DIFFA", docs_url=None, redoc_url=None, openapi_url=None)
         self.routes.add_api_route(COMPLETIONS, self.complete, methods=["POST"])
         self.routes.add_api_route("/v1/models", self.models, methods=["GET"])
@@ -52,9 +51,9 @@ class Api:
         self.routes.add_api_route("/metrics", self.figures, methods=["GET"])
         for kind, handler in (
             (RequestError, refuse),
-            (HTTPException, no_such_address),
-            (ClientDisconnect, left),
-            (Exception, failed),
+            (HTTPException, http_error),
+            (ClientDisconnect, client_left),
+            (Exception, internal_error),
         ):
             self.routes.add_exception_handler(kind, handler)
 
@@ -71,14 +70,14 @@ class Api:
                 outcome["status"] = message["status"]
             await send(message)
 
-        self.under_way += 1
+        self.in_flight += 1
         try:
             await self.routes(scope, receive, send_on)
         except Exception:
             outcome["status"] = 500
             raise
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
             self.metrics.requests.labels(str(outcome["status"])).inc()
             if outcome["status"] == 200:
                 self.metrics.latency.observe(time.monotonic() - clock)
@@ -87,10 +86,10 @@ class Api:
 
     async def complete(self, request: Request) -> Response:
         self.check_key(request)
-        assignment, ticket, arriving = await self.admit(request)
-        completion = Completion(assignment, self.service.model.tokenizer)
-        answers = self.follow(request, completion, ticket, arriving)
-        if assignment.request.stream:
+        validated, queued, arriving = await self.admit(request)
+        completion = Completion(validated, self.service.model.tokenizer)
+        answers = self.follow(request, completion, queued, arriving)
+        if validated.parameters.stream:
             return StreamingResponse(self.stream(request, completion, answers), media_type="text/event-stream",
                                      headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})  # fmt: skip
         try:
@@ -101,7 +100,7 @@ class Api:
             raise model_failed(failure) from None
         return JSONResponse(completion.whole())
 
-    async def admit(self, request: Request) -> tuple[Assignment, Ticket, asyncio.Queue]:
+    async def admit(self, request: Request) -> tuple[ValidatedRequest, QueuedRequest, asyncio.Queue]:
         """Read a request and queue it; what arrives of its answer comes out of the third. Raises RequestError.
 
         What is being read has its place in the queue already, so that uploads are bounded, too.
@@ -114,21 +113,21 @@ class Api:
         self.preparing += 1
         try:
             try:
-                body = await asyncio.wait_for(self.read(request), UPLOAD_SECONDS)
+                body = await asyncio.wait_for(self.read(request), MAX_UPLOAD_SECONDS)
             except asyncio.TimeoutError:
-                raise RequestError(f"no whole request within {UPLOAD_SECONDS} s", status=408) from None
-            assignment = await loop.run_in_executor(self.readers, lambda: understand(parse_request(body), self.service))
+                raise RequestError(f"no whole request within {MAX_UPLOAD_SECONDS} s", status=408) from None
+            validated = await loop.run_in_executor(self.decoders, lambda: validate(parse_request(body), self.service))
         finally:
             self.preparing -= 1
         try:
-            ticket = self.batcher.submit(
-                assignment.question, lambda answer: loop.call_soon_threadsafe(arriving.put_nowait, answer)
+            queued = self.batcher.submit(
+                validated.generation, lambda answer: loop.call_soon_threadsafe(arriving.put_nowait, answer)
             )
         except QueueFullError as error:
             raise queue_full(error) from None
         except ClosedError:
             raise shutting_down() from None
-        return assignment, ticket, arriving
+        return validated, queued, arriving
 
     async def read(self, request: Request) -> bytes:
         """The request's body, JSON of at most `max_upload` bytes. Raises RequestError."""
@@ -142,7 +141,7 @@ class Api:
         return bytes(body)
 
     async def follow(
-        self, request: Request, completion: Completion, ticket: Ticket, arriving: asyncio.Queue
+        self, request: Request, completion: Completion, queued: QueuedRequest, arriving: asyncio.Queue
     ) -> AsyncIterator[None]:
         """Let `completion` read what there is of its answer; yields each time, until it is finished.
 
@@ -158,14 +157,14 @@ class Api:
         watch = asyncio.create_task(report_departure())
         try:
             while completion.reply.finish_reason is None:
-                answer: Answer | Exception = await arriving.get()
+                answer: AnswerPrefix | Exception = await arriving.get()
                 if isinstance(answer, Exception):
                     raise answer
                 completion.read(answer)
                 yield
         finally:
             watch.cancel()
-            self.batcher.cancel(ticket)
+            self.batcher.cancel(queued)
         self.metrics.answer_tokens.inc(completion.reply.num_tokens)
 
     async def stream(
@@ -242,16 +241,16 @@ async def refuse(_: Request, error: RequestError) -> Response:
     return JSONResponse(error.body, error.status, error.headers)
 
 
-async def no_such_address(request: Request, error: HTTPException) -> Response:
+async def http_error(request: Request, error: HTTPException) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail}"
     return await refuse(request, RequestError(message, status=error.status_code, headers=error.headers))
 
 
-async def left(*_: object) -> Response:
+async def client_left(*_: object) -> Response:
     return Response(status_code=499)  # for nobody
 
 
-async def failed(request: Request, _: Exception) -> Response:
+async def internal_error(request: Request, _: Exception) -> Response:
     """Starlette logs what it was."""
     return await refuse(
         request, RequestError("internal error; the server's log has more", status=500, kind="server_error")

@@ -1,4 +1,4 @@
-"""The built-in miniature, which answers where no checkpoint is named."""
+"""What ask.py, app.py and serve.py share: decoding defaults, and the built-in miniature for want of a checkpoint."""
 
 import argparse
 
@@ -9,6 +9,8 @@ from src.modeling_DIFFA import DIFFAModel
 MODEL = ROOT / "demo" / "assets" / "diffa"
 LLM = ROOT / "demo" / "assets" / "llada"
 WHISPER = ROOT / "demo" / "assets" / "whisper"
+# For answers of unknown length: no block after the end is computed, and sure tokens are fixed together.
+DECODING_DEFAULTS = {"preset": "fast", "steps": 64, "block_length": 16, "max_new_tokens": 64}
 NOTICE = (
     "no --model_path given, so the built-in miniature answers: it knows 94 words and the questions in "
     "examples/README.md, and hears 4 s"

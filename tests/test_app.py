@@ -86,13 +86,13 @@ def test_every_setting_is_a_flag_and_says_what_it_does():
 
 
 def test_a_clip_is_heard_as_read_audio_reads_it(upload):
-    clip = app.hear(upload, FLAGS, 30.0)
+    clip = app.load_clip(upload, FLAGS, 30.0)
     np.testing.assert_array_equal(clip.window.waveform, read_audio(GOLDEN / "clip0.wav"))
     assert (clip.file, clip.window.is_last, clip.seconds) == (upload, True, pytest.approx(0.8))
 
 
 def test_of_long_sound_the_first_window_is_heard(tmp_path):
-    clip = app.hear(long_clip(tmp_path / "long.wav", 65), FLAGS, 30.0)
+    clip = app.load_clip(long_clip(tmp_path / "long.wav", 65), FLAGS, 30.0)
     assert (clip.window.end, clip.window.is_last, clip.seconds) == (30, False, 65)
 
 
@@ -107,35 +107,35 @@ def test_what_is_no_sound_is_named_without_its_path(upload, content, message):
     file = upload.with_name("notes.wav")
     file.write_bytes(content)
     with pytest.raises(AudioError, match=message) as caught:
-        app.hear(file, FLAGS, 30.0)
+        app.load_clip(file, FLAGS, 30.0)
     assert str(file.parent) not in str(caught.value)
 
 
 def test_too_long_sound_is_refused(tmp_path):
     flags = app.make_parser().parse_args(["--max_seconds", "60"])
     with pytest.raises(AudioError, match=r"^long\.wav: is 65 s long; at most 60 s are taken, cut it$"):
-        app.hear(long_clip(tmp_path / "long.wav", 65), flags, 30.0)
+        app.load_clip(long_clip(tmp_path / "long.wav", 65), flags, 30.0)
 
 
 def test_uploads_are_deleted_and_examples_stay(upload, uploads):
     other = upload.with_name("same.wav")
     shutil.copy(upload, other)
-    app.delete_upload(app.Clip(upload), uploads)
+    app.delete_upload(app.UploadedClip(upload), uploads)
     assert not upload.exists() and other.exists()
-    app.delete_upload(app.Clip(other), uploads)
-    app.delete_upload(app.Clip(other), uploads)
+    app.delete_upload(app.UploadedClip(other), uploads)
+    app.delete_upload(app.UploadedClip(other), uploads)
     assert list(uploads.iterdir()) == []
     example = app.ROOT / "examples" / "clip.wav"
-    app.delete_upload(app.Clip(example), uploads)
+    app.delete_upload(app.UploadedClip(example), uploads)
     assert example.exists()
 
 
 def test_the_same_sound_uploaded_by_somebody_else_stays(upload, uploads):
-    clip = app.hear(upload, FLAGS, 30.0)
+    clip = app.load_clip(upload, FLAGS, 30.0)
     os.utime(upload, ns=(0, clip.written + 1))  # Gradio stores it at the same place
     app.delete_upload(clip, uploads)
     assert upload.exists()
-    app.delete_upload(app.hear(upload, FLAGS, 30.0), uploads)
+    app.delete_upload(app.load_clip(upload, FLAGS, 30.0), uploads)
     assert not upload.exists()
 
 
@@ -143,7 +143,7 @@ def test_addresses_are_not_fetched_in_place_of_uploads(monkeypatch):
     fetched = []
     monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", lambda *a, **_: fetched.append(a))
     sound = gradio.Audio()
-    app.refuse_addresses(sound)
+    app.refuse_urls(sound)
     with pytest.raises(gradio.Error, match="addresses are not fetched"):
         asyncio.run(sound.async_move_resource_to_block_cache("HTTPS://example.org/a.wav"))
     assert fetched == []
@@ -154,7 +154,7 @@ def test_addresses_are_not_fetched_in_place_of_uploads(monkeypatch):
 
 def test_the_answer_comes_step_by_step_and_is_what_generate_gives(model, upload, monkeypatch):
     monkeypatch.setattr(app, "STEP_SECONDS", 0)
-    clip = app.hear(upload, FLAGS, 30.0)
+    clip = app.load_clip(upload, FLAGS, 30.0)
     steps = list(app.answer(model, clip, f" {QUESTION} ", SHORT))
     [expected] = model.generate([clip.window.waveform], [QUESTION], SHORT)
     assert [answer_text(step).count("░") for step in steps] == [4, 3, 2, 1, 0, 0]
@@ -167,13 +167,13 @@ def test_the_answer_comes_step_by_step_and_is_what_generate_gives(model, upload,
     ("clip", "question", "message"),
     [
         (None, QUESTION, "no sound yet: upload a file .*, record, or take an example"),
-        (app.Clip(GOLDEN / "notes.wav"), QUESTION, "no sound yet"),
+        (app.UploadedClip(GOLDEN / "notes.wav"), QUESTION, "no sound yet"),
         ("heard", "  ", "a question of 1 to 1000 characters is expected, found 0"),
         ("heard", "a" * 1001, "a question of 1 to 1000 characters is expected, found 1001"),
     ],
 )
 def test_what_cannot_be_asked_says_why(model, upload, clip, question, message):
-    clip = app.hear(upload, FLAGS, 30.0) if clip == "heard" else clip
+    clip = app.load_clip(upload, FLAGS, 30.0) if clip == "heard" else clip
     with pytest.raises(OptionError, match=message):
         next(app.answer(model, clip, question, SHORT))
 

@@ -9,7 +9,7 @@ import pytest
 
 import app
 import ask
-from serving.live_answer import drafts
+from serving.live_answer import live_answers
 from src.loading import load_model
 
 pytest.importorskip("playwright", reason="Playwright is not installed (requirements-dev.txt)")
@@ -181,7 +181,7 @@ def test_contradicting_settings_and_unforeseen_errors_become_messages(new_user, 
     def fail(*_):
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(app, "drafts", fail)
+    monkeypatch.setattr(app, "live_answers", fail)
     page.get_by_label("Length (max_new_tokens)").fill("64")
     press_ask(page)
     page.locator("#answer [role=alert]", has_text=app.INTERNAL_ERROR).wait_for()
@@ -204,9 +204,9 @@ def go_on(monkeypatch):
 
     def held(*args):
         event.wait(120)
-        yield from drafts(*args)
+        yield from live_answers(*args)
 
-    monkeypatch.setattr(app, "drafts", held)
+    monkeypatch.setattr(app, "live_answers", held)
     yield event
     event.set()
 

@@ -105,6 +105,14 @@ def about(clip: Path | bytes, question: str, format_: str = "") -> list[dict]:
     return [{"role": "user", "content": parts}]
 
 
+def test_the_curl_of_the_readme_gets_an_answer(tmp_path):
+    [command] = re.findall(r"^    echo '\{.*?-d @-$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    with serving(tmp_path / "log") as (_, address):
+        command = command.replace("http://127.0.0.1:8000", address)
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=True, timeout=PATIENCE)
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "brown"
+
+
 def ask(client, clip, question, format_="", **parameters):
     return client.chat.completions.create(model="diffa", messages=about(clip, question, format_), **parameters)
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from serving.batching import Answer, Batcher, ClosedError, ModelFailure, Question, QueueFullError
-from serving.serving_metrics import Metrics
+from serving.batching import (
+    AnswerPrefix,
+    Batcher,
+    ClosedError,
+    GenerationRequest,
+    Metrics,
+    ModelFailure,
+    QueueFullError,
+)
 from src.generation_options import GenerationOptions
 from src.llm_generate import Progress
 
@@ -70,10 +77,10 @@ def make(stub):
 
 
 def ask(batcher, instruction, number=0, options=OPTIONS, num_tokens=4):
-    """A ticket, and the queue of what is delivered."""
+    """A queued request, and the queue of what is delivered."""
     delivered = queue.Queue()
-    question = Question(np.full(3, number, dtype=np.float32), instruction, options, num_tokens)
-    return batcher.submit(question, delivered.put), delivered
+    request = GenerationRequest(np.full(3, number, dtype=np.float32), instruction, options, num_tokens)
+    return batcher.submit(request, delivered.put), delivered
 
 
 def answer(delivered):
@@ -199,21 +206,21 @@ def test_a_failure_costs_its_own_batch_alone_and_says_so_in_one_line(stub, make,
 
 def test_blocks_are_delivered_when_they_are_finished(stub, make):
     _, delivered = ask(make(), "q", 5)
-    assert delivered.get(timeout=PATIENCE) == Answer((5, 6), 2, False)
-    assert delivered.get(timeout=PATIENCE) == Answer((5, 6, 7, 8), 4, True)
+    assert delivered.get(timeout=PATIENCE) == AnswerPrefix((5, 6), 2, False)
+    assert delivered.get(timeout=PATIENCE) == AnswerPrefix((5, 6, 7, 8), 4, True)
     time.sleep(0.05)
     assert delivered.empty()
 
 
 def test_an_answer_that_keeps_a_mask_comes_whole_at_the_end(stub, make):
     _, delivered = ask(make(), "leave", 5)
-    assert delivered.get(timeout=PATIENCE) == Answer((5, MASK, 7, 8), 4, True)
+    assert delivered.get(timeout=PATIENCE) == AnswerPrefix((5, MASK, 7, 8), 4, True)
 
 
 def test_an_answer_is_complete_with_the_block_of_its_last_wanted_token(stub, make):
     batcher = make()
     _, delivered = ask(batcher, "q", 5, num_tokens=2)
-    assert delivered.get(timeout=PATIENCE) == Answer((5, 6), 2, True)
+    assert delivered.get(timeout=PATIENCE) == AnswerPrefix((5, 6), 2, True)
     batcher.close()
     assert stub.steps == 2  # nothing is computed for nobody
 
@@ -251,10 +258,33 @@ def test_answers_of_the_model_are_those_it_gives_alone(model, clips):
     batcher = Batcher(model.decode, model.llm_model.config.mask_token_id, 3, 3, PATIENCE, Metrics())
     delivered = [queue.Queue() for _ in clips]
     for clip, box in zip(clips, delivered, strict=True):
-        batcher.submit(Question(clip, "What can you hear from the audio?", options, 8), box.put)
+        batcher.submit(GenerationRequest(clip, "What can you hear from the audio?", options, 8), box.put)
     answers = [answer(box) for box in delivered]
     batcher.close()
     for clip, got in zip(clips, answers, strict=True):
         alone = model.answer([clip], ["What can you hear from the audio?"], options)
         assert (list(got.ids), got.forward_passes) == (alone.ids[0].tolist(), alone.forward_passes[0])
     assert batcher.metrics.registry.get_sample_value("diffa_batch_size_sum") == 3
+
+
+def test_what_is_counted_comes_as_prometheus_reads_it():
+    metrics, waiting = Metrics(), []
+    metrics.watch_queue(lambda: len(waiting))
+    waiting += ["a", "b"]
+    metrics.requests.labels("200").inc()
+    metrics.batch_size.observe(3)
+    lines = metrics.text().decode().splitlines()
+    for line in (
+        "diffa_queue_depth 2.0",
+        'diffa_requests_total{status="200"} 1.0',
+        'diffa_batch_size_bucket{le="2.0"} 0.0',
+        'diffa_batch_size_bucket{le="4.0"} 1.0',
+        "diffa_batch_size_sum 3.0",
+    ):
+        assert line in lines
+
+
+def test_two_servers_in_one_process_count_apart():
+    one, other = Metrics(), Metrics()
+    one.answer_tokens.inc(5)
+    assert b"diffa_answer_tokens_total 5.0" in one.text() and b"diffa_answer_tokens_total 0.0" in other.text()

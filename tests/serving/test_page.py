@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from transformers import WhisperFeatureExtractor
 
 from serving import page
-from serving.live_answer import Draft, Token
+from serving.live_answer import AnswerToken, LiveAnswer
 from src.audio import Window
 
 FEATURES = WhisperFeatureExtractor()  # 80 bands, 30 s
@@ -36,21 +36,21 @@ def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
 
 
 def test_an_answer_reads_as_its_text():
-    tokens = [Token(text, 0.8, False) for text in (" the", " c", "at", "\n4 <", "> 3 &", "")]
-    html = page.answer(Draft(tuple(tokens), 3), running=False)
+    tokens = [AnswerToken(text, 0.8, False) for text in (" the", " c", "at", "\n4 <", "> 3 &", "")]
+    html = page.answer(LiveAnswer(tuple(tokens), 3), running=False)
     assert answer_text(html) == "the cat\n4 <> 3 &"
     assert 'aria-busy="false"' in html
 
 
 def test_masks_show_and_end_tokens_do_not():
-    tokens = (Token(" cat", 0.95, False), page.UNWRITTEN, page.UNWRITTEN, Token("", 0.99, False))
-    html = page.answer(Draft(tokens, 1), running=True)
+    tokens = (AnswerToken(" cat", 0.95, False), page.UNWRITTEN, page.UNWRITTEN, AnswerToken("", 0.99, False))
+    html = page.answer(LiveAnswer(tokens, 1), running=True)
     assert answer_text(html) == "cat ░ ░"
     assert 'aria-busy="true"' in html
 
 
 def test_an_answer_of_end_tokens_alone_says_so():
-    html = page.answer(Draft((Token("", 0.99, False),), 1), running=False)
+    html = page.answer(LiveAnswer((AnswerToken("", 0.99, False),), 1), running=False)
     assert answer_text(html) == "(the answer is empty)"
 
 
@@ -59,7 +59,7 @@ def test_an_answer_of_end_tokens_alone_says_so():
     [(1.0, "sure", "100%"), (0.9, "sure", "90%"), (0.899, "fair", "89%"), (0.5, "fair", "50%"), (0.4, "unsure", "40%")],
 )
 def test_confidence_is_a_style_a_shade_and_a_number(confidence, level, percent):
-    html = page.token_span(Token(" cat", confidence, False))
+    html = page.token_span(AnswerToken(" cat", confidence, False))
     assert f'class="token {level}"' in html and f'data-percent="{percent}"' in html
     assert f"--confidence: {confidence:.2f}" in html
     assert html.startswith(" <span") and html.endswith(">cat</span>")  # the space stays outside of the frame
@@ -77,7 +77,7 @@ def test_every_style_differs_by_more_than_colour_and_is_in_the_legend():
 
 def test_what_comes_from_outside_is_escaped():
     evil = "<script>alert('x')</script>"
-    token = page.token_span(Token(evil, 0.7, False))
+    token = page.token_span(AnswerToken(evil, 0.7, False))
     shown = page.heard(evil, Window(tone(440), 0.0, False), 65.0, FEATURES)
     for html in (token, shown, page.message("error", evil)):
         assert "<script" not in html
@@ -85,10 +85,10 @@ def test_what_comes_from_outside_is_escaped():
 
 
 def test_statistics_count_words_and_computing_time():
-    first_bytes = Token("", 0.9, False)  # of a character that the next token completes
-    tokens = (first_bytes, Token(" 猫", 0.9, False), Token("", 0.9, False))
-    assert text_of(page.statistics(Draft(tokens, 5), 0.5)) == "0.50 s, 5 forward passes, 2 tokens, 4.0 tokens/s"
-    assert text_of(page.statistics(Draft(tokens[1:], 1), 2.0)) == "2.00 s, 1 forward pass, 1 token, 0.5 tokens/s"
+    first_bytes = AnswerToken("", 0.9, False)  # of a character that the next token completes
+    tokens = (first_bytes, AnswerToken(" 猫", 0.9, False), AnswerToken("", 0.9, False))
+    assert text_of(page.statistics(LiveAnswer(tokens, 5), 0.5)) == "0.50 s, 5 forward passes, 2 tokens, 4.0 tokens/s"
+    assert text_of(page.statistics(LiveAnswer(tokens[1:], 1), 2.0)) == "2.00 s, 1 forward pass, 1 token, 0.5 tokens/s"
 
 
 def test_only_errors_are_alerts():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.protocol import RequestError, Service, options_for, parse_request, understand
+from serving.protocol import RequestError, Service, options_for, parse_request, validate
 from src.generation_options import GenerationOptions
 from src.prompts import SYSTEM_PROMPT, VOICEBENCH_PROMPT
 from tests.conftest import GOLDEN
@@ -38,7 +38,7 @@ def parse(**parameters):
 
 
 def asked(service, *messages):
-    return understand(parse(messages=list(messages)), service)
+    return validate(parse(messages=list(messages)), service)
 
 
 def encoded(samples, rate=16000, **settings):
@@ -51,26 +51,26 @@ def encoded(samples, rate=16000, **settings):
 
 
 def test_the_instruction_is_the_text_and_the_waveform_the_audio(service, clips):
-    understood = asked(service, user(audio(), text()))
-    assert understood.question.instruction == QUESTION
-    np.testing.assert_array_equal(understood.question.waveform, clips[0])
-    assert understood.warning is None
+    validated = asked(service, user(audio(), text()))
+    assert validated.generation.instruction == QUESTION
+    np.testing.assert_array_equal(validated.generation.waveform, clips[0])
+    assert validated.warning is None
 
 
 def test_several_texts_are_lines_and_may_stand_before_the_audio(service):
-    assert asked(service, user(text("a"), audio(), text("b"))).question.instruction == "a\nb"
+    assert asked(service, user(text("a"), audio(), text("b"))).generation.instruction == "a\nb"
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_system_message_goes_before_the_text_unless_it_is_the_templates_own(service, role):
     own, other = {"role": role, "content": SYSTEM_PROMPT}, {"role": role, "content": "Be brief.\n"}
-    assert asked(service, own, user(audio(), text())).question.instruction == QUESTION
-    assert asked(service, other, user(audio(), text())).question.instruction == f"Be brief.\n{QUESTION}"
+    assert asked(service, own, user(audio(), text())).generation.instruction == QUESTION
+    assert asked(service, other, user(audio(), text())).generation.instruction == f"Be brief.\n{QUESTION}"
 
 
 @pytest.mark.parametrize("parts", [[], [text(" ")]])
 def test_audio_without_text_is_a_spoken_question(service, parts):
-    assert asked(service, user(audio(), *parts)).question.instruction == VOICEBENCH_PROMPT
+    assert asked(service, user(audio(), *parts)).generation.instruction == VOICEBENCH_PROMPT
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_prompt_too_long_for_the_model_is_refused(service):
 @pytest.mark.parametrize(("format_", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
 def test_compressed_audio_is_heard(service, clips, format_, subtype):
     data = encoded(clips[0], format=format_, subtype=subtype)
-    waveform = asked(service, user(audio(data, format_.lower()), text())).question.waveform
+    waveform = asked(service, user(audio(data, format_.lower()), text())).generation.waveform
     assert abs(len(waveform) - len(clips[0])) < 1600
     assert np.corrcoef(waveform[:8000], clips[0][:8000])[0, 1] > 0.9
 
@@ -149,9 +149,9 @@ def test_what_is_no_usable_audio_is_refused(service, data, message):
 
 def test_of_long_audio_the_first_window_is_heard_with_a_warning(service):
     samples = np.random.default_rng(0).uniform(-0.1, 0.1, 45 * 8000)
-    understood = asked(service, user(audio(encoded(samples, 8000)), text()))
-    assert len(understood.question.waveform) == 30 * 16000
-    assert understood.warning == "of the audio, only 0.0-30.0 s is heard: the encoder's window is 30 s"
+    validated = asked(service, user(audio(encoded(samples, 8000)), text()))
+    assert len(validated.generation.waveform) == 30 * 16000
+    assert validated.warning == "of the audio, only 0.0-30.0 s is heard: the encoder's window is 30 s"
 
 
 # --- parameters ----------------------------------------------------------------------------------------------------
@@ -214,13 +214,13 @@ def test_without_a_seed_samples_differ_and_the_servers_seed_comes_second(model, 
 )  # fmt: skip
 def test_options_that_cannot_be_are_refused_with_their_message(service, asked_for, param, message):
     with pytest.raises(RequestError, match=message) as error:
-        understand(parse(**({"preset": None} | asked_for)), service)
+        validate(parse(**({"preset": None} | asked_for)), service)
     assert (error.value.status, error.value.body["error"]["param"]) == (400, param)
 
 
 def test_another_model_is_not_found(service):
     with pytest.raises(RequestError, match="the model 'gpt-4o' does not exist; this server has 'diffa'") as error:
-        understand(parse(model="gpt-4o"), service)
+        validate(parse(model="gpt-4o"), service)
     assert (error.value.status, error.value.body["error"]["code"]) == (404, "model_not_found")
 
 

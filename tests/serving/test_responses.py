@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from serving.batching import Answer, Question
-from serving.protocol import Assignment, ChatRequest
-from serving.responses import Completion, Reply, read_answer
+from serving.batching import AnswerPrefix, GenerationRequest
+from serving.protocol import ChatRequest, ValidatedRequest
+from serving.responses import AnswerText, Completion, read_answer
 from src.generation_options import GenerationOptions
 
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -23,15 +23,15 @@ def ids_of(model):
 @pytest.fixture
 def read(model):
     def read(ids, is_complete=True, num_tokens=1000, stops=()):
-        return read_answer(model.tokenizer, Answer(tuple(ids), 1, is_complete), num_tokens, stops)
+        return read_answer(model.tokenizer, AnswerPrefix(tuple(ids), 1, is_complete), num_tokens, stops)
 
     return read
 
 
 def completion(model, num_tokens=8, warning=None, **parameters):
     request = ChatRequest(model="diffa", messages=MESSAGES, **parameters)
-    question = Question(np.ones(1, np.float32), "x", GenerationOptions(8, 8, 8), num_tokens)
-    return Completion(Assignment(request, question, 70, warning), model.tokenizer)
+    question = GenerationRequest(np.ones(1, np.float32), "x", GenerationOptions(8, 8, 8), num_tokens)
+    return Completion(ValidatedRequest(request, question, 70, warning), model.tokenizer)
 
 
 # --- the text ------------------------------------------------------------------------------------------------------
@@ -39,14 +39,14 @@ def completion(model, num_tokens=8, warning=None, **parameters):
 
 def test_an_answer_that_the_model_ended_has_stopped(read, ids_of):
     count = len(ids_of("the cat"))
-    assert read(ids_of(" the cat", 9)) == Reply("the cat", len(ids_of(" the cat")), "stop")
-    assert read(ids_of("the cat<|eot_id|>")) == Reply("the cat", count, "stop")
-    assert read(ids_of("the cat")) == Reply("the cat", count, "length")
+    assert read(ids_of(" the cat", 9)) == AnswerText("the cat", len(ids_of(" the cat")), "stop")
+    assert read(ids_of("the cat<|eot_id|>")) == AnswerText("the cat", count, "stop")
+    assert read(ids_of("the cat")) == AnswerText("the cat", count, "length")
 
 
 def test_an_answer_is_cut_at_the_wanted_tokens(read, ids_of, model):
     ids = ids_of("the cat takes four cups")
-    assert read(ids, num_tokens=2) == Reply(model.tokenizer.decode(ids[:2]).strip(), 2, "length")
+    assert read(ids, num_tokens=2) == AnswerText(model.tokenizer.decode(ids[:2]).strip(), 2, "length")
     ended = ids_of("the cat", 16)
     assert read(ended, num_tokens=len(ids_of("the cat"))).finish_reason == "length"
     assert read(ended, num_tokens=len(ids_of("the cat")) + 1).finish_reason == "stop"
@@ -68,7 +68,7 @@ def test_beginnings_of_an_answer_are_beginnings_of_its_text(read, ids_of, text, 
 
 def test_a_stop_string_ends_the_answer_at_once(read, ids_of):
     ids = ids_of("the cat takes")
-    assert read(ids, is_complete=False, stops=["cat"]) == Reply("the", len(ids), "stop")
+    assert read(ids, is_complete=False, stops=["cat"]) == AnswerText("the", len(ids), "stop")
     assert read(ids, is_complete=False, stops=["dog"]).finish_reason is None
 
 
@@ -81,7 +81,7 @@ def test_a_character_that_the_cut_goes_through_is_left_out(read, ids_of):
 def test_masks_that_stay_have_no_text(read, ids_of, model):
     mask_id = model.llm_model.config.mask_token_id
     ids = ids_of("the cat")
-    assert read([*ids, mask_id]) == Reply("the cat", len(ids), "length")
+    assert read([*ids, mask_id]) == AnswerText("the cat", len(ids), "length")
 
 
 # --- the response --------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_masks_that_stay_have_no_text(read, ids_of, model):
 
 def test_the_whole_response(model, ids_of):
     made = completion(model, warning="only 4 s")
-    made.read(Answer(ids_of("the cat", 8), 3, True))
+    made.read(AnswerPrefix(ids_of("the cat", 8), 3, True))
     response, count = made.whole(), len(ids_of("the cat"))
     message = {"role": "assistant", "content": "the cat", "refusal": None}
     assert response["choices"] == [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
@@ -112,7 +112,7 @@ def events_of(made, *answers):
 
 def test_a_stream_is_role_texts_reason(model, ids_of):
     ids = ids_of("the cat takes", 16)
-    events = events_of(completion(model, 16, stream=True), Answer(ids[:2], 1, False), Answer(ids, 3, True))
+    events = events_of(completion(model, 16, stream=True), AnswerPrefix(ids[:2], 1, False), AnswerPrefix(ids, 3, True))
     assert [event["choices"][0]["finish_reason"] for event in events] == [None, None, None, "stop"]
     assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
     texts = [event["choices"][0]["delta"]["content"] for event in events[1:-1]]
@@ -124,7 +124,7 @@ def test_a_stream_is_role_texts_reason(model, ids_of):
 
 def test_a_streams_usage_comes_last_when_asked_for(model, ids_of):
     made = completion(model, stream=True, stream_options={"include_usage": True}, warning="only 4 s")
-    *events, last = events_of(made, Answer(ids_of("the cat", 8), 3, True))
+    *events, last = events_of(made, AnswerPrefix(ids_of("the cat", 8), 3, True))
     assert all(event["usage"] is None for event in events)
     assert (last["choices"], last["usage"]["prompt_tokens"], last["usage"]["forward_passes"]) == ([], 70, 3)
     assert [event.get("warning") for event in events] == ["only 4 s", None, None]
@@ -132,6 +132,6 @@ def test_a_streams_usage_comes_last_when_asked_for(model, ids_of):
 
 def test_nothing_is_sent_twice_or_without_text(model, ids_of):
     made = completion(model, stream=True)
-    made.read(Answer(ids_of("the cat"), 1, False))
+    made.read(AnswerPrefix(ids_of("the cat"), 1, False))
     assert len(list(made.growth())) == 1
     assert list(made.growth()) == []

@@ -13,10 +13,9 @@ import uvicorn
 
 from serve import Server
 from serving import routes
-from serving.batching import Batcher
+from serving.batching import Batcher, Metrics
 from serving.protocol import Service
 from serving.routes import Api
-from serving.serving_metrics import Metrics
 from src.llm_generate import Progress
 from tests.serving.test_protocol import DEFAULTS, audio, text, user
 
@@ -119,7 +118,7 @@ def test_in_a_stream_it_is_the_last_event(ask, api, obedient):
 
 
 def test_a_mistake_of_the_server_shows_no_stack_trace(ask, api, monkeypatch):
-    monkeypatch.setattr(routes, "understand", lambda *_: {}["secret"])
+    monkeypatch.setattr(routes, "validate", lambda *_: {}["secret"])
     with pytest.raises(openai.InternalServerError) as error:
         ask()
     assert error.value.body["message"] == "internal error; the server's log has more"
@@ -135,7 +134,7 @@ def send_by_hand(address: str, body: bytes, length: int) -> socket.socket:
 
 
 def test_an_upload_that_does_not_end_is_given_up(address, api, monkeypatch):
-    monkeypatch.setattr(routes, "UPLOAD_SECONDS", 0.2)
+    monkeypatch.setattr(routes, "MAX_UPLOAD_SECONDS", 0.2)
     with send_by_hand(address, b"{", 1000) as connection:
         assert b"408" in connection.recv(4096).splitlines()[0]
     assert api.preparing == 0
@@ -150,7 +149,7 @@ def test_who_leaves_during_the_upload_or_while_waiting_is_forgotten(address, api
     with send_by_hand(address, body, len(body)), send_by_hand(address, body, len(body)):
         until(lambda: len(api.batcher.waiting) == 1)
     until(lambda: counted(api, 499) == 3)
-    assert (api.preparing, api.under_way, len(api.batcher.waiting)) == (0, 0, 0)
+    assert (api.preparing, api.in_flight, len(api.batcher.waiting)) == (0, 0, 0)
 
 
 def test_uploads_count_as_waiting(address, api):

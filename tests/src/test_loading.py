@@ -1,4 +1,5 @@
 import argparse
+import importlib
 
 import pytest
 import torch
@@ -14,6 +15,14 @@ def flags(*given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_model_flags(parser, default="the built-in miniature")
     return parser.parse_args(given)
+
+
+@pytest.mark.parametrize("script", ["ask", "app", "serve"])
+def test_the_scripts_decode_by_the_same_defaults(script):
+    words = ["clip.wav", "question"] if script == "ask" else []
+    args = importlib.import_module(script).make_parser().parse_args(words)
+    assert {name: getattr(args, name) for name in loading.DECODING_DEFAULTS} == loading.DECODING_DEFAULTS
+    assert loading.DECODING_DEFAULTS == {"preset": "fast", "steps": 64, "block_length": 16, "max_new_tokens": 64}
 
 
 @pytest.fixture
