@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import ask
-from serving.live_answer import Token
+from serving.live_answer import AnswerToken
 from src.audio import read_audio
 from src.generation_options import GenerationOptions
 
@@ -167,7 +167,7 @@ def test_watched_without_a_terminal_every_step_is_a_line(capsys, golden_answers)
 
 @pytest.mark.parametrize(("confidence", "style"), [(0.95, "bold"), (0.9, "bold"), (0.7, ""), (0.5, ""), (0.3, "dim")])
 def test_confidence_is_a_shade(confidence, style):
-    assert ask.shaded(Token(" cat", confidence, masked=False)) == (" cat", style)
+    assert ask.shaded(AnswerToken(" cat", confidence, masked=False)) == (" cat", style)
 
 
 # --- the script and the miniature ----------------------------------------------------------------------------------
