@@ -12,6 +12,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "demo/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 TREE = README.split("## File tree")[1].split("## ")[0]
 
 
@@ -49,7 +50,7 @@ def headings(document: Path) -> list[str]:
 
 
 def test_every_variable_of_the_table_is_read_by_a_script():
-    table = README.split("| variable | default | |")[1].split("###")[0]
+    table = TRAINING.split("## Variables")[1].split("\n## ")[0]
     scripts = "".join(path.read_text() for path in [*ROOT.glob("*.sh"), *ROOT.glob("config/*.sh")])
     for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", table):
         assert f"${name}" in scripts or f"${{{name}" in scripts, name
