@@ -21,11 +21,11 @@ from transformers.trainer_callback import TrainerState
 
 from src.audio import window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
-from src.configuration_DIFFA import NUM_QUERIES, DIFFAConfig
+from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig, Stage
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
 from src.manifest import Sample, read_training_manifest
-from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
+from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
 from src.sft_trainer import dLLMTrainer
 from src.training_arguments import (
@@ -130,40 +130,42 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     frozen_dtype = torch.bfloat16 if training_args.bf16 else torch.float32
     device = training_args.device
     torch.manual_seed(training_args.seed)  # new adapters start alike on every rank and in every run
-    if model_args.stage == 1:
+    stage = STAGES[model_args.stage]
+    if stage.starts_from is None:
         config = DIFFAConfig(prompt_size=model_args.prompt_size or NUM_QUERIES)
         if model_args.target_layer_ids:
             config.acoustic_connector_config["target_layer_ids"] = model_args.target_layer_ids
         model = DIFFAModel.from_frozen(
             model_args.llm_path, model_args.whisper_path, config, torch_dtype=frozen_dtype, device=device
         )
-        new = TRAINED_MODULES[1]
+        new = stage.trains
     else:
-        check_stage1(model_args.stage1_checkpoint)
+        check_start(model_args.stage1_checkpoint, stage)
         model = DIFFAModel.from_pretrained(
             model_args.stage1_checkpoint, model_args.llm_path, model_args.whisper_path,
             torch_dtype=frozen_dtype, device=device, adapter_dtype=torch.float32,
         )  # fmt: skip
-        new = tuple(name for name in TRAINED_MODULES[2] if name not in model.saved_modules)
-        if "semantic_connector" in new:
-            raise CheckpointError(f"{model_args.stage1_checkpoint} holds no semantic adapter to start stage 2 from")
+        new = tuple(name for name in stage.trains if name not in model.saved_modules)
     if model_args.match_embedding_scale:
         model.match_embedding_scale(new)
     if training_args.process_index == 0:
-        loaded = [name for name in TRAINED_MODULES[model_args.stage] if name not in new]
+        loaded = [name for name in stage.trains if name not in new]
         print(f"stage {model_args.stage}: loaded {', '.join(loaded) or 'nothing'}; new {', '.join(new) or 'nothing'}")
     model.prepare_training(model_args.stage)
     return model
 
 
-def check_stage1(stage1_checkpoint: str) -> None:
-    """Raise CheckpointError for a checkpoint of stage 2. (Published ones name no stage and hold all adapters.)"""
-    folder = resolve(stage1_checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
-    stage = read_json(folder / "config.json").get("stage")
-    if stage == 2:
+def check_start(checkpoint: str, stage: Stage) -> None:
+    """Raise CheckpointError for a checkpoint of another stage than `stage` starts from.
+
+    Published checkpoints name no stage and hold all adapters.
+    """
+    folder = resolve(checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
+    found = read_json(folder / "config.json").get("stage")
+    if found not in (None, stage.starts_from):
         raise CheckpointError(
-            f"{stage1_checkpoint} is a checkpoint of stage 2, but --stage1_checkpoint needs one of stage 1. To go on "
-            "with a stage-2 run, repeat the command that started it"
+            f"{checkpoint} is a checkpoint of stage {found}, but --stage1_checkpoint needs one of stage "
+            f"{stage.starts_from}. To go on with a stage-{found} run, repeat the command that started it"
         )
 
 

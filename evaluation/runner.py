@@ -25,10 +25,10 @@ from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ah
 from evaluation.tasks import BenchmarkItem, Task, swap
 from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
-from src.configuration_DIFFA import DIFFAConfig
+from src.configuration_DIFFA import STAGES, DIFFAConfig
 from src.errors import reports_user_errors
 from src.inference_flags import DTYPES, device_of, dtype_of, options_of
-from src.modeling_DIFFA import TRAINED_MODULES, Answers, DIFFAModel
+from src.modeling_DIFFA import Answers, DIFFAModel
 from src.processes import Ranks, leave
 from src.provenance import fingerprint, versions
 
@@ -67,7 +67,7 @@ class Parts:
     def load(self, dtype: str, device: torch.device) -> DIFFAModel:
         """Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage."""
         model = DIFFAModel.from_pretrained(self.diffa, self.llm, self.whisper, DTYPES[dtype], device)
-        lacking = [name for name in TRAINED_MODULES[self.stage] if name not in model.saved_modules]
+        lacking = [name for name in STAGES[self.stage].trains if name not in model.saved_modules]
         if lacking:
             raise CheckpointError(
                 f"{self.diffa} holds no {' and no '.join(lacking)}, which stage {self.stage} needs: "

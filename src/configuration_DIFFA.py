@@ -22,8 +22,37 @@ MAX_TEXT_TOKENS = 2048  # of a training sample, prompt and answer together (the 
 SEEDS = 2**62  # random seeds are drawn below this; torch's generator on CPUs tells apart their low 32 bits alone
 IGNORE_INDEX = -100  # label of a position that does not count
 
+ADAPTER_MODULES = ("trainable_prompts", "semantic_connector", "acoustic_connector")  # of DIFFAModel
+
 PUBLIC_LLM = "GSAI-ML/LLaDA-8B-Instruct"
 PUBLIC_WHISPER = "openai/whisper-small"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of training is about."""
+
+    trains: tuple[str, ...]  # modules with gradients and optimizer state; its checkpoints hold these and no others
+    starts_from: int | None  # the stage whose checkpoint it starts from; None: new adapters
+    prefix: str  # the module whose embeddings the LLM hears before the semantic ones
+    transcribes: bool  # learns to answer with a sample's transcription, not with its target
+
+
+STAGES = {
+    1: Stage(
+        trains=("trainable_prompts", "semantic_connector"),
+        starts_from=None,
+        prefix="trainable_prompts",
+        transcribes=True,
+    ),
+    2: Stage(
+        trains=("semantic_connector", "acoustic_connector"),
+        starts_from=1,
+        prefix="acoustic_connector",
+        transcribes=False,
+    ),
+}
+DEFAULT_STAGE = 2  # of checkpoints that name none: published ones, which hold all adapters
 
 
 @dataclass(frozen=True)
@@ -91,7 +120,7 @@ class DIFFAConfig(PretrainedConfig):
         prompt_size: learned queries of the acoustic adapter.
         acoustic_connector_config: may hold `target_layer_ids`, the encoder hidden states that the acoustic adapter
             reads; without it they follow from the encoder's depth (see `qformer.target_layers`).
-        stage: 1 or 2, the training stage that wrote the checkpoint; None in published ones, which hold all adapters.
+        stage: of `STAGES`, the one that wrote the checkpoint; None in published ones, which hold all adapters.
     """
 
     model_type = "diffa"

@@ -10,11 +10,12 @@ import os
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from src.audio import AudioError, check_file
+from src.configuration_DIFFA import STAGES
 from src.errors import UserError
 from src.files import write_file
 from src.json_records import JSONFileError, read_json_records, shorten
@@ -45,7 +46,7 @@ class Sample:
     audio_id: str
     audio_filepath: Path  # resolved against the manifest's folder
     input: str  # the instruction
-    target: str  # the answer to learn
+    target: str  # the answer to learn; in a stage that transcribes, the transcription
     transcription: str
     dataset: str
     duration: float  # seconds
@@ -205,7 +206,9 @@ def read_training_manifest(
 
     Returns:
         The samples, and what is only suspicious in words, empty where nothing is: ids that are there twice, empty
-        ids, durations under 0.1 s or over `max_seconds`, in stage 1 empty transcriptions, few missing files.
+        ids, durations under 0.1 s or over `max_seconds`, few missing files. In a stage that transcribes, the samples'
+        targets are their transcriptions, as published, and what is suspicious is a target that was another text; a
+        sample without a transcription keeps its target, which is told unless the entry says `"transcribed": false`.
 
     Raises ManifestError for what cannot be trained on, all of it: what `read_entries` finds, empty targets,
     more missing or empty audio files than `max_bad_fraction` allows.
@@ -229,6 +232,9 @@ def read_training_manifest(
         reason = f"; --max_bad_fraction {max_bad_fraction:g} allows fewer missing files" if too_many else ""
         raise ManifestError(f"manifest {path}: {told(entries, wrong, 'cannot be trained on' + reason)}")
     samples = [to_sample(entry.value, folder) for entry in entries]
+    if STAGES[stage].transcribes:
+        samples = [replace(sample, target=sample.transcription) if sample.transcription.strip() else sample
+                   for sample in samples]  # fmt: skip
     return samples, f"manifest {path}: {told(entries, odd, 'look odd')}" if odd else ""
 
 
@@ -251,8 +257,13 @@ def absent_of(files: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def oddities_of(entry: ManifestEntry, stage: int, max_seconds: float) -> Iterable[str]:
-    """What training can live with, in words. Transcriptions matter in stage 1, whose targets they are."""
-    yield from empty_texts(entry, ("audio_id", "transcription") if stage == 1 else ("audio_id",))
+    """What training can live with, in words. Transcriptions matter in stages that learn them."""
+    yield from empty_texts(entry, ("audio_id",))
+    if STAGES[stage].transcribes:
+        target, transcription = entry.value["target"].strip(), entry.value["transcription"].strip()
+        yield from (f"{text}: stage {stage} learns its target" for text in empty_texts(entry, ("transcription",)))
+        if transcription and transcription != target:
+            yield f"target is not the transcription, which stage {stage} learns in its place"
     yield from problems_of_length(entry.value["duration"], max_seconds)
 
 

@@ -18,7 +18,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Whisp
 
 from src.audio import log_mel
 from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
-from src.configuration_DIFFA import NUM_TRAINABLE_PROMPTS, SEMANTIC_STRIDE, DIFFAConfig
+from src.configuration_DIFFA import (
+    ADAPTER_MODULES,
+    DEFAULT_STAGE,
+    NUM_TRAINABLE_PROMPTS,
+    SEMANTIC_STRIDE,
+    STAGES,
+    DIFFAConfig,
+)
 from src.files import write_file
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
@@ -28,13 +35,6 @@ from src.prompts import build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
 from src.subsample import WhisperProjector
-
-# What each stage trains; nothing else gets a gradient or a place in a checkpoint.
-TRAINED_MODULES = {
-    1: ("trainable_prompts", "semantic_connector"),
-    2: ("semantic_connector", "acoustic_connector"),
-}
-ADAPTER_MODULES = ("trainable_prompts", "semantic_connector", "acoustic_connector")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DIFFAModel(nn.Module):
     """The whole model. Training calls it; `generate` answers questions about audio.
 
     Attributes:
-        stage: 1 (prompts, then semantic embeddings) or 2 (acoustic, then semantic embeddings); can be set.
+        stage: of `STAGES`, which says what the LLM hears before the semantic embeddings; can be set.
         tokenizer, feature_extractor: the frozen parts' own.
         saved_modules: the adapters that `save_pretrained` writes: those a checkpoint brought or training trains.
     """
@@ -82,7 +82,7 @@ class DIFFAModel(nn.Module):
             config.prompt_size,
         )
         self.saved_modules: tuple[str, ...] = ADAPTER_MODULES
-        self.stage = config.stage or 2
+        self.stage = config.stage or DEFAULT_STAGE
         # Checkpoints never hold the frozen parts: strict loading is about the trained ones alone.
         self.register_load_state_dict_post_hook(forget_unsaved_keys)
 
@@ -158,7 +158,7 @@ class DIFFAModel(nn.Module):
         # A frozen part's weights in the same file (published training runs wrote them) are not read.
         state = dict(read_tensors(folder, tuple(f"{name}." for name in ADAPTER_MODULES)))
         stage = self.config.stage
-        required = TRAINED_MODULES[stage] if stage else ADAPTER_MODULES
+        required = STAGES[stage].trains if stage else ADAPTER_MODULES
         brought = tuple(name for name in ADAPTER_MODULES if any(key.startswith(f"{name}.") for key in state))
         expected = {key for key in self.state_dict() if key.startswith(tuple(f"{n}." for n in {*required, *brought}))}
         check_names(f"DIFFA checkpoint {folder}", missing=expected - set(state), unexpected=set(state) - expected)
@@ -200,14 +200,14 @@ class DIFFAModel(nn.Module):
 
     @stage.setter
     def stage(self, stage: int) -> None:
-        if stage not in TRAINED_MODULES:
-            raise ValueError(f"stage is {stage!r}; expected 1 or 2")
+        if stage not in STAGES:
+            raise ValueError(f"stage is {stage!r}; expected {' or '.join(map(str, STAGES))}")
         self._stage = stage
 
     def prepare_training(self, stage: int) -> None:
         """Set the stage, and let exactly its modules have gradients and a place in checkpoints."""
         self.stage = self.config.stage = stage
-        self.saved_modules = TRAINED_MODULES[stage]
+        self.saved_modules = STAGES[stage].trains
         self.requires_grad_(False)
         for name in self.saved_modules:
             getattr(self, name).requires_grad_(True)
@@ -289,7 +289,7 @@ class DIFFAModel(nn.Module):
         semantic, semantic_lengths = self.semantic_connector(hidden_states[-1], lengths)
         columns = torch.arange(semantic.shape[1], device=semantic.device)
         semantic = semantic.masked_fill((columns >= semantic_lengths[:, None])[:, :, None], 0)
-        if self.stage == 1:
+        if STAGES[self.stage].prefix == "trainable_prompts":
             prefix = self.trainable_prompts.weight[None].expand(len(semantic), -1, -1)  # [B, 20, d]
         else:
             prefix = self.acoustic_connector(hidden_states)  # [B, 64, d]
@@ -302,8 +302,8 @@ class DIFFAModel(nn.Module):
     def num_audio_embeddings(self, num_samples: int) -> int:
         """How many embeddings the LLM hears of so many samples at 16 kHz, at most a window."""
         mel_frames = -(-num_samples // self.feature_extractor.hop_length)
-        prefix = NUM_TRAINABLE_PROMPTS if self.stage == 1 else self.config.prompt_size
-        return prefix + encoder_frames(mel_frames) // SEMANTIC_STRIDE
+        lengths = {"trainable_prompts": NUM_TRAINABLE_PROMPTS, "acoustic_connector": self.config.prompt_size}
+        return lengths[STAGES[self.stage].prefix] + encoder_frames(mel_frames) // SEMANTIC_STRIDE
 
     @torch.inference_mode()
     def get_speech_features(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

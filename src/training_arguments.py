@@ -8,12 +8,11 @@ from transformers import TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from src.checkpoint import read_json
-from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, WINDOW_SECONDS
+from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, STAGES, WINDOW_SECONDS
 from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
 from src.eval_wer import transcribed
 from src.manifest import Sample
-from src.modeling_DIFFA import TRAINED_MODULES
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
@@ -124,15 +123,16 @@ def check_arguments(
     model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments
 ) -> None:
     """Raise SettingsError for settings that contradict each other."""
-    if model_args.stage not in TRAINED_MODULES:
-        raise SettingsError(f"--stage is {model_args.stage}; expected 1 or 2")
-    if model_args.stage == 2 and not model_args.stage1_checkpoint:
+    if model_args.stage not in STAGES:
+        raise SettingsError(f"--stage is {model_args.stage}; expected {' or '.join(map(str, STAGES))}")
+    starts_from = STAGES[model_args.stage].starts_from
+    if starts_from and not model_args.stage1_checkpoint:
         raise SettingsError(
             "stage 2 starts from a stage-1 checkpoint: pass --stage1_checkpoint FOLDER (train_stage1.sh)"
         )
-    if model_args.stage == 1 and model_args.stage1_checkpoint:
+    if not starts_from and model_args.stage1_checkpoint:
         raise SettingsError("--stage1_checkpoint is for --stage 2; stage 1 resumes from its own --output_dir")
-    if model_args.stage == 2 and (model_args.prompt_size or model_args.target_layer_ids):
+    if starts_from and (model_args.prompt_size or model_args.target_layer_ids):
         raise SettingsError(
             "--prompt_size and --target_layer_ids are for --stage 1; stage 2 takes them from the stage-1 checkpoint"
         )
@@ -167,13 +167,14 @@ def check_wer_arguments(
 ) -> None:
     """Raise SettingsError for a word error rate, or a best model by one, that there cannot be."""
     clips, metric = data_args.eval_wer_clips, training_args.metric_for_best_model
+    transcribes = STAGES[model_args.stage].transcribes
     if clips is not None and clips < 0:
         raise SettingsError(f"--eval_wer_clips is {clips}; expected a number of clips, or 0 for none")
-    if clips and model_args.stage == 2:
+    if clips and not transcribes:
         raise SettingsError("--eval_wer_clips is for --stage 1, which transcribes; leave it out")
     if clips and not data_args.eval_dataset_path:
         raise SettingsError("--eval_wer_clips needs --eval_dataset_path, a manifest to take the clips from")
-    if metric in WER_NAMES and (model_args.stage == 2 or clips == 0 or is_deepspeed_zero3_enabled()):
+    if metric in WER_NAMES and (not transcribes or clips == 0 or is_deepspeed_zero3_enabled()):
         raise SettingsError(
             f"--metric_for_best_model is {metric}, measured in stage 1 alone, with --eval_wer_clips above 0, and not "
             "under ZeRO-3; choose loss"
@@ -200,7 +201,7 @@ def samples_to_transcribe(
     Raises SettingsError where it was asked for and no sample has a transcription.
     """
     clips = WER_CLIPS if data_args.eval_wer_clips is None else data_args.eval_wer_clips
-    if model_args.stage != 1 or not eval_samples or not clips:
+    if not STAGES[model_args.stage].transcribes or not eval_samples or not clips:
         return []
     samples, reason = transcribed(eval_samples, clips), ""
     if not samples:

@@ -305,17 +305,29 @@ def test_what_is_only_suspicious_is_told(folder):
         entry("b", transcription=""),
         entry("c", transcription="", transcribed=False),
         entry("", duration=31),
+        entry("d", target="Hello."),
     ]
     expected = [
         "line 1, a: lasts 0.050 s; clips must last at least 0.1 s",
         "line 2, a: this audio_id stands in line 1 as well",
-        "line 3, b: transcription is empty",
+        "line 3, b: transcription is empty: stage 1 learns its target",
         "line 5, (no id): audio_id is empty",
         "line 5, (no id): lasts 31.00 s; what comes after 30 s is not heard",
+        "line 6, d: target is not the transcription, which stage 1 learns in its place",
     ]
     samples, warning = read(folder, entries)
-    assert len(samples) == 5 and warning.split("\n")[1:] == expected
-    assert read(folder, entries, stage=2)[1].split("\n")[1:] == expected[:2] + expected[3:]  # it does not read them
+    assert len(samples) == 6 and warning.split("\n")[1:] == expected
+    of_stage_2 = [line for line in expected if "stage 1" not in line]  # it does not read transcriptions
+    assert read(folder, entries, stage=2)[1].split("\n")[1:] == of_stage_2
+
+
+def test_stage_1_learns_transcriptions_as_published(folder):
+    entries = [
+        entry("a", target="What a voice!", transcription="hello there"),
+        entry("b", target="a dog barks", transcription=" ", transcribed=False),
+    ]
+    assert [sample.target for sample in read(folder, entries, stage=1)[0]] == ["hello there", "a dog barks"]
+    assert [sample.target for sample in read(folder, entries, stage=2)[0]] == ["What a voice!", "a dog barks"]
 
 
 @pytest.mark.parametrize(("content", "message"), [("[]", "is empty: it has no samples"), ("[{", "line 1: not JSON")])

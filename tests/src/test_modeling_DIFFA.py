@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from src import cross_entropy
 from src.audio import log_mel
 from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import ADAPTER_MODULES, STAGES
 from src.llm_generate import GenerationOptions
-from src.modeling_DIFFA import ADAPTER_MODULES, TRAINED_MODULES, DIFFAModel
+from src.modeling_DIFFA import DIFFAModel
 from tests import reference
 from tests.conftest import GOLDEN, load_golden
 
@@ -66,7 +68,7 @@ def test_loss_and_gradient_norms_match_the_published_code(golden, golden_cases, 
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     for name, norm in case["grad_norms"].items():
         assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-4), name
-    assert {name.split(".")[0] for name in gradients} == set(TRAINED_MODULES[stage])
+    assert {name.split(".")[0] for name in gradients} == set(STAGES[stage].trains)
 
 
 # -- the loss against the plain way -----------------------------------------------------------------------------------
@@ -107,7 +109,7 @@ def test_loss_and_gradients_equal_the_plain_way(
         model.gradient_checkpointing_enable()
     ours, gradients = loss_and_gradients(lambda: model(**batch).loss)
     assert ours == pytest.approx(plain, rel=1e-5)
-    assert set(gradients) == set(expected) and {n.split(".")[0] for n in gradients} == set(TRAINED_MODULES[stage])
+    assert set(gradients) == set(expected) and {n.split(".")[0] for n in gradients} == set(STAGES[stage].trains)
     largest = max(gradient.abs().max().item() for gradient in expected.values())
     for name, gradient in gradients.items():
         if name.endswith(".key.bias"):  # shifts all scores of a query alike: its gradient is nothing but rounding
@@ -224,6 +226,20 @@ def test_stage_is_checked(model):
         model.stage = 3
 
 
+def test_a_stage_more_is_an_entry_of_the_table(model, clips, monkeypatch, tmp_path):
+    """As of DIFFA-2, whose later stages hear what stage 2 hears."""
+    heard, _ = model.get_speech_features(clips)
+    monkeypatch.setitem(STAGES, 3, replace(STAGES[2], trains=("acoustic_connector",), starts_from=2))
+    own = load_golden()
+    own.prepare_training(3)
+    assert {name.split(".")[0] for name, p in own.named_parameters() if p.requires_grad} == {"acoustic_connector"}
+    assert torch.equal(own.get_speech_features(clips)[0], heard)
+    assert own.num_audio_embeddings(16000) == model.num_audio_embeddings(16000)
+    own.save_pretrained(tmp_path)
+    assert {name.split(".")[0] for name in load_file(tmp_path / "model.safetensors")} == {"acoustic_connector"}
+    assert load(tmp_path).stage == 3
+
+
 def test_training_mode_leaves_the_frozen_parts_in_evaluation(model):
     model.train()
     assert model.acoustic_connector.training
@@ -265,10 +281,10 @@ def test_a_trained_stage_saves_its_adapters_alone_and_loads_again(tmp_path, clip
     features = model.get_speech_features(clips)[0]
     model.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
-    assert {name.split(".")[0] for name in state} == set(TRAINED_MODULES[stage])
+    assert {name.split(".")[0] for name in state} == set(STAGES[stage].trains)
     again = DIFFAModel.from_pretrained(tmp_path)  # the config remembers the frozen parts
     assert again.stage == stage and again.saved_modules == tuple(
-        n for n in ADAPTER_MODULES if n in TRAINED_MODULES[stage]
+        n for n in ADAPTER_MODULES if n in STAGES[stage].trains
     )
     torch.testing.assert_close(again.get_speech_features(clips)[0], features, rtol=0, atol=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

@@ -12,11 +12,12 @@ from transformers import TrainerCallback, TrainingArguments
 
 from src import eval_wer, sft_trainer
 from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import STAGES
 from src.data_sampler import EvaluationSampler
 from src.dataloader import ORIGIN, DIFFACollator, DIFFADataset
 from src.generation_options import GenerationOptions
 from src.manifest import Sample
-from src.modeling_DIFFA import TRAINED_MODULES, DIFFAModel
+from src.modeling_DIFFA import DIFFAModel
 from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from tests.conftest import GOLDEN, load_golden
@@ -60,7 +61,7 @@ def losses(trainer: dLLMTrainer) -> dict[int, float]:
 
 
 def adapters(model: DIFFAModel) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters() if name.startswith(TRAINED_MODULES[2])}
+    return {name: p.detach().clone() for name, p in model.named_parameters() if name.startswith(STAGES[2].trains)}
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -71,11 +72,11 @@ def test_only_the_stages_modules_change_are_optimised_and_saved(tmp_path, stage)
     trainer = trainer_for(model, tmp_path)
     trainer.train()
     changed = {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert changed == set(TRAINED_MODULES[stage])
+    assert changed == set(STAGES[stage].trains)
     in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-    assert in_optimizer == {id(p) for name, p in model.named_parameters() if name.startswith(TRAINED_MODULES[stage])}
+    assert in_optimizer == {id(p) for name, p in model.named_parameters() if name.startswith(STAGES[stage].trains)}
     saved = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
-    assert {name.split(".")[0] for name in saved} == set(TRAINED_MODULES[stage])
+    assert {name.split(".")[0] for name in saved} == set(STAGES[stage].trains)
     state = torch.load(tmp_path / "checkpoint-2" / "optimizer.pt", weights_only=True)
     assert len(state["state"]) == len(in_optimizer)
 
