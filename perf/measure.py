@@ -1,7 +1,8 @@
-"""What the benchmarks share: interleaved times, peak memory, counted operations, and the machine's limit."""
+"""What the measurements share: interleaved times, peak memory, counted operations, and the machine's limit."""
 
 import ctypes
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -72,11 +73,11 @@ def flops_of(call: Callable[[], object]) -> int:
 
 
 @torch.inference_mode()
-def matrix_product_limit(device: torch.device, dtype: torch.dtype, runs: int = 30) -> float:
+def matrix_product_limit(device: torch.device, dtype: torch.dtype, runs: int = 30, size: int = MATRIX_SIZE) -> float:
     """Operations a second in the best of many large matrix products, so that a moment's disturbance does not count."""
-    x = torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype)
+    x = torch.randn(size, size, device=device).to(dtype)
     best = min(seconds_of(lambda: x @ x, device) for _ in range(runs))
-    return 2 * MATRIX_SIZE**3 / best
+    return 2 * size**3 / best
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
@@ -86,7 +87,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
     else:
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         name = models[0].partition(":")[2].strip() if models else platform.machine()
-    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    git = [shutil.which("git") or "true", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     return {
         "hardware": name,
         "threads": torch.get_num_threads(),

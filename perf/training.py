@@ -74,9 +74,16 @@ def batch_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, torch.Ten
 
 
 def step_of(
-    model: DIFFAModel, batch: dict[str, torch.Tensor], loss_of: Callable[..., torch.Tensor], autocast: bool
+    model: DIFFAModel,
+    batch: dict[str, torch.Tensor],
+    loss_of: Callable[..., torch.Tensor],
+    autocast: bool,
+    accumulation: int = 1,
 ) -> Callable[[], float]:
-    """One optimizer step of a model of its own, as Trainer takes it; returns the loss."""
+    """One optimizer step of a model of its own, as Trainer takes it; returns the loss.
+
+    `accumulation`: how many times the batch is taken for one update.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = loss_of is not naive_loss  # the recipe's optimizer, and the published one
     optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.05, fused=fused)
@@ -84,13 +91,14 @@ def step_of(
 
     def step() -> float:
         torch.manual_seed(0)  # the same dropout everywhere
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = loss_of(model, batch)
-        loss.backward()
+        for _ in range(accumulation):
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                loss = loss_of(model, batch) / accumulation
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return accumulation * loss.item()
 
     return step
 

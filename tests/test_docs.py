@@ -35,6 +35,8 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python examples/make_clips.py": "tests/examples/test_make_clips.py",
     "python perf/decoding.py": "tests/perf/test_decoding.py",
     "python perf/training.py": "tests/perf/test_training.py",
+    "python perf/gpu.py": "tests/perf/test_gpu.py",
+    "bash perf/gpu.sh": "tests/perf/test_gpu.py",
 }
 OTHERS = ("torch.distributed.run", "venv", "pytest")  # modules of other packages
 

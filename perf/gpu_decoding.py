@@ -1,0 +1,191 @@
+"""Part `decoding` of perf/gpu.py: seconds an answer at LLaDA-8B's shape, in each mode, for one prompt and for batches.
+
+Rows named "answer" are whole answers by the sampler (and, as "naive", by tests/reference.py), the encoder not counted.
+Rows named "pass" are single forward passes of fixed shape, with the projection of a block and its argmax: eager,
+captured in a CUDA graph, compiled, and both. Rows named "profile" look into one step of the sampler.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from perf import measure
+from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, modes_of
+from perf.gpu_model import Limits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
+from perf.gpu_profile import profile_of
+from perf.gpu_record import Record
+from src.llm_generate import GenerationOptions, Prompt, decode
+from src.modeling_llada import LLaDAModel
+
+TOKENS_PER_PASS = 4
+RUNS = 3
+PASSES = 10  # of which the median counts
+STEPS_BEFORE_A_PROFILE = 2
+
+
+def measure_all(record: Record) -> None:
+    shape, device = shape_of(record.dry_run), record.device
+    limits = limits_of(device, record.dry_run)
+    record.row("limits", lambda: {
+        "product_teraflops": limits.operations / 1e12, "copy_gigabytes_a_second": limits.bandwidth / 1e9,
+    })  # fmt: skip
+    model = random_model(shape, device)
+    llm, weights = model.llm_model, bytes_read(model.llm_model)
+    record.row("weights", lambda: {"gigabytes": taken(device) / 1e9 or None, "read_in_a_pass_gigabytes": weights / 1e9})
+    short, long = shape.answer_lengths
+    prompts = {batch_size: prompt_of(model, shape, batch_size) for batch_size in shape.batch_sizes}
+    one = prompts[1]
+    meter = AnswerMeter(device, limits, weights)
+
+    def answers(options: GenerationOptions, batch_size: int, names: Sequence[str]) -> None:
+        modes = modes_of(options, TOKENS_PER_PASS)
+        for name in names:
+            mode, key = modes.get(name), f"{name}, {options.max_new_tokens} tokens"
+            call = partial(by_sampler, llm, prompts[batch_size], mode) if mode else partial(by_naive, llm, one, options)
+            record.row(
+                f"answer, batch {batch_size}: {key}",
+                partial(meter.figures, call, key, batch_size, options.max_new_tokens),
+            )
+
+    modes = ("naive", "exact", "prefix", "dual", "dual_parallel")
+    answers(GenerationOptions(long, long // 2, long), 1, modes)
+    answers(GenerationOptions(short, short, short), 1, modes)
+    profiles = modes_of(GenerationOptions(short, short, short), TOKENS_PER_PASS)
+    for name in ("exact", "dual"):
+        record.row(f"profile: {name}", lambda name=name: step_profile(llm, one, profiles[name]))
+    block = long // 2
+    for batch_size in shape.batch_sizes[:2]:
+        passes(record, llm, prompts[batch_size], block, "eager")
+    for batch_size in shape.batch_sizes[1:]:
+        answers(GenerationOptions(short, short, short), batch_size, modes[1:])
+    with torch.compiler.set_stance("force_eager" if record.dry_run else "default"):
+        torch.compiler.reset()  # counting operations turns compiled code off for good
+        compiled = compiled_copy(llm)
+        passes(record, compiled, one, block, "compiled")
+        for name in ("exact", "dual"):
+            mode = modes_of(GenerationOptions(long, long // 2, long), TOKENS_PER_PASS)[name]
+            record.row(f"answer, batch 1: {name}, {long} tokens, compiled", lambda mode=mode: timed(
+                partial(by_sampler, compiled, one, mode), device))  # fmt: skip
+        passes(record, compiled, prompts[shape.batch_sizes[1]], block, "compiled")
+
+
+def bytes_read(llm: LLaDAModel) -> int:
+    """Bytes of the weights that every pass reads: all but the embedding, of which it reads a few rows."""
+    embedding = 0 if llm.config.weight_tying else llm.model.transformer.wte.weight.numel()
+    return 2 * (sum(parameter.numel() for parameter in llm.parameters()) - embedding)
+
+
+def timed(call: Callable[[], Answer], device: torch.device) -> dict[str, Any]:
+    first = measure.seconds_of(call, device)  # waits for the compiler, if anything does
+    seconds = statistics.median(measure.seconds_of(call, device) for _ in range(RUNS))
+    return {"seconds": seconds, "first_seconds": first}
+
+
+@dataclass
+class AnswerMeter:
+    """Measures answers, and sets them against what the device does at best."""
+
+    device: torch.device
+    limits: Limits
+    weights: int  # bytes read in a pass
+    work: dict[str, float] = field(default_factory=dict)  # operations of one answer, by mode and length
+
+    def figures(self, call: Callable[[], Answer], key: str, batch_size: int, tokens: int) -> dict[str, Any]:
+        """One row, of answers with so many tokens each.
+
+        The floor is the time that the passes would take at their limit: their products, or reading the weights once
+        a pass, whichever takes longer.
+        """
+        if key not in self.work:
+            self.work[key] = measure.flops_of(call) / batch_size
+        resting, answers = taken(self.device), []
+        peak = measure.peak_bytes(lambda: answers.append(call()), self.device)
+        runs = RUNS if batch_size == 1 else 1
+        seconds = statistics.median(measure.seconds_of(call, self.device) for _ in range(runs))
+        passes, flops = answers[0].forward_passes, batch_size * self.work[key]
+        floor = max(flops / self.limits.operations, passes * self.weights / self.limits.bandwidth)
+        return {
+            "seconds": seconds,
+            "seconds_a_step": seconds / passes,
+            "passes": passes,
+            "answers_a_second": batch_size / seconds,
+            "tokens_a_second": batch_size * tokens / seconds,
+            "teraflop": flops / 1e12,
+            "share_of_products": flops / seconds / self.limits.operations,
+            "floor_seconds": floor,
+            "share_of_floor": floor / seconds,
+            "peak_gigabytes": total_peak_gigabytes(peak, resting, self.device),
+        }
+
+
+@torch.inference_mode()
+def step_profile(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> dict[str, Any]:
+    """One step, a few steps into an answer. (The first profile of a process takes long: it is thrown away.)"""
+    figures = {}
+    for _ in range(2):
+        steps = decode(llm, prompt, options)
+        for _ in range(STEPS_BEFORE_A_PROFILE):
+            next(steps)
+        figures = profile_of(lambda steps=steps: next(steps), prompt.inputs_embeds.device)
+    return figures
+
+
+def passes(record: Record, llm: LLaDAModel, prompt: Prompt, block: int, kind: str) -> None:
+    """A pass over everything, and one over a block beside cached keys and values, for one shape of batch."""
+    batch_size = len(prompt.inputs_embeds)
+    for name, call in pass_of(llm, prompt, block).items():
+        title = f"pass, batch {batch_size}: {name}, {kind}"
+        record.row(title, lambda call=call: pass_seconds(call, record.device))
+        if record.device.type == "cuda":
+            record.row(f"{title}, in a CUDA graph", lambda call=call: pass_seconds(captured(call), record.device))
+
+
+def pass_of(llm: LLaDAModel, prompt: Prompt, block: int) -> dict[str, Callable[[], torch.Tensor]]:
+    embeds = torch.nn.functional.pad(prompt.inputs_embeds, (0, 0, 0, 2 * block), value=0.01)  # [B, T, d]
+    start, total = prompt.inputs_embeds.shape[1], embeds.shape[1]
+    mask = None
+    if not bool(prompt.attention_mask.all()):
+        mask = torch.nn.functional.pad(prompt.attention_mask, (0, 2 * block), value=1)  # [B, T]
+    positions = torch.arange(total, device=embeds.device).expand(len(embeds), -1).contiguous()  # [B, T]
+    caches = llm.new_caches(embeds)
+    for cache in caches:
+        cache.keys.normal_()
+        cache.values.normal_()
+    part, part_positions = embeds[:, start : start + block].contiguous(), positions[:, start : start + block]
+
+    @torch.inference_mode()
+    def everything() -> torch.Tensor:
+        return llm.project(llm(embeds, mask, positions, slice(start, start + block))).argmax(dim=-1)
+
+    @torch.inference_mode()
+    def block_alone() -> torch.Tensor:
+        hidden_states = llm(part, mask, part_positions, slice(0, block), caches, start)
+        return llm.project(hidden_states).argmax(dim=-1)
+
+    return {f"all {total} positions": everything, f"a block of {block}": block_alone}
+
+
+def pass_seconds(call: Callable[[], object], device: torch.device) -> dict[str, Any]:
+    first = measure.seconds_of(call, device)
+    return {
+        "seconds": statistics.median(measure.seconds_of(call, device) for _ in range(PASSES)),
+        "first_seconds": first,
+    }
+
+
+def captured(call: Callable[[], object]) -> Callable[[], None]:
+    """The call's kernels as a CUDA graph: launched at once, without Python."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # libraries set themselves up, which cannot be captured
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
