@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,10 @@ def measure_parts(names: list[str], args: argparse.Namespace) -> dict[str, Any]:
             (args.out / f"{name}.json").unlink(missing_ok=True)
         begun = time.monotonic()
         processes = {name: start(name, args) for name in group}
-        for name, process in processes.items():
-            result["parts"][name] = finish(name, process, begun, args)
-            write_file(args.out / "gpu.json", json.dumps(result, indent=1) + "\n")
+        with ThreadPoolExecutor() as pool:
+            waiting = {name: pool.submit(finish, name, process, begun, args) for name, process in processes.items()}
+        result["parts"] |= {name: future.result() for name, future in waiting.items()}
+        write_file(args.out / "gpu.json", json.dumps(result, indent=1) + "\n")
     return result
 
 
