@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # has_packages PYTHON
 has_packages() {
   "$1" -c 'import importlib.util, sys
-sys.exit(not all(map(importlib.util.find_spec, ("deepspeed", "librosa", "torch", "transformers"))))' > /dev/null 2>&1
+sys.exit(not all(map(importlib.util.find_spec, ("deepspeed", "soxr", "torch", "transformers"))))' > /dev/null 2>&1
 }
 
 for candidate in ${PYTHON:-} python python3; do
@@ -22,7 +22,7 @@ for candidate in ${PYTHON:-} python python3; do
   fi
 done
 if [ "${SKIP_SETUP:-0}" = 1 ]; then
-  echo "perf/gpu.sh: neither ${PYTHON:-python} nor python3 has deepspeed, librosa, torch and transformers; set PYTHON," \
+  echo "perf/gpu.sh: neither ${PYTHON:-python} nor python3 has deepspeed, soxr, torch and transformers; set PYTHON," \
     "or let setup.sh install them (without SKIP_SETUP)" >&2
   exit 2
 fi

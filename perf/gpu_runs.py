@@ -32,7 +32,6 @@ CLIPS = 32
 CLIPS_AN_UPDATE = 8
 STEPS = 6  # updates
 TOLERANCE = 0.02  # of the mean loss
-LIMIT_SECONDS = 150  # of a run
 
 
 def measure_all(record: Record) -> None:
@@ -40,13 +39,14 @@ def measure_all(record: Record) -> None:
         folder = Path(name)
         write_data(folder)
         gpus = torch.cuda.device_count() if record.device.type == "cuda" else 0
-        on_cpu = [Run(folder, stage, "cpu", gpus=0, processes=max(gpus, 1)) for stage in (1, 2)]
+        plan = {"folder": folder, "processes": max(gpus, 1), "limit_seconds": record.seconds}
+        on_cpu = [Run(stage=stage, name="cpu", gpus=0, **plan) for stage in (1, 2)]
         on_device = [
-            Run(folder, stage, f"device-{bf16}", gpus=gpus, processes=max(gpus, 1), bf16=bf16)
+            Run(stage=stage, name=f"device-{bf16}", gpus=gpus, bf16=bf16, **plan)
             for stage in (1, 2)
             for bf16 in ((False,) if record.dry_run else (False, True))
         ]
-        killed = Run(folder, 2, "killed", gpus=gpus, processes=max(gpus, 1))
+        killed = Run(stage=2, name="killed", gpus=gpus, **plan)
         with ThreadPoolExecutor() as pool:
             futures = {run: pool.submit(run.whole) for run in (*on_cpu, *on_device)}
             futures[killed] = pool.submit(killed.killed_and_resumed)
@@ -103,6 +103,7 @@ class Run:
     name: str
     gpus: int  # 0: on the CPU
     processes: int
+    limit_seconds: float  # after which it is killed
     bf16: bool = False
 
     @property
@@ -111,7 +112,7 @@ class Run:
 
     def start(self) -> subprocess.Popen:
         env = os.environ | {
-            "LLM_MODEL": str(ASSETS / "llada"), "WHISPER_MODEL": str(ASSETS / "whisper"),
+            "LLM_PATH": str(ASSETS / "llada"), "WHISPER_PATH": str(ASSETS / "whisper"),
             "STAGE1_CKPT": str(self.folder / "stage1"), "TRAIN_DATASET": str(self.folder / "manifest.json"),
             "OUTPUT_DIR": str(self.output), "NPROC": str(self.processes), "MAX_SECONDS": "4", "WORKERS": "0",
             "BATCH_SIZE": str(max(1, CLIPS_AN_UPDATE // self.processes)), "GRADIENT_ACCUMULATION": "1",
@@ -119,7 +120,17 @@ class Run:
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 8)), "PATH": path_with_python(self.folder),
             "DS_CONFIG": "" if self.name == "cpu" else "config/dp_config.json",
         }  # fmt: skip
-        for name in ("NNODES", "NODE_RANK", "MASTER_ADDR", "LEARNING_RATE", "EPOCHS", "MAX_LENGTH", "REPORT_TO"):
+        for name in (
+            "LLM_MODEL",
+            "WHISPER_MODEL",
+            "NNODES",
+            "NODE_RANK",
+            "MASTER_ADDR",
+            "LEARNING_RATE",
+            "EPOCHS",
+            "MAX_LENGTH",
+            "REPORT_TO",
+        ):
             env.pop(name, None)
         if not self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ""
@@ -132,13 +143,15 @@ class Run:
     def whole(self) -> Course:
         """Raises RuntimeError with the run's last lines if it fails."""
         start, process = time.monotonic(), self.start()
-        watch = threading.Timer(LIMIT_SECONDS, process.kill)
+        watch = threading.Timer(self.limit_seconds, process.kill)
         watch.start()
         output = process.communicate()[0]
         watch.cancel()
         if process.returncode:
             lines = "\n".join(output.strip().splitlines()[-5 * LINES_OF_A_FAILURE :])
-            raise RuntimeError(f"{self.output.name} ended with status {process.returncode}:\n{lines}")
+            raise RuntimeError(
+                f"{self.output.name} ended with status {process.returncode} after {time.monotonic() - start:.0f} s:\n{lines}"
+            )
         history = json.loads((self.output / "trainer_state.json").read_text())["log_history"]
         losses = {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
         return Course(losses, time.monotonic() - start)
@@ -146,7 +159,7 @@ class Run:
     def killed_and_resumed(self) -> Course:
         """SIGKILL to its launcher once half of its updates are logged, then the same command again."""
         start, process = time.monotonic(), self.start()
-        watch = threading.Timer(LIMIT_SECONDS, process.kill)
+        watch = threading.Timer(self.limit_seconds, process.kill)
         watch.start()
         logged, output = 0, []
         for line in process.stdout:
