@@ -41,26 +41,19 @@ def measure_all(record: Record) -> None:
         gpus = torch.cuda.device_count() if record.device.type == "cuda" else 0
         plan = {"folder": folder, "processes": max(gpus, 1), "limit_seconds": record.seconds}
         on_cpu = [Run(stage=stage, name="cpu", gpus=0, **plan) for stage in (1, 2)]
-        on_device = [
-            Run(stage=stage, name=f"device-{bf16}", gpus=gpus, bf16=bf16, **plan)
-            for stage in (1, 2)
-            for bf16 in ((False,) if record.dry_run else (False, True))
-        ]
+        kinds = [(1, False)] if record.dry_run else [(1, False), (2, False), (1, True), (2, True)]  # stage, bf16
+        on_device = [Run(stage=stage, name=f"device-{bf16}", gpus=gpus, bf16=bf16, **plan) for stage, bf16 in kinds]
         killed = Run(stage=2, name="killed", gpus=gpus, **plan)
         with ThreadPoolExecutor() as pool:
             futures = {run: pool.submit(run.whole) for run in (*on_cpu, *on_device)}
             futures[killed] = pool.submit(killed.killed_and_resumed)
-            references = dict(zip((1, 2), on_cpu, strict=True))
-            for run in on_device:
-                kind = "bfloat16" if run.bf16 else "float32"
+            for run in (*on_device, killed):
+                kind = "killed and resumed" if run is killed else "bfloat16" if run.bf16 else "float32"
+                reference = futures[on_cpu[run.stage - 1]]
                 record.row(
                     f"stage {run.stage}, {kind}",
-                    lambda run=run: compared(futures[run].result(), futures[references[run.stage]].result()),
+                    lambda run=run, reference=reference: compared(futures[run].result(), reference.result()),
                 )
-            whole = next(run for run in on_device if run.stage == 2 and not run.bf16)
-            record.row(
-                "stage 2, killed and resumed", lambda: compared(futures[killed].result(), futures[whole].result())
-            )
 
 
 def write_data(folder: Path) -> None:
@@ -149,9 +142,8 @@ class Run:
         watch.cancel()
         if process.returncode:
             lines = "\n".join(output.strip().splitlines()[-5 * LINES_OF_A_FAILURE :])
-            raise RuntimeError(
-                f"{self.output.name} ended with status {process.returncode} after {time.monotonic() - start:.0f} s:\n{lines}"
-            )
+            took = f"after {time.monotonic() - start:.0f} s"
+            raise RuntimeError(f"{self.output.name} ended with status {process.returncode} {took}:\n{lines}")
         history = json.loads((self.output / "trainer_state.json").read_text())["log_history"]
         losses = {entry["step"]: entry["loss"] for entry in history if "loss" in entry}
         return Course(losses, time.monotonic() - start)
