@@ -1,7 +1,7 @@
 """What the scorers share: judging and counting, comparing two runs, the table, the scores file.
 
-Nothing is scored by drawing lots: an answer that cannot be understood is wrong. Light imports only, so that scoring a
-file does not wait for PyTorch.
+Nothing is scored by drawing lots: an answer that cannot be understood is wrong, and where a published rule draws a lot,
+its chance of being right counts. Light imports only, so that scoring a file does not wait for PyTorch.
 """
 
 import argparse
@@ -28,12 +28,13 @@ class Verdict:
 
     key: str
     groups: Mapping[str, str]  # level name -> the item's group on that level
-    official: bool
+    official: float  # True or False; where the published rule draws a lot, its chance of being right
     strict: bool
     parsed: str | None  # what the strict rule understood; None when it understood nothing
     chance: float | None = None  # probability of a random guess being right; None where there is nothing to guess
     first: bool = False  # whether always answering A would be right
     error: bool = False  # no answer was made: the audio was unusable, or the item is missing
+    undecided: bool = False  # the published rule reads no answer: it draws a lot, or leaves the item out
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,28 @@ class Score:
     errors: int
     chance: float | None
     always_a: float | None
+    undecided: int = 0  # items in which the published rule reads no answer
+    official_decided: float | None = None  # its rate over the others alone; None where there are none
 
 
 def score(verdicts: Sequence[Verdict]) -> Score:
     """Both accuracies, and what they are to be held against, over a non-empty group of items."""
     n = len(verdicts)
-    official, strict = sum(v.official for v in verdicts), sum(v.strict for v in verdicts)
+    official, strict = [v.official for v in verdicts], sum(v.strict for v in verdicts)
+    decided = [v.official for v in verdicts if not v.undecided]
     guessable = all(v.chance is not None for v in verdicts)
     return Score(
         n=n,
-        official=official / n,
-        official_interval=rate_interval(official, n),
+        official=sum(official) / n,
+        official_interval=mean_interval(official) if set(official) - {0, 1} else rate_interval(sum(official), n),
         strict=strict / n,
         strict_interval=rate_interval(strict, n),
         unparsed=sum(v.parsed is None for v in verdicts) / n,
         errors=sum(v.error for v in verdicts),
         chance=sum(v.chance for v in verdicts) / n if guessable else None,
         always_a=sum(v.first for v in verdicts) / n if guessable else None,
+        undecided=n - len(decided),
+        official_decided=sum(decided) / len(decided) if decided else None,
     )
 
 
@@ -94,19 +100,22 @@ class Comparison:
     theirs: float
     difference: float  # ours - theirs
     difference_interval: tuple[float, float]  # 95 %, paired bootstrap
-    only_ours: int  # items that only our run got right
+    only_ours: int  # items that only our run got right (where a lot is drawn for neither)
     only_theirs: int
     p: float  # McNemar's, exact, two-sided
 
 
-def compare(ours: Sequence[bool], theirs: Sequence[bool]) -> Comparison:
-    """Compare two runs by whether they got each item right; the same item stands at the same place in both."""
-    differences = [int(a) - int(b) for a, b in zip(ours, theirs, strict=True)]
+def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
+    """Compare two runs by whether they got each item right; the same item stands at the same place in both.
+
+    The chance of a lot counts in the rates and their difference, not in McNemar's test, which is of right and wrong.
+    """
+    differences = [float(a) - float(b) for a, b in zip(ours, theirs, strict=True)]
     n, only_ours, only_theirs = len(differences), differences.count(1), differences.count(-1)
     return Comparison(
         ours=sum(ours) / n,
         theirs=sum(theirs) / n,
-        difference=(only_ours - only_theirs) / n,
+        difference=sum(differences) / n,
         difference_interval=mean_interval(differences),
         only_ours=only_ours,
         only_theirs=only_theirs,

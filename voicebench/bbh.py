@@ -9,6 +9,7 @@ import re
 
 from evaluation.choices import parse_choice
 from voicebench.mcq import spoken_choices
+from voicebench.phrases import first_verdict, needles, saying
 
 ANSWERS = {
     "sports_understanding": ("yes", "no"),
@@ -21,144 +22,182 @@ ANSWERS = {
 # --- the official rule ---------------------------------------------------------------------------------------------
 #
 # VoiceBench looks for phrases, collected from the answers of other models, in the lower-cased response without marks;
-# the first on its list that occurs decides. Here they are folded into families, in about the same order. Its slips stay
-# ("must be lying" is a yes, "b" alone an A), since published numbers hold them. Where nothing matches it draws lots;
-# here such a response is wrong.
+# the first on its list that occurs decides, and where none does it tosses a coin. Its slips stay ("must be lying" is a
+# yes, "b" alone an A), since published numbers hold them. A line break stands for the response's beginning and end.
 
-
-def _phrases(*pairs: tuple[str, str]) -> list[tuple[str, re.Pattern]]:
-    return [(answer, re.compile(pattern.replace("SO the sentence", _SO_THE_SENTENCE))) for answer, pattern in pairs]
-
-
-_MARKS = str.maketrans(dict.fromkeys(':"-,.：', " "))
-_STATED = [  # for every yes-or-no question; of two that occur, no wins
-    re.compile(pattern)
-    for pattern in (
-        r"answer is (no|yes)",
-        r"(?:the|final|i would) answer (no|yes)",
-        r"(?:answer is without any modification|the answer to the question is) (no|yes)",
-        r"answer (?:is )?(false|true)",
-        r"the answer is (?:\\boxed\{)?\$?(?:\\boxed\{)?(?:\\text\{)?(false|true|no|yes)\}",
-        r"(?:i will provide the answer as|prefix answer|conclusion) (no|yes)",
-    )
+_YES_NO = {"no": "no", "yes": "yes"}
+_TRUTH = {"false": "no", "true": "yes"}
+_STATED = [  # for every yes-or-no question
+    *needles(_YES_NO, "answer is X", "the answer X", "final answer X", "i would answer X"),
+    *needles(_YES_NO, "the answer is without any modification X", "the answer to the question is X"),
+    *needles(_TRUTH, "the answer is X", "answer X", r"the answer is $\boxed{\text{X}}$"),
+    *needles(_YES_NO, r"the answer is \boxed{X}"),
+    *needles(_TRUTH, r"the answer is \boxed{\text{X}}"),
+    *needles(_YES_NO, r"the answer is \boxed{\text{X}}", "i will provide the answer as X", "prefix answer X"),
+    *needles(_YES_NO, "conclusion X"),
 ]
-_SO_THE_SENTENCE = (
-    r"(?:final answer|the answer is|yes|i would say(?: that)?|(?:based on|given) this analysis|given these points|"
-    r"given the context|considering these (?:points|factors|elements)) the sentence"
-)
+_BEGINNING, _END = needles(_YES_NO, "\nX"), needles(_YES_NO, "X\n")
+_WEB_OF_LIES = [
+    *saying("no", "the prefix no applies to the statement", "veena s statement cannot be true"),
+    *saying("yes", "<therefore truly lorene|affirmatively alejandro> tells the truth", "the answer is the truth"),
+    *saying(
+        "no", "answer is ... <tells a lie|lies|says lie>", "answer is ... <doesn t|does not|didn t> tell the truth"
+    ),
+    *saying("yes", "answer is ... <tells|does tell> the truth"),
+    *needles(_YES_NO, "answer to the question ... is X"),
+    *saying("yes", "from the above steps we can conclude that ... tells the truth"),
+    *saying("no", "<does not tell the truth|cannot be telling the truth|is lying|tells the lie>\n"),
+    *saying("yes", "<is also|must be|osvaldo is> telling the truth\n", "must be lying\n"),
+    *saying("yes", "<tells|delfina does tell> the truth\n"),
+    *saying("no", "lies\n"),
+    *_BEGINNING,
+    *_END,
+]
+_NAVIGATE = [
+    *saying("no", "you <do not return to|are not at|haven t moved back to|cannot return to> the starting point"),
+    *saying("yes", "you return to the starting point"),
+    *saying("no", "you <are not facing|haven t returned to> the starting point"),
+    *saying("yes", "you end up back at the starting point"),
+    *saying("no", "you <are not back at|will not return to> the starting point"),
+    *saying("yes", "yes following these instructions", "you ll end up right back where you started"),
+    *saying("yes", "<we end up back at|we ve now returned to|indeed returns us to> the starting point"),
+    *saying("yes", "indeed bring us back to the starting point", "i have returned to the starting position"),
+    *saying("no", "the final position is not directly at the starting point"),
+    *saying("no", "it appears that we did not return to the exact starting point"),
+    *saying("no", "does not return us to the starting point"),
+    *saying("yes", "<i will end up|i ll be> back where i started", "you ll end up back where you started"),
+    *saying("yes", "i ll end up back at the starting point"),
+    *saying("yes", "<indeed return|indeed return you|i ve returned> to the starting point"),
+    *saying("yes", "we are <back at the starting point!|now back at the starting point>"),
+    *saying("yes", "<after following these instructions we return|we have now returned> to the starting point"),
+    *saying("yes", "following these instructions will always return us to the starting point"),
+    *saying("yes", "the answer is the starting point"),
+    *saying("no", "following these instructions doesn t return us to the starting point"),
+    *saying("no", "following these directions does not lead you back to your original starting point"),
+    *_BEGINNING,
+    *_END,
+]
+_POINTS, _ANALYSIS = "considering these points", "based on this analysis"
+_SPORTS = [
+    *saying("yes", "final answer the sentence is plausible", "the answer is directly yes"),
+    *saying("no", "no the sentence is not possible", "the answer is it is not possible"),
+    *saying("yes", "the answer is the sentence is plausible"),
+    *saying("no", "the sentence is not <|particularly >plausible"),
+    *saying("yes", "yes the sentence is structurally plausible", "is the sentence plausible? yes it is"),
+    *saying("no", "no the original sentence is not plausible", "it s not a plausible"),
+    *saying("no", "to answer your original question no"),
+    *saying("yes", "making it plausible"),
+    *saying("no", "making it implausible"),
+    *saying("yes", "it is indeed a plausible sentence", "i would say <|that >the sentence is plausible"),
+    *saying("yes", f"{_POINTS} the sentence is plausible"),
+    *saying(
+        "no", "i d say it s not entirely plausible", "therefore not plausible", "making it an implausible statement"
+    ),
+    *saying("no", "the following sentence is not plausible", f"{_POINTS} the sentence is unlikely to be true"),
+    *saying("yes", f"<yes|{_ANALYSIS}|given the context|considering these factors> the sentence is plausible"),
+    *saying("yes", f"{_POINTS} the sentence seems plausible"),
+    *saying("no", f"{_POINTS} the sentence is unlikely to be plausible"),
+    *saying("yes", "given the context of sports particularly basketball this sentence is plausible"),
+    *saying("yes", f"{_POINTS} the sentence is likely true", "considering these elements the sentence is plausible"),
+    *saying("no", "i would say it s unlikely", "it seems unlikely"),
+    *saying("yes", "given this analysis the sentence is plausible", f"{_POINTS} the sentence is the plausible"),
+    *saying("no", "the sentence is not entirely <possible|accurate|plausible>"),
+    *saying("yes", "the answer is plausible"),
+    *saying("no", "modification of answer not possible"),
+    *saying(
+        "yes", "i would say that the sentence is generally plausible", "given these points the sentence is plausible"
+    ),
+    *saying("yes", f"{_POINTS} the sentence seems to be a plausible", "the sentence appears to be a plausible"),
+    *saying("no", "\nnot plausible\n"),
+    *saying("yes", f"{_POINTS} the sentence ... is <grammatically correct and makes sense|plausible>"),
+    *saying("no", f"{_POINTS} the sentence ... is unlikely"),
+    *saying("yes", f"<{_ANALYSIS}|based on these steps> the sentence ... is plausible"),
+    *saying("yes", f"{_ANALYSIS} the sentence ... seems plausible"),
+    *saying("yes", f"{_POINTS} the sentence ... <seems to be a possible|appears to be plausible|seems plausible>"),
+    *saying("no", "the sentence ... is not very plausible"),
+    *saying("yes", f"{_POINTS} ... is a plausible sentence", "the sentence ... is flexible and realistic"),
+    *saying("yes", "given <this information|the context> the sentence ... is plausible"),
+    *saying("no", f"{_POINTS} the sentence ... is not a plausible statement"),
+    *saying("yes", "the sentence ... is not plausible"),
+    *_BEGINNING,
+    *saying("yes", "\nthe following sentence is plausible"),
+    *_END,
+]
+_AB = {"a": "(a)", "b": "(b)"}
+_ORDER, _RIGHT_ORDER = "adjective order", "the correct adjective order"
+_HYPERBATON = [
+    *saying("(a)", "\na\n", "\nb\n"),
+    *needles(_AB, "the answer is (X)", f"{_RIGHT_ORDER} is option (X)", "the correct grammatical order is X"),
+    *needles(_AB, "the correct sentence is option (X)", "the sentence with the correct adjectives is X"),
+    *needles(_AB, f"correct {_ORDER} options is X", "the correct <answer|option> is (X)"),
+    *needles(_AB, "the correct order of adjectives in the sentence is option X"),
+    *needles(
+        _AB, "the correct sentence <would be option|is> (X)", f"the proper {_ORDER} is X", f"{_RIGHT_ORDER} is (X)"
+    ),
+    *needles(_AB, f"correct {_ORDER} is X", "the adjectives in option X are in the correct order"),
+    *needles(_AB, f"the right {_ORDER} is X)", "the correct adjectivs is (X)", f"the right {_ORDER} is (X)"),
+    *needles(_AB, "correct adjectival order is X", f"the proper {_ORDER} is (X)", "the correct sentence order is X"),
+    *needles(_AB, f"option X correctly follows the standard {_ORDER}", "the answer directly is X"),
+    *needles(_AB, "the correct order would be option X", "final answer <should be |>X"),
+    *needles(_AB, "option (X) uses the correct adjective sequence", "the correct option is option X"),
+    *needles(_AB, "the answer is without any modification X", "the correct one is option X"),
+    *needles(_AB, "answer is without any modification X", "the answer is without any modification option X"),
+    *needles(_AB, "answer is X", "the answer is [X]"),
+    *needles(_AB, f"option X follows {_RIGHT_ORDER}", "the correct order of adjectives is X"),
+    *needles(_AB, "option (X) is the correct answer", "the correct <|object |answer >order is X"),
+    *needles(_AB, "the final answer without any modification is X", "the correct sentence is X"),
+    *needles(_AB, f"correct {_ORDER} <option is|is sentence> X", "correct objective order option is X"),
+    *needles(_AB, "the answer is is X", f"{_RIGHT_ORDER} is <|provided in >option X", "option X is more accurate"),
+    *needles(_AB, "answer is option X", "option X has the adjectives in the correct order"),
+    *needles(_AB, "option X is closer to being correct", "the most logical order is option X"),
+    *needles(
+        _AB, "in option X the adjectives are in the correct order", f"sentence X is the closest to {_RIGHT_ORDER}"
+    ),
+    *needles(_AB, "option X has the correct order", "sentence X has a more logical"),
+    *needles(_AB, "the closest correct order is option X", f"sentence X has {_RIGHT_ORDER}"),
+    *needles(_AB, "option X is the closest to the typical order", "the correct answer would be option X"),
+    *needles(_AB, "the correct option is X", f"option X has <a better {_ORDER}|{_RIGHT_ORDER}>"),
+    *needles(_AB, "option X seems to follow the typical order", "the correct order is found in option X"),
+    *needles({"first": "(a)", "second": "(b)"}, f"{_RIGHT_ORDER} is in the X option"),
+    *needles(_AB, "the correct adverb order would be X", "the correct answer would be the X"),
+    *needles(_AB, f"{_RIGHT_ORDER} is in <option|sentence> X", "the adjectives are in the correct order for X"),
+    *needles(_AB, "the answer is [option X]", f"option (X) has a correct {_ORDER}", "the correct sentence would be X"),
+    *needles(
+        _AB, "option X follows the correct sequence of adjectives", "option X would be closer to the correct order"
+    ),
+    *needles(_AB, f"the correct sentence with the {_ORDER} is X", "option X is more grammatically correct"),
+    *needles(_AB, "option X would be more correct"),
+    *saying("(b)", "option a is incorrect and option b is correct"),
+    *needles(_AB, "option X is the closest match"),
+    *saying("(b)", "option b follows the typical order of adjectives"),
+    *needles(
+        _AB, f"the correct sentence <with the {_ORDER} |>is option X", "the correct objective order is in option X"
+    ),
+    *needles(_AB, "the answer is option (X)", "the correct option would be (X)", "the correct order is in option X"),
+    *needles(_AB, f"{_RIGHT_ORDER} is found in option X", "option (X) follows the typical order of adjectives"),
+    *needles(_AB, f"option (X) <has {_RIGHT_ORDER}|follows the general {_ORDER}|would be more grammatically correct>"),
+    *needles(_AB, "option X is the correct", "option X <has the correct word|follows the correct> order"),
+    *needles({"first": "(a)", "second": "(b)"}, "following the typical order is the X option"),
+    *needles(_AB, "option X has a slightly better chance of being correct", "the answer is sentence X"),
+    *needles(_AB, "the final answer is (X)", "sentence X ... seems to have a more logical"),
+    *needles(_AB, f"{_RIGHT_ORDER} is ... option X", "\nX< |)>"),
+]
 _PHRASES = {
-    "web_of_lies": _phrases(
-        ("no", r"the prefix no applies to the statement|veena s statement cannot be true"),
-        ("yes", r"(?:therefore truly lorene|affirmatively alejandro) tells the truth|the answer is the truth"),
-        ("no", r"answer is .+? (?:tells a lie|lies|says lie|does not tell the truth)"),
-        ("yes", r"answer is .+? (?:tells|does tell) the truth"),
-        ("no", r"answer to the question .+? is no"),
-        ("yes", r"answer to the question .+? is yes|from the above steps we can conclude that .+? tells the truth"),
-        ("no", r"(?:does not tell the truth|cannot be telling the truth|is lying|tells the lie)\Z"),
-        ("yes", r"(?:must be lying|tells the truth|(?:is also|must be) telling the truth)\Z"),
-        ("yes", r"(?:delfina does tell|osvaldo is telling) the truth\Z"),
-        ("no", r"lies\Z"),
-    ),
-    "navigate": _phrases(
-        ("no", r"you (?:do not|cannot) return to the starting point|you are not at the starting point"),
-        ("yes", r"you return to the starting point"),
-        ("no", r"you are not facing the starting point"),
-        ("yes", r"you end up back at the starting point"),
-        ("no", r"you (?:are not back at|will not return to) the starting point"),
-        ("yes", r"yes following these instructions|we end up back at the starting point|"
-                r"i have returned to the starting position|indeed (?:returns us|bring us back) to the starting point"),
-        ("no", r"the final position is not directly at the starting point|does not return us to the starting point|"
-               r"it appears that we did not return to the exact starting point"),
-        ("yes", r"(?:indeed return(?: you)?|instructions (?:we|will always) return(?: us)?|we have now returned) "
-                r"to the starting point|we are (?:now back at the starting point|back at the starting point!)|"
-                r"the answer is the starting point|i will end up back where i started"),
-        ("no", r"following these directions does not lead you back to your original starting point"),
-    ),
-    "sports_understanding": _phrases(
-        ("yes", r"the answer is directly yes|(?:final answer|the answer is) the sentence is plausible"),
-        ("no", r"no the sentence is not possible|the answer is it is not possible|"
-               r"the sentence is not (?:particularly )?plausible"),
-        ("yes", r"the sentence is structurally plausible|is the sentence plausible\? yes it is"),
-        ("no", r"no the original sentence is not plausible|to answer your original question no"),
-        ("yes", r"making it plausible"),
-        ("no", r"making it (?:an )?implausible|therefore not plausible|the following sentence is not plausible"),
-        ("yes", r"it is indeed a plausible sentence"),
-        ("yes", r"SO the sentence (?:is|seems) (?:the |generally )?plausible"),
-        ("no", r"considering these points the sentence is unlikely"),
-        ("yes", r"this sentence is plausible|considering these points the sentence is likely true"),
-        ("no", r"it seems unlikely|the sentence is not entirely (?:possible|accurate|plausible)"),
-        ("yes", r"the answer is plausible"),
-        ("no", r"modification of answer not possible"),
-        ("yes", r"the sentence (?:seems to be|appears to be) a plausible"),
-        ("no", r"\Anot plausible\Z"),
-        ("yes", r"considering these points the sentence .+? is (?:grammatically correct and makes sense|plausible)"),
-        ("no", r"considering these points the sentence .+? is unlikely"),
-        ("yes", r"(?:considering these points|based on this analysis|based on these steps|given this information|"
-                r"given the context) the sentence .+? (?:is|seems|appears to be|seems to be a) (?:plausible|possible)"),
-        ("no", r"the sentence .+? is not very plausible"),
-        ("yes", r"considering these points .+? is a plausible sentence|the sentence .+? is flexible and realistic"),
-        ("no", r"considering these points the sentence .+? is not a plausible statement"),
-        ("yes", r"the sentence .+? is not plausible"),
-    ),
-}  # fmt: skip
-_ORDERS = [  # X is the letter; of two that occur, a wins
-    re.compile(pattern.replace("X", "([ab])"))
-    for pattern in (
-        r"(?:the (?:final |correct )?answer|the correct (?:option|sentence|adjectivs)|the (?:correct|right|proper) "
-        r"adjective order) is (?:option )?\(X\)|the correct (?:sentence|option) would be (?:option )?\(X\)",
-        r"(?:correct|proper|right) adject(?:ive|ival) order(?: options?)? is X|the right adjective order is X\)",
-        r"(?:the adjectives in|in) option X (?:the adjectives )?are in the correct order",
-        r"the correct sentence (?:order |with the (?:correct )?adjective order )?is X",
-        r"option \(?X\)? (?:correctly )?(?:follows|has|uses) (?:the|a) (?:correct|better|standard|typical|general) "
-        r"(?:order|sequence|word order|adjective order|adjective sequence)",
-        r"answer (?:directly is|is without any modification(?: option)?|is(?: is| option| sentence)?) \[?(?:option )?X",
-        r"final answer (?:should be )?X|the final answer without any modification is X",
-        r"option \(?X\)? is the correct|option (?:a is incorrect and option X is correct)",
-        r"the correct (?:order of adjectives|order|object order|answer order|option) is X",
-        r"(?:adjective order is sentence|objective order option is|the correct adverb order would be|"
-        r"the correct (?:sentence|answer) would be(?: the| option)?) X",
-        r"the correct order would be option X|the (?:correct (?:option|one|adjective order|sentence|sentence with the "
-        r"adjective order)|(?:most logical|closest correct) order) is option X",
-        r"the correct (?:adjective |objective )?order is (?:in|found in|provided in) (?:option|sentence) X",
-        r"option X (?:is more accurate|is closer to being correct|is the closest (?:match|to the typical order))",
-        r"sentence X (?:is the closest to|has) the correct adjective order|sentence X has a more logical",
-        r"option X has the adjectives in the correct order|the adjectives are in the correct order for X",
-        r"option \(?X\)? (?:is|would be) (?:more (?:grammatically )?correct|closer to the correct order)",
-        r"option X (?:seems to follow the typical order|has a slightly better chance of being correct)",
-        r"sentence X .+? seems to have a more logical|the correct adjective order is .+? option X",
-        r"\AX[ )]",
-    )
-]  # fmt: skip
-_ORDINALS = re.compile(r"(?:correct adjective order is in|following the typical order is) the (first|second) option")
+    "sports_understanding": _STATED + _SPORTS,
+    "navigate": _STATED + _NAVIGATE,
+    "web_of_lies": _STATED + _WEB_OF_LIES,
+    "hyperbaton": _HYPERBATON,
+}
+_MARKS = str.maketrans(dict.fromkeys(':"-,.：', " "))
 
 
 def official_answer(subtask: str, response: str) -> str | None:
-    """The answer by VoiceBench's phrases, one of ANSWERS[subtask]; None where it would draw lots."""
-    text = response.strip().lower().removesuffix("<|user|>").strip()
+    """The answer by VoiceBench's phrases, one of ANSWERS[subtask]; None where it would toss a coin."""
+    text = response.lower()
+    text = text.removesuffix("<|user|>").strip() if text.endswith("<|user|>") else text
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
     text = " ".join(text.replace("<|turn_end|>", "").replace("**", " ").translate(_MARKS).split())
-    if subtask == "hyperbaton":
-        return _official_order(text)
-    for pattern in _STATED:
-        said = {match[match.lastindex] for match in pattern.finditer(text)}
-        if said:
-            return "no" if said & {"no", "false"} else "yes"
-    for answer, pattern in _PHRASES[subtask]:
-        if pattern.search(text):
-            return answer
-    ends = [word for word in ("no", "yes") if text.startswith(word)] + [w for w in ("no", "yes") if text.endswith(w)]
-    return ends[0] if ends else None
-
-
-def _official_order(text: str) -> str | None:
-    if text in ("a", "b"):
-        return "(a)"
-    for pattern in _ORDERS:
-        letters = {match[match.lastindex] for match in pattern.finditer(text)}
-        if letters:
-            return f"({min(letters)})"
-    ordinal = _ORDINALS.search(text)
-    return None if not ordinal else {"first": "(a)", "second": "(b)"}[ordinal[1]]
+    return first_verdict(f"\n{text}\n", _PHRASES[subtask])
 
 
 # --- the strict rule -----------------------------------------------------------------------------------------------
@@ -219,8 +258,10 @@ def judge_bbh(record: dict, response: str) -> dict:
     if reference not in ANSWERS[subtask]:
         raise ValueError(f"reference {record['reference']!r} is not one of {' and '.join(ANSWERS[subtask])}")
     parsed = strict_answer(subtask, response, str(record.get("prompt") or ""))
+    official = official_answer(subtask, response)
     return {
-        "official": official_answer(subtask, response) == reference,
+        "official": 1 / 2 if official is None else official == reference,
+        "undecided": official is None,
         "strict": parsed == reference,
         "parsed": parsed,
         "chance": 1 / 2,

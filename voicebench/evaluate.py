@@ -28,7 +28,7 @@ from src.errors import reports_user_errors
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval
-from voicebench.mcq import score_mcq
+from voicebench.mcq import judge_mcq
 from voicebench.open_ended import score_open
 from voicebench.overall import format_overall
 from voicebench.qa import score_qa
@@ -37,9 +37,9 @@ from voicebench.scored import Scored, compare_scored, score_verdicts
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key_or_prompt, recognise, split_of_result
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
-    "mcq": score_mcq,
+    "mcq": partial(score_verdicts, judge=judge_mcq, lot="draws one of the four letters there"),
     "harm": partial(score_verdicts, judge=judge_harm),
-    "bbh": partial(score_verdicts, judge=judge_bbh),
+    "bbh": partial(score_verdicts, judge=judge_bbh, lot="tosses a coin there"),
     "open": score_open,
     "qa": score_qa,
     "ifeval": score_ifeval,

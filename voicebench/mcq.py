@@ -1,56 +1,58 @@
 """Multiple choice with four spoken options (openbookqa, mmsu): which letter a response gives."""
 
 import re
-from dataclasses import replace
 
 from evaluation.choices import parse_choice
-from evaluation.result_files import Result, answer_of
-from evaluation.scoring import percent
-from voicebench.scored import Scored, score_verdicts
-from voicebench.subsets import ANSWER_FIELDS
+from voicebench.phrases import first_verdict, needles
 
 LETTERS = "ABCD"
 
-# VoiceBench finds the letter by a long ordered list of phrases in the lower-cased response. Here they are folded into
-# families, X standing for the letter, tried in the same order: statements, then marked letters, then a leading one.
-_OPENING = r"[\s*\"'(\[\\{}-]*(?:\\?(?:boxed|text|textbf|mathbf)\{(?:\\text\{)?)?"
-_PHRASES = [
-    re.compile(pattern.replace("OPENING", _OPENING))
-    for pattern in (
-        r"答案(?:就|应该)?[是选](?:选项)?[ ']?(?P<X>[a-d])|(?:选项)?(?P<Y>[a-d])是(?:正确|最合适的)",
-        r"answer (?:to the (?:multiple-choice )?question )?is:? \*\*(?P<X>[a-d])",
-        r"(?P<X>[a-d]) is the best answer",
-        r"the (?:correct )?answer is (?P<X>[a-d])",
-        r"would (?:select|choose) (?:option )?(?P<X>[a-d])",
-        r"\bis \"(?P<X>[a-d])[\".]",
-        r"\bwould be (?:option )?\(?(?P<X>[a-d])",
-        r"\b(?:is|be|was|as|to|with|option|suggests|say)\b(?: (?:typically|likely|most|often|the|therefore|option|to))*"
-        r":?OPENING(?P<X>[a-d])(?:[.,:)\"'*}]| \(| ?\\)",
-        r"(?:option \*\*|is \\\( \\boxed\{)(?P<X>[a-d]) ",
-        r":\s*\n\s*(?P<X>[a-d])[.,):]",
-        r"is:\s*(?:\*\*)?(?P<X>[a-d])",
-        r" (?P<X>[a-d])\.",
-        r" (?P<X>[a-d]),",
-        r" (?P<X>[a-d]):",
-        r" (?P<X>[a-d])\)",
-        r"\*\*(?P<X>[a-d])[.)]",
-        r"\"(?P<X>[a-d])[.,:]",
-        r"\((?P<X>[a-d])\)",
-        r"\"(?P<X>[a-d])\"",
-        r"^(?P<X>[a-d])(?:\Z|[.,:)])",
-    )
-]
+# VoiceBench's phrases, in its order, X standing for the letter. Those that hold an earlier one are left out, which
+# changes nothing: an answer that holds them holds the earlier one as well.
+_PHRASES = needles(
+    {letter.lower(): letter for letter in LETTERS},
+    "答案<是X|是 X|是选项X|应该是X|应该是 X|就是选项X|是‘X>", "是X：", "答案选X", "X是正确", "选项X是最合适的",
+    # statements
+    "answer is<: | >**X", "the answer to the <question is: |multiple-choice question is >**X", "the answer is 'X'",
+    "X is the best answer", "the <|correct >answer is X", "would <select |choose |select option |choose option >X",
+    # a word and a marked letter
+    'is "X<"|.>', "is: **X)", "is **X<,|:|)>", "is: **X<.|:>", "is **X.", "be **X,", "is: **X**",
+    "is therefore option **X:", "is: \n\n**X)", "as **X:", "be **X<)|:>", "is: \n\n**X**", "suggests **X)",
+    "be option **X:", "with **X)", 'is typically "X)', "be to **X)", "is: \n\nX)", "is likely to be: **X.", "is **X (",
+    "is <option|likely> **X**", "is:<\n|\n\n>**X.", "would be <X|option X|(X)|option (X)>", "is X,",
+    "is typically X<,|.>", "i'd say X.", "option X<.|:|,>", "the answer is:\n**X", "is X<:|.>", "is: X.", "is (X)",
+    "is:\n**X)", "is likely **X:", "is the **X)",
+    # a letter on a line of its own
+    ":\nX<.|)|,>", ":< |  >\nX.", ":\n\nX<.|)>", "is most likely **X:", ":\n\nX,", ": \n\nX.",
+    # more of the same, as they were met
+    "(X) would be", "is<|:> X)", "is:\n\nX:", "is: **X,", "(option X)", 'select option "X"', "is: X",
+    "is typically **X,", "is **X**", "is <likely|option> 'X'", "is:\n**X:", "is \\( \\boxed{X ",
+    "would be 'X'", "is the **X** ",
+    "question is X (", "is:\n\n**X)", "closest to option **X**", "is most likely **X)",
+    "the answer to the question is 'X'", "known as 'X'", "is 'X)", "is typically **X:",
+    "is \\( <\\boxed{\\text{X}} \\)|\\text{X) }|\\text{X} \\)|\\text{X:|\\text{X)>", "is \\(\\text{X.", "is:\n\n**X",
+    "is \\( <\\text{X.}|\\text{X.|\\boxed{X}>", "is:\n\\[ <\\boxed{\\text{X}}|\\text{X)>", "is:\n\n\\[ \\text{X)",
+    "is \\( <\\textbf{X)|\\text{X}>", "is: \\( \\text{X.", "corresponds to:\n- **X:", "would be: **X**.",
+    "is \\( X \\)", "is:\n**X ", "corresponds to option **X**", "be **X**", "be: \n\nX)",
+    "is:\n\\[ \\boxed{X}", "is:  \n**X:",
+    "is: \\( \\text{X)", "is likely: **X,", "is } \\mathbf{X.", "is \\( <\\boxed{X)|\\textbf{X}>", "is \\(X\\)",
+    "is:\n  \n**X:", "is option **X ", "is:\n\\( \\textbf{X.", "is \\( \\mathbf{X}", "was option **X**",
+    'is likely "X)', "option **X:", 'is "X)', "is <most likely **X,|often **X:>", "is:  \nX)",
+    # any letter with a mark
+    " X<.|,|:|)>", "**X<.|)>", '"X<.|,|:>', "(X)", '"X"',
+)  # fmt: skip
+_LEADING = re.compile(r"([a-d])(?:\Z|[.,:)])")
 
 
 def official_letter(response: str) -> str | None:
-    """The letter by VoiceBench's phrases: the first phrase that occurs decides, and for it the first letter."""
-    text = response.strip().lower()
+    """The letter by VoiceBench's rule: the first of its phrases that occurs, else a letter at the very beginning.
+
+    White space counts: " B" is none. Where there is none, VoiceBench draws one of the four.
+    """
+    text = response.lower()
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
-    for phrase in _PHRASES:
-        letters = {letter for match in phrase.finditer(text) for letter in match.groupdict().values() if letter}
-        if letters:
-            return min(letters).upper()
-    return None
+    leading = _LEADING.match(text)
+    return first_verdict(text, _PHRASES) or (leading and leading[1].upper())
 
 
 def spoken_choices(record: dict, letters: str = LETTERS) -> list[str]:
@@ -61,23 +63,21 @@ def spoken_choices(record: dict, letters: str = LETTERS) -> list[str]:
 
 
 def judge_mcq(record: dict, response: str) -> dict:
-    """The Verdict's fields for a question with four options, of which `reference` is the right letter."""
+    """The Verdict's fields for a question with four options, of which `reference` is the right letter.
+
+    Raises ValueError where it is none.
+    """
     reference = str(record["reference"]).strip().upper()
+    if reference not in set(LETTERS):
+        raise ValueError(f"reference {record['reference']!r} is not one of {', '.join(LETTERS)}")
     index = parse_choice(response, spoken_choices(record))
     parsed = None if index is None else LETTERS[index]
+    letter = official_letter(response)
     return {
-        "official": official_letter(response) == reference,
+        "official": 1 / len(LETTERS) if letter is None else letter == reference,
+        "undecided": letter is None,
         "strict": parsed == reference,
         "parsed": parsed,
         "chance": 1 / len(LETTERS),
         "first": reference == "A",
     }
-
-
-def score_mcq(result: Result) -> Scored:
-    """Accuracy, and VoiceBench's failure rate: the share of items in whose answer its phrases find no letter."""
-    scored = score_verdicts(result, judge_mcq)
-    letters = [official_letter(answer_of(record, ANSWER_FIELDS) or "") for record in result.items.values()]
-    failed = letters.count(None) / len(letters)
-    text = f"{scored.text}\nfailure rate: {percent(failed)}, where VoiceBench's phrases find no letter"
-    return replace(scored, scores=scored.scores | {"failure_rate": failed}, text=text)

@@ -41,7 +41,8 @@ SPELLINGS = [
     ("navigate", "Therefore, no", "no", "no"),
     ("navigate", 'The conclusion is "No".', "no", "no"),
     ("navigate", "<1> yes", "yes", "yes"),
-    ("navigate", "They walk on, no<|user|>\n", "no", "no"),
+    ("navigate", "They walk on, no<|user|>", "no", "no"),
+    ("navigate", "They walk on, no<|user|>\n", None, "no"),  # white space counts there
     ("navigate", "The answer is not clear", "no", None),  # "answer is no" stands in it
     ("navigate", "Take one step. Take two steps. So yes.", "yes", "yes"),
     ("navigate", "North", "no", None),
@@ -89,7 +90,8 @@ def test_spellings(subtask, response, official, strict):
     assert strict_answer(subtask, response, ORDER) == strict
     for reference in ("(A)", "(B)") if subtask == "hyperbaton" else ("Yes", "no"):
         verdict = judge_bbh({"id": f"bbh_{subtask}_3", "reference": reference, "prompt": ORDER}, response)
-        assert verdict["official"] == (official == reference.lower())
+        assert verdict["official"] == (0.5 if official is None else official == reference.lower())  # a coin is tossed
+        assert verdict["undecided"] == (official is None)
         assert verdict["strict"] == (strict == reference.lower())
         assert verdict["first"] == (reference in ("(A)", "Yes")) and verdict["chance"] == 0.5
 

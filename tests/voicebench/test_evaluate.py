@@ -49,15 +49,18 @@ SPELLINGS = [
     ("B is the best answer", "B", "B"),
     ("Option C.", "C", "C"),
     ("Option D: a cloud", "D", "D"),
-    ("It is most likely **B**", "B", "B"),
+    ("It is most likely **B**", None, "B"),
     ("The answer to the question is: **A", "A", "A"),
     ("The answer is \\( \\boxed{B} \\)", "B", "B"),
     ("The answer is:\n\nB. a cat", "B", "B"),
     ("The best choice is a cat, so B.", "B", "B"),
     ("<1> B", "B", "B"),
-    (" B", "B", "B"),
-    ("B\n", "B", "B"),
-    ("\n<1> B ", "B", "B"),
+    (" B", None, "B"),  # white space counts there
+    ("B\n", None, "B"),
+    ("\n<1> B ", None, "B"),
+    ("We can rule out C. The answer should be D.", "C", "D"),  # " c." is on the list, "should be d" is not
+    ("Option D: a cloud. Option B, a cat, is not correct.", "D", None),
+    ("The correct answer is 'C'.", None, "C"),
     ("Option B", None, "B"),
     ("B a cat", None, "B"),
     ("a cat", None, "B"),
@@ -117,7 +120,8 @@ def test_multiple_choice(response, official, strict):
     assert official_letter(response) == official
     for letter in "ABCD":
         verdict = judge_mcq({"prompt": PROMPT, "reference": letter}, response)
-        assert (verdict["official"], verdict["strict"]) == (official == letter, strict == letter)
+        assert verdict["official"] == (0.25 if official is None else official == letter)  # one of four is drawn
+        assert (verdict["undecided"], verdict["strict"]) == (official is None, strict == letter)
         assert verdict["parsed"] == strict
 
 
@@ -175,10 +179,23 @@ def test_subset_from_the_file_name(tmp_path, capsys):
     scores = scores_of(result)
     total = scores["levels"]["total"]["total"]
     assert (scores["benchmark"], scores["subset"], scores["evaluator"]) == ("voicebench", "openbookqa", "mcq")
-    assert (scores["items"], total["n"], total["official"], total["strict"]) == (4, 4, 0.25, 0.5)
+    assert (scores["items"], total["n"], total["official"], total["strict"]) == (4, 4, 1.5 / 4, 0.5)
+    assert (total["undecided"], total["official_decided"], scores["without_lots"]) == (2, 0.5, 0.25)
+    assert [verdict["official"] for verdict in scores["verdicts"]] == [True, 0.25, False, 0.25]
     assert (total["unparsed"], total["always_a"], total["chance"]) == (0.25, 0.0, 0.25)
     assert scores["failure_rate"] == 0.5  # "a cat", and no answer
-    assert "failure rate: 50.0 %, where VoiceBench's phrases find no letter" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "VoiceBench reads no answer in 2 of 4 items (failure rate: 50.0 %) and draws one of the four letters" in told
+    assert "without lots: 25.0 % of all items, 50.0 % of the 2 it reads" in told
+
+
+def test_an_item_that_was_never_answered_draws_no_lot(tmp_path):
+    records = [{"reference": "B", "response": "cats"}, {"reference": "B", "response": "", "error": "no audio"}]
+    result = write(tmp_path, "x-mmsu-test-audio.jsonl", records)
+    assert main([str(result)]) == 0
+    scores = scores_of(result)
+    assert scores["levels"]["total"]["total"]["official"] == 0.125 and scores["failure_rate"] == 0.5
+    assert scores["levels"]["total"]["total"]["official_decided"] == 0.0
 
 
 def test_subset_from_a_field_and_no_refusal_without_an_answer(tmp_path):
@@ -234,6 +251,18 @@ def test_unknown_subset_asks_for_the_evaluator(tmp_path, capsys):
     assert "several subsets (bbh, mmsu)" in capsys.readouterr().err
 
 
+def test_lots_count_in_the_difference_of_two_runs_but_not_in_the_test(tmp_path):
+    ours = write(
+        tmp_path, "a-mmsu-test-audio.jsonl", [{"id": n, "reference": "A", "response": "cats"} for n in range(4)]
+    )
+    theirs = write(
+        tmp_path, "b-mmsu-test-audio.jsonl", [{"id": n, "reference": "A", "response": "B"} for n in range(4)]
+    )
+    assert main([str(ours), "--compare", str(theirs)]) == 0
+    official = scores_of(ours)["comparison"]["official"]
+    assert (official["ours"], official["theirs"], official["difference"], official["p"]) == (0.25, 0, 0.25, 1.0)
+
+
 def test_broken_lines_and_missing_fields(tmp_path, capsys):
     result = tmp_path / "x-mmsu-test-audio.jsonl"
     result.write_text('{"reference": "A", "response": "A"}\n{"reference"\n')
@@ -242,6 +271,9 @@ def test_broken_lines_and_missing_fields(tmp_path, capsys):
     write(tmp_path, result.name, [{"response": "A", "id": 7}])
     assert main([str(result)]) == 2
     assert "item 7: no field 'reference'" in capsys.readouterr().err
+    write(tmp_path, result.name, [{"response": "A", "id": 7, "reference": "E"}])
+    assert main([str(result)]) == 2
+    assert "item 7: reference 'E' is not one of A, B, C, D" in capsys.readouterr().err
     write(tmp_path, result.name, [{"response": "A", "id": 7}] * 2)
     assert main([str(result)]) == 2
     assert "occur more than once: 7" in capsys.readouterr().err
