@@ -5,23 +5,21 @@ The bootstrap (Efron 1979) draws as many items as there are, with replacement, a
 their order, nor on what else is scored.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 RESAMPLES, SEED = 5000, 0
-Z_95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % confidence interval of a proportion (Wilson 1927); unlike the normal one it holds near 0 and 1."""
+    from scipy.stats import binomtest  # takes a second to import, and few scores need it
+
     if n == 0:
         return (0.0, 1.0)
-    rate, z2 = successes / n, Z_95**2
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return (max(0.0, centre - half), min(1.0, centre + half))
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return (float(interval.low), float(interval.high))
 
 
 def rate_interval(successes: int, n: int) -> tuple[float, float]:
@@ -60,11 +58,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Args:
         only_first, only_second: items that only the one run got right; those that both or neither did tell nothing.
     """
-    n, term, tail = only_first + only_second, 1, 0
-    for k in range(min(only_first, only_second) + 1):
-        tail += term  # the binomial coefficients, whole numbers of any size
-        term = term * (n - k) // (k + 1)
-    return min(1.0, 2 * tail / 2**n)
+    from scipy.stats import binomtest
+
+    n = only_first + only_second
+    return float(binomtest(only_first, n).pvalue) if n else 1.0
 
 
 def _percentiles(samples: np.ndarray) -> tuple[float, float]:
