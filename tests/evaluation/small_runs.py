@@ -1,0 +1,58 @@
+"""Runs of the inference scripts on three clips, with the golden model or one that echoes, for the tests."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+import inference_stage2_mmsu
+from src.modeling_DIFFA import Answers
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+MODEL = [
+    "--model_path", str(GOLDEN / "diffa_upstream"), "--llm_path", str(GOLDEN / "llada"),
+    "--whisper_path", str(GOLDEN / "whisper"),
+]  # fmt: skip
+CHOICES = {"choice_a": "one", "choice_b": "two", "choice_c": "three", "choice_d": None}
+
+
+def question(n, **changes):
+    return {
+        "id": n,
+        "audio_path": f"clip{n % 3}.wav",
+        "question": f"Is it {n}?",
+        **CHOICES,
+        "answer_gt": "one",
+    } | changes
+
+
+def write_lines(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class EchoModel:
+    """Stands in for DIFFA where only the way of the items matters: its answer tells what it heard and was told."""
+
+    feature_extractor = SimpleNamespace(n_samples=480_000)
+
+    def __init__(self):
+        self.batches = []
+
+    def answer(self, waveforms, instructions, options):
+        """As if each answer had three tokens and took two forward passes."""
+        self.batches.append(count := len(waveforms))
+        texts = [f"{len(waveform)} {text}" for waveform, text in zip(waveforms, instructions, strict=True)]
+        return Answers(texts, torch.zeros(count, 3, dtype=torch.int64), [3] * count, [2] * count)
+
+
+def mmsu(folder, *flags, output="out.jsonl"):
+    arguments = [*MODEL, "--input_jsonl", folder / "mmsu.jsonl", "--output_jsonl", folder / output, *flags]
+    return inference_stage2_mmsu.main([str(argument) for argument in arguments])
