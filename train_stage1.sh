@@ -18,7 +18,7 @@ DS_CONFIG=${DS_CONFIG-config/dp_config.json}  # ZeRO-1: optimizer state shared o
 
 # The published recipe (arXiv 2507.18452, section 4.1), made for 4 GPUs.
 BATCH_SIZE=${BATCH_SIZE:-16}                # clips a process and step
-GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-2}  # 4 x 16 x 2 = 128 clips an update: keep the product with other NPROC
+GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-2}  # effective batch size 4 x 16 x 2 = 128: keep it with other NPROC
 LEARNING_RATE=${LEARNING_RATE:-1e-4}        # the adapters start from nothing
 LR_SCHEDULER=${LR_SCHEDULER:-linear}        # down to zero at the end
 WARMUP_STEPS=${WARMUP_STEPS:-1000}          # updates until the full rate

@@ -19,7 +19,7 @@ DS_CONFIG=${DS_CONFIG-config/dp_config.json}  # ZeRO-1: optimizer state shared o
 
 # The published recipe (arXiv 2507.18452, section 4.1), made for 4 GPUs.
 BATCH_SIZE=${BATCH_SIZE:-4}                 # clips a process and step: answers are longer than transcripts
-GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-2}  # 4 x 4 x 2 = 32 clips an update: keep the product with other NPROC
+GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-2}  # effective batch size 4 x 4 x 2 = 32: keep it with other NPROC
 LEARNING_RATE=${LEARNING_RATE:-5e-5}        # half of stage 1's: the semantic adapter is trained already
 LR_SCHEDULER=${LR_SCHEDULER:-cosine}        # published; not compared with stage 1's linear here
 WARMUP_STEPS=${WARMUP_STEPS:-2000}          # long, because the acoustic adapter starts from nothing beside a trained one

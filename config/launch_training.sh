@@ -26,7 +26,7 @@ fi
 # the 8B model. They end before config/slurm.sbatch's two minutes do. (torch 2.13 reads it; old ones always wait 30.)
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-110}
 
-find_nodes  # clips an update grow with the machines: mind GRADIENT_ACCUMULATION
+find_nodes  # the effective batch size grows with the machines: mind GRADIENT_ACCUMULATION
 
 # Two checkpoints are kept: should the last be damaged, there is the one before it. (Under --load_best_model_at_end, the
 # best and the last.)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import Clip, Corpus, add_transcripts, add_transcripts_flag, find_root, run
+from data_prep.corpus import Corpus, CorpusClip, add_transcripts, add_transcripts_flag, find_root, run
 
 LAYOUT = "data/<accent>/speaker_<number>/*.wav, as accentdb_extended.tar.gz unpacks"
 
@@ -31,7 +31,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
         accent, speaker = path.parts[-3:-1]
         if not path.name.startswith("."):
             name = f"{accent}-{speaker}"
-            clips.append(Clip(f"{name}-{path.stem}", path, name, {"accent": accent.capitalize()}))
+            clips.append(CorpusClip(f"{name}-{path.stem}", path, name, {"accent": accent.capitalize()}))
     return add_transcripts(Corpus(clips, []), args.transcripts)
 
 

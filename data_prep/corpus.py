@@ -28,7 +28,7 @@ from src.manifest_check import inspect_all, problems_of_audio
 from src.prompts import ASR_PROMPT
 
 DESCRIBE_PROMPT = "Describe the speaker."
-SKIPPED_SHOWN = 10
+MAX_SKIPPED_SHOWN = 10
 GENDERS = {"f": "female", "m": "male"}
 
 
@@ -37,7 +37,7 @@ class CorpusError(UserError):
 
 
 @dataclass(frozen=True)
-class Clip:
+class CorpusClip:
     """One utterance, as its corpus describes it."""
 
     audio_id: str  # unique in the corpus
@@ -60,7 +60,7 @@ class Skipped:
 class Corpus:
     """What a script found."""
 
-    clips: list[Clip]
+    clips: list[CorpusClip]
     skipped: list[Skipped]
 
 
@@ -126,8 +126,8 @@ def prepare(dataset: str, corpus: Corpus, args: argparse.Namespace) -> None:
 
 
 def read_seconds(
-    clips: Sequence[Clip], max_seconds: float, jobs: int | None
-) -> tuple[list[tuple[Clip, float]], list[Skipped]]:
+    clips: Sequence[CorpusClip], max_seconds: float, jobs: int | None
+) -> tuple[list[tuple[CorpusClip, float]], list[Skipped]]:
     """Decode every clip: those to train on, with their real durations, and the others."""
     usable, skipped, ids = [], [], set()
     for clip, found in zip(clips, inspect_all([clip.path for clip in clips], jobs), strict=True):
@@ -144,11 +144,11 @@ def read_seconds(
     return usable, skipped
 
 
-def group_of(clip: Clip) -> str:
+def group_of(clip: CorpusClip) -> str:
     return clip.group or clip.speaker
 
 
-def choose_groups(usable: Sequence[tuple[Clip, float]], fraction: float, seed: int) -> set[str]:
+def choose_groups(usable: Sequence[tuple[CorpusClip, float]], fraction: float, seed: int) -> set[str]:
     """Groups that together hold about `fraction` of the sound: at least one, never all; clips come with their seconds.
 
     Raises CorpusError where there is only one.
@@ -169,7 +169,7 @@ def choose_groups(usable: Sequence[tuple[Clip, float]], fraction: float, seed: i
     return chosen or {min(groups, key=by_group.__getitem__)}
 
 
-def to_entry(clip: Clip, seconds: float, dataset: str, folder: Path) -> dict:
+def to_entry(clip: CorpusClip, seconds: float, dataset: str, folder: Path) -> dict:
     """The manifest's entry: to transcribe or, where nobody wrote down the words, to describe the speaker."""
     entry = {
         "audio_id": clip.audio_id,
@@ -217,7 +217,7 @@ def list_skipped(skipped: Sequence[Skipped], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{clip.audio_id}: {clip.reason}\n".encode("utf-8", "backslashreplace").decode() for clip in skipped]
     write_file(path, "".join(lines))
-    print("".join(f"skipped {line}" for line in lines[:SKIPPED_SHOWN]), end="")
+    print("".join(f"skipped {line}" for line in lines[:MAX_SKIPPED_SHOWN]), end="")
     print(f"{len(skipped)} clips skipped, all of them named in {path}")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import Clip, Corpus, CorpusError, Skipped, find_root, run
+from data_prep.corpus import Corpus, CorpusClip, CorpusError, Skipped, find_root, run
 
 GENDER_OF_SPEAKER = {"0": "male", "1": "female"}
 EMOTIONS = {
@@ -52,7 +52,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
         }
         attributes = {key: value for key, value in attributes.items() if value}
         path = root / "data" / dialog / f"{name}_{speaker}_d{dialog}.wav"
-        corpus.clips.append(Clip(audio_id, path, f"dailytalk-speaker-{speaker}", attributes, text))
+        corpus.clips.append(CorpusClip(audio_id, path, f"dailytalk-speaker-{speaker}", attributes, text))
     return corpus
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Clip, Corpus, Skipped, find_root, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_root, read_lines, run
 
 EMOTIONS = {
     "ang": "angry", "hap": "happy", "sad": "sad", "neu": "neutral", "fru": "frustrated", "exc": "excited",
@@ -48,7 +48,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
             attributes = {"gender": GENDERS[gender.lower()]} if gender in "FM" else {}
             group = path.stem[:5]  # "Ses01"
             attributes |= rated.get(path.stem, {})
-            corpus.clips.append(Clip(path.stem, path, group + gender, attributes, said[path.stem], group))
+            corpus.clips.append(CorpusClip(path.stem, path, group + gender, attributes, said[path.stem], group))
     return corpus
 
 

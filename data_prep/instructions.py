@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.manifest import ManifestError, Sample
 
 KINDS = ("description", "content", "attribute", "choice")
-MOST_CHOICES = 4
+MAX_CHOICES = 4
 
 
 class PoolError(UserError):
@@ -153,6 +153,6 @@ def attribute_values(samples: Sequence[Sample]) -> dict[str, list[str]]:
 def fill_in_choices(instruction: str, right: str, values: Sequence[str], rng: random.Random) -> str:
     """The instruction with the right value among up to three others, in any order."""
     others = [value for value in values if value != str(right)]
-    choices = [str(right), *rng.sample(others, min(len(others), MOST_CHOICES - 1))]
+    choices = [str(right), *rng.sample(others, min(len(others), MAX_CHOICES - 1))]
     rng.shuffle(choices)
     return instruction.replace("{choices}", ", ".join(choices))

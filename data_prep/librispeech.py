@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Clip, Corpus, Skipped, choose_splits, find_root, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, choose_splits, find_root, read_lines, run
 
 TRAINING = ("train-clean-100", "train-clean-360", "train-other-500")
 SPLITS = (*TRAINING, "dev-clean", "dev-other", "test-clean", "test-other")
@@ -55,7 +55,7 @@ def read_chapter(folder: Path, genders: dict[str, str], corpus: Corpus) -> None:
     attributes = {"gender": genders[reader]} if genders.get(reader) else {}
     for path in sorted(folder.glob("*.flac")):
         if said.get(path.stem):
-            corpus.clips.append(Clip(path.stem, path, reader, attributes, said[path.stem]))
+            corpus.clips.append(CorpusClip(path.stem, path, reader, attributes, said[path.stem]))
         else:
             corpus.skipped.append(Skipped(path.stem, f"no text in {folder / f'{reader}-{folder.name}.trans.txt'}"))
     there = {path.stem for path in folder.glob("*.flac")}

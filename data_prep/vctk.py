@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Clip, Corpus, Skipped, find_root, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_root, read_lines, run
 
 AUDIO = (("wav48_silence_trimmed", "_mic1.flac"), ("wav48", ".wav"))  # of versions 0.92 and 0.80
 LAYOUT = "speaker-info.txt, txt and wav48_silence_trimmed, as VCTK-Corpus-0.92.zip unpacks"
@@ -38,7 +38,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
             said = " ".join(read_lines(text)).strip() if text.exists() else ""
             if said:
                 known = speakers.get(speaker) or speakers.get(speaker.removeprefix("p"), {})
-                corpus.clips.append(Clip(audio_id, path, speaker, known, said))
+                corpus.clips.append(CorpusClip(audio_id, path, speaker, known, said))
             else:
                 corpus.skipped.append(Skipped(audio_id, f"no text: {text}"))
     return corpus

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import (
     GENDERS,
-    Clip,
     Corpus,
+    CorpusClip,
     CorpusError,
     Skipped,
     add_transcripts,
@@ -56,7 +56,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
             corpus.skipped.append(Skipped(audio_id, f"{speaker} is not in vox1_meta.csv"))
         elif row["Set"] in splits:
             known = {"gender": GENDERS.get(row["Gender"].lower(), ""), "nationality": row["Nationality"]}
-            corpus.clips.append(Clip(audio_id, path, speaker, {key: known[key] for key in known if known[key]}))
+            corpus.clips.append(CorpusClip(audio_id, path, speaker, {key: known[key] for key in known if known[key]}))
     return add_transcripts(corpus, args.transcripts)
 
 

@@ -1,4 +1,4 @@
-"""Transcripts of a manifest's clips and their word errors, as training watches them."""
+"""The word error rate that a stage-1 evaluation measures: clips of the manifest are transcribed, and compared."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ OPTIONS = GenerationOptions.of_preset("fast", **TRANSCRIPT, seed=0)
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What was heard in some clips, held against what was said."""
+    """Word errors of some clips' transcripts."""
 
     words: list[Edits]  # one a clip that could be used
     failures: list[str]  # what was wrong with the others

@@ -1,4 +1,4 @@
-"""How the processes that `torch.distributed.run` starts work together and come to an end."""
+"""The processes that `torch.distributed.run` starts: joining their group, barriers and sums, and ending together."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-PATIENCE = timedelta(days=30)  # how long a rank that is done waits for the others
+MAX_WAIT = timedelta(days=30)  # of a rank that is done, for the others
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Ranks:
 
     @classmethod
     def join(cls) -> "Ranks":
-        """Meet the other processes that `torch.distributed.run` started; alone without it."""
+        """Join the process group of those that `torch.distributed.run` started; without it, this process is alone."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=PATIENCE)  # only for waiting, so no GPU backend is needed
+            dist.init_process_group("gloo", timeout=MAX_WAIT)  # only for waiting, so no GPU backend is needed
         return cls(dist.get_rank(), dist.get_world_size())
 
     def wait(self) -> None:

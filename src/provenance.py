@@ -1,4 +1,4 @@
-"""What a run ran with: versions of what matters, and fingerprints of the checkpoints it used."""
+"""Provenance of a run: versions of the packages, and fingerprints of the checkpoints it used."""
 
 import hashlib
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 from src.checkpoint import CheckpointError, weight_files
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "soxr")
-LARGEST_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
+MAX_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
 
 
 def versions() -> dict[str, str]:
@@ -29,7 +29,7 @@ def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
         files = []
     for file in files:
         size = file.stat().st_size
-        result[file.name] = sha256(file) if weights and size <= LARGEST_HASHED else f"{size} bytes"
+        result[file.name] = sha256(file) if weights and size <= MAX_HASHED else f"{size} bytes"
     return result
 
 

@@ -28,7 +28,7 @@ from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, validation_loss
 from src.modeling_DIFFA import DIFFAModel
-from src.training_arguments import clips_per_update, order_seed
+from src.training_arguments import effective_batch_size, order_seed
 from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
 from src.word_errors import total
@@ -99,7 +99,7 @@ class dLLMTrainer(Trainer):
         args = self.args
         return TrainingSampler(
             len(self.train_dataset),
-            clips_per_update(args),
+            effective_batch_size(args),
             order_seed(args),
             self.time_sampling,
             self.train_dataset.lengths() if args.group_by_length else None,
@@ -248,7 +248,7 @@ class dLLMTrainer(Trainer):
     def planned_steps(self) -> int:
         """Optimizer steps of the whole run, as the arguments have it."""
         args = self.args
-        return self.set_initial_training_values(args, self.get_train_dataloader(), clips_per_update(args))[-1]
+        return self.set_initial_training_values(args, self.get_train_dataloader(), effective_batch_size(args))[-1]
 
     @staticmethod
     def steps_done(checkpoint: str) -> int:

@@ -105,8 +105,8 @@ class DIFFATrainingArguments(TrainingArguments):
         return torch.device("cpu") if device.type == "cpu" else device
 
 
-def clips_per_update(args: TrainingArguments) -> int:
-    """Samples of one optimizer step, of all processes together."""
+def effective_batch_size(args: TrainingArguments) -> int:
+    """Samples of one optimizer step: batch size x gradient accumulation x processes."""
     return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
@@ -148,7 +148,7 @@ def check_arguments(
         )
     if training_args.auto_find_batch_size:
         raise SettingsError(
-            "--auto_find_batch_size would change how many clips an update has; leave it out, and when memory runs out "
+            "--auto_find_batch_size would change the effective batch size; leave it out, and when memory runs out "
             "lower --per_device_train_batch_size and raise --gradient_accumulation_steps by as much"
         )
     if not 0 <= training_args.max_bad_fraction <= 1:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run. Each is written under another name, and gets its own when it is whole."""
+"""Checkpoints of a training run: written under a temporary name, and renamed when they are complete."""
 
 import errno
 import json

@@ -17,12 +17,13 @@ from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
     ModelArguments,
-    clips_per_update,
+    effective_batch_size,
     order_seed,
 )
 from src.training_checkpoint import check_complete, last_complete, put_aside, put_aside_incomplete
 
 RECORD = "run.json"  # beside the checkpoints
+RENAMED = {"clips_per_update": "effective_batch_size"}  # settings in the records of earlier versions
 
 
 def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
@@ -47,7 +48,7 @@ def fixed_settings(
     ids = "\n".join(sample.audio_id for sample in samples)
     order = {
         "seed": order_seed(training_args),
-        "clips_per_update": clips_per_update(training_args),
+        "effective_batch_size": effective_batch_size(training_args),
         "group_by_length": training_args.group_by_length,
         "samples": len(samples),
         "audio_ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),  # audio, or the manifest, may have been moved
@@ -80,7 +81,7 @@ def check_same_run(checkpoint: Path, model_args: ModelArguments, settings: Mappi
     different = [
         f"{part} {name} was {value!r}, now {now.get(name)!r}"
         for part, now in settings.items()
-        for name, value in before.get(part, {}).items()
+        for name, value in ((RENAMED.get(name, name), value) for name, value in before.get(part, {}).items())
         if value != now.get(name)
     ]
     if different:

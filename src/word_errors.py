@@ -1,4 +1,4 @@
-"""What turns one text into another, counted: word and character errors, after Whisper's English text normalisation.
+"""Word and character errors by edit distance, after Whisper's text normalisation, which is for English alone.
 
 Light imports only, for the scorers.
 """
@@ -13,7 +13,7 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 @dataclass(frozen=True)
 class Edits:
-    """What turns one text into another, counted in words or in characters."""
+    """The edits that turn a reference into a hypothesis, counted in words or in characters."""
 
     length: int  # of the reference
     substitutions: int

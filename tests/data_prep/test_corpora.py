@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.corpus import Clip, CorpusError, choose_groups, describe
+from data_prep.corpus import CorpusClip, CorpusError, choose_groups, describe
 from src.manifest import read_manifest
 from src.manifest_check import Limits, check_manifest
 
@@ -351,7 +351,9 @@ def test_the_splits_share_no_speaker(tmp_path, capsys, corpus):
 
 def test_the_share_held_out_is_near_the_fraction():
     clips = [
-        Clip(f"{speaker}-{n}", Path(), f"s{speaker}", {}) for speaker in range(100) for n in range(speaker % 7 + 1)
+        CorpusClip(f"{speaker}-{n}", Path(), f"s{speaker}", {})
+        for speaker in range(100)
+        for n in range(speaker % 7 + 1)
     ]
     usable = [(clip, 1.0) for clip in clips]
     for fraction in (0.02, 0.1, 0.5, 0.9):

@@ -12,5 +12,5 @@ def test_adapters_are_hashed_unless_they_lie_in_a_file_of_gigabytes(tmp_path, mo
     sized = {"config.json": config, "pytorch_model.bin": "7 bytes"}
     hashed = {"config.json": config, "pytorch_model.bin": hashlib.sha256(b"weights").hexdigest()}
     assert fingerprint(tmp_path, weights=False) == sized and fingerprint(tmp_path, weights=True) == hashed
-    monkeypatch.setattr(provenance, "LARGEST_HASHED", 6)
+    monkeypatch.setattr(provenance, "MAX_HASHED", 6)
     assert fingerprint(tmp_path, weights=True) == sized

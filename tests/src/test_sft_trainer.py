@@ -215,7 +215,7 @@ def test_gradient_checkpointing_reaches_the_llm(tmp_path):
     assert model.llm_model.gradient_checkpointing
 
 
-# -- rough weather ---------------------------------------------------------------------------------------------------
+# -- fault tolerance -------------------------------------------------------------------------------------------------
 
 
 def test_a_clip_that_cannot_be_used_is_replaced_counted_and_named(tmp_path, caplog):

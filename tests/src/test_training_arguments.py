@@ -50,7 +50,7 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
             "--greater_is_better True",
         ),
         ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
-        (["--auto_find_batch_size"], "--auto_find_batch_size would change how many clips an update has"),
+        (["--auto_find_batch_size"], "--auto_find_batch_size would change the effective batch size"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):

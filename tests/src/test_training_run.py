@@ -60,10 +60,13 @@ def test_resuming_needs_the_settings_that_the_order_of_samples_hangs_on(tmp_path
     check(settings_of(tmp_path))
     (tmp_path / "run.json").write_text(json.dumps(record | settings_of(tmp_path, *before)))
     check(settings_of(tmp_path, *before, "--learning_rate", "1", "--max_steps", "9", frozen=moved))
+    former = (tmp_path / "run.json").read_text().replace("effective_batch_size", "clips_per_update")
+    (tmp_path / "run.json").write_text(former)
+    check(settings_of(tmp_path, *before))
     for flags, ids, message in (
         (["--seed", "7"], "abcd", "order seed was 42, now 7"),
         (["--data_seed", "8"], "abcd", "order seed was 42, now 8"),
-        (["--gradient_accumulation_steps", "3"], "abcd", "order clips_per_update was 24, now 12"),
+        (["--gradient_accumulation_steps", "3"], "abcd", "order effective_batch_size was 24, now 12"),
         (["--group_by_length"], "abcd", "order group_by_length was False, now True"),
         ([], "abcde", "order samples was 4, now 5; order audio_ids_sha256 was '"),
         ([], "abdc", "order audio_ids_sha256 was '"),
