@@ -1,35 +1,30 @@
-"""The trainer: `transformers.Trainer` with checkpoints of the adapters alone, and ways to go through rough weather."""
+"""The trainer of both stages: steps, evaluations, fault tolerance (unusable clips, infinite losses, stop requests)."""
 
 import logging
 import math
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
-from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from src.checkpoint import CheckpointError
+from src.adapter_trainer import AdapterTrainer
 from src.data_sampler import EvaluationSampler, TrainingSampler
 from src.dataloader import ORIGIN, Origin, OriginCollator
 from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, validation_loss
-from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import effective_batch_size, order_seed
-from src.training_checkpoint import UNFINISHED, finish, last_complete
 from src.training_meter import TrainingMeter
 from src.word_errors import total
 
@@ -40,14 +35,12 @@ class TrainingError(UserError):
     """Training cannot go on; the message says why, and what to do."""
 
 
-class StopAsked(Exception):
+class StopRequested(Exception):
     """Some process was asked to stop in the middle of an evaluation."""
 
 
-class dLLMTrainer(Trainer):
+class dLLMTrainer(AdapterTrainer):
     """Trains a `DIFFAModel` whose `forward` returns the diffusion loss, on a `DIFFADataset`.
-
-    Nothing frozen is written: neither into the model file nor into DeepSpeed's.
 
     Args (besides Trainer's):
         time_sampling: see `TrainingSampler`.
@@ -79,7 +72,6 @@ class dLLMTrainer(Trainer):
         self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
-        self.unfinished_dir: str | None = None  # while a checkpoint is being written
         self.meter = TrainingMeter(self.args.device, self.model.feature_extractor.hop_length)
 
     # -- data ---------------------------------------------------------------------------------------------------------
@@ -91,7 +83,7 @@ class dLLMTrainer(Trainer):
         return loader
 
     def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
-        if description == "evaluation":  # a sample's loss must not hang on how long its neighbours are
+        if description == "evaluation":  # a sample's loss must not depend on how long its neighbours are
             data_collator = replace(data_collator, learn_padding=False)
         return OriginCollator(data_collator)
 
@@ -110,11 +102,21 @@ class dLLMTrainer(Trainer):
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
+    def planned_steps(self) -> int:
+        """Optimizer steps of the whole run, as the arguments have it."""
+        args = self.args
+        return self.set_initial_training_values(args, self.get_train_dataloader(), effective_batch_size(args))[-1]
+
+    @staticmethod
+    def steps_done(checkpoint: str) -> int:
+        """Optimizer steps behind a checkpoint folder."""
+        return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
+
     def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
         """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""
         try:
             return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
-        except StopAsked:  # in --eval_on_start: there is nothing new to write
+        except StopRequested:  # in --eval_on_start: there is nothing new to write
             self.stopped = True
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -152,15 +154,15 @@ class dLLMTrainer(Trainer):
         super().log(logs, start_time)
 
     def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
-        """After each step: first agree with the other processes on what any of them met."""
-        self.agree()
+        """After each step: first tell the other processes of requests to stop and unusable clips."""
+        self.synchronise()
         try:
             super()._maybe_log_save_evaluate(*args, **kwargs)
-        except StopAsked:
+        except StopRequested:
             self.stop()
             super()._maybe_log_save_evaluate(*args, **kwargs)  # what is left of it: the checkpoint
 
-    def agree(self) -> None:
+    def synchronise(self) -> None:
         """Stop if one process was asked to; count the clips that could not be used.
 
         Raises TrainingError once they are too many.
@@ -205,10 +207,10 @@ class dLLMTrainer(Trainer):
         return output
 
     def prediction_step(self, *args, **kwargs) -> tuple:
-        """A batch of an evaluation. Raises StopAsked, on all processes, where one was asked to stop."""
+        """A batch of an evaluation. Raises StopRequested, on all processes, where one was asked to stop."""
         asked = torch.tensor(self.stop_requested, device=self.args.device, dtype=torch.int64)
         if self.accelerator.reduce(asked, "sum"):
-            raise StopAsked
+            raise StopRequested
         return super().prediction_step(*args, **kwargs)
 
     def validation_loss(self) -> dict[str, float]:
@@ -242,79 +244,6 @@ class dLLMTrainer(Trainer):
                 logger.warning("clip left out of the evaluation: %s", message)
         self.known_eval_failures |= failures
         return {"unusable_clips": len(failures)} if failures else {}
-
-    # -- checkpoints --------------------------------------------------------------------------------------------------
-
-    def planned_steps(self) -> int:
-        """Optimizer steps of the whole run, as the arguments have it."""
-        args = self.args
-        return self.set_initial_training_values(args, self.get_train_dataloader(), effective_batch_size(args))[-1]
-
-    @staticmethod
-    def steps_done(checkpoint: str) -> int:
-        """Optimizer steps behind a checkpoint folder."""
-        return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the adapters in float32. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
-        model: DIFFAModel = self.accelerator.unwrap_model(self.model)
-        # on all processes, in one order: DeepSpeed puts the parts of a parameter together
-        state = {name: self.master(weight) for name, weight in model.named_parameters() if weight.requires_grad}
-        if self.args.should_save:
-            model.save_pretrained(output_dir or self.args.output_dir, state)
-
-    def master(self, weight: torch.nn.Parameter) -> torch.Tensor:
-        """A trained weight, whole and as the optimizer knows it.
-
-        DeepSpeed leaves the model a copy, which --bf16 rounds and ZeRO-3 shares out over the processes.
-        """
-        if not self.is_deepspeed_enabled:
-            return weight
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        master = safe_get_full_fp32_param(weight)
-        return weight if master is None else master.cpu()  # there is none before training starts
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return self.unfinished_dir or super()._get_output_dir(trial)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Write a checkpoint beside the others, and give it its name once all processes have written their parts.
-
-        Raises CheckpointError, and leaves earlier checkpoints as they are, when it cannot be written.
-        """
-        run_dir = Path(self.args.output_dir)
-        name = f"checkpoint-{self.state.global_step}"
-        self.unfinished_dir = str(run_dir / UNFINISHED)
-        if self.args.should_save:
-            shutil.rmtree(self.unfinished_dir, ignore_errors=True)  # of a run that was killed
-        self.accelerator.wait_for_everyone()
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                finish(run_dir / UNFINISHED / name, run_dir / name)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            free, reason = shutil.disk_usage(run_dir).free, str(error).partition("\n")[0]
-            raise CheckpointError(
-                f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: {reason}. The last "
-                f"complete checkpoint is {last_complete(run_dir) or 'none'}; make room and start the same command again"
-            ) from error
-        finally:
-            if self.args.should_save:
-                shutil.rmtree(self.unfinished_dir, ignore_errors=True)
-            self.unfinished_dir = None
-        if self.args.should_save:
-            self._rotate_checkpoints(output_dir=str(run_dir))
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Keep frozen weights out of what DeepSpeed writes; Trainer asks that of DeepSpeed for PEFT models alone."""
-        if not self.is_deepspeed_enabled:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
 
 
 @contextmanager

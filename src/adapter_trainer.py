@@ -1,0 +1,81 @@
+"""`transformers.Trainer` with checkpoints of the trained adapters alone, each complete or not there at all."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+from transformers.trainer import SCHEDULER_NAME
+
+from src.checkpoint import CheckpointError
+from src.modeling_DIFFA import DIFFAModel
+from src.training_checkpoint import UNFINISHED, finish, last_complete
+
+
+class AdapterTrainer(Trainer):
+    """Writes nothing frozen, neither into the model file nor into DeepSpeed's."""
+
+    unfinished_dir: str | None = None  # while a checkpoint is being written
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapters in float32. (Trainer's own way first gathers the whole state, 16 GB of it frozen.)"""
+        model: DIFFAModel = self.accelerator.unwrap_model(self.model)
+        # on all processes, in one order: DeepSpeed puts the parts of a parameter together
+        state = {name: self.master(weight) for name, weight in model.named_parameters() if weight.requires_grad}
+        if self.args.should_save:
+            model.save_pretrained(output_dir or self.args.output_dir, state)
+
+    def master(self, weight: torch.nn.Parameter) -> torch.Tensor:
+        """A trained weight, whole and as the optimizer knows it.
+
+        DeepSpeed leaves the model a copy, which --bf16 rounds and ZeRO-3 shares out over the processes.
+        """
+        if not self.is_deepspeed_enabled:
+            return weight
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        master = safe_get_full_fp32_param(weight)
+        return weight if master is None else master.cpu()  # there is none before training starts
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.unfinished_dir or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside the others, and give it its name once all processes have written their parts.
+
+        Raises CheckpointError, and leaves earlier checkpoints as they are, when it cannot be written.
+        """
+        run_dir = Path(self.args.output_dir)
+        name = f"checkpoint-{self.state.global_step}"
+        self.unfinished_dir = str(run_dir / UNFINISHED)
+        if self.args.should_save:
+            shutil.rmtree(self.unfinished_dir, ignore_errors=True)  # of a run that was killed
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                finish(run_dir / UNFINISHED / name, run_dir / name)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            free, reason = shutil.disk_usage(run_dir).free, str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: {reason}. The last "
+                f"complete checkpoint is {last_complete(run_dir) or 'none'}; make room and start the same command again"
+            ) from error
+        finally:
+            if self.args.should_save:
+                shutil.rmtree(self.unfinished_dir, ignore_errors=True)
+            self.unfinished_dir = None
+        if self.args.should_save:
+            self._rotate_checkpoints(output_dir=str(run_dir))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Keep frozen weights out of what DeepSpeed writes; Trainer asks that of DeepSpeed for PEFT models alone."""
+        if not self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
