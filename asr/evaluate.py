@@ -19,11 +19,11 @@ from evaluation.scoring import format_interval, format_table, parse_args, percen
 from src.errors import reports_user_errors
 from src.word_errors import Edits, character_edits, normalise, total, word_edits
 
-WORST = 10  # utterances named
+MAX_NAMED = 10  # utterances with the most errors
 
 
 @dataclass(frozen=True)
-class Utterance:
+class AlignedUtterance:
     """What was said and heard, normalised, and how far apart they are."""
 
     key: str
@@ -34,10 +34,10 @@ class Utterance:
     error: bool  # no answer was made
 
 
-def align(key: str, reference: str, hypothesis: str, error: bool) -> Utterance:
+def align(key: str, reference: str, hypothesis: str, error: bool) -> AlignedUtterance:
     """Align two normalised texts by words and by characters."""
     words, characters = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
-    return Utterance(key, reference, hypothesis, words, characters, error)
+    return AlignedUtterance(key, reference, hypothesis, words, characters, error)
 
 
 def interval(edits: list[Edits]) -> tuple[float, float]:
@@ -45,7 +45,7 @@ def interval(edits: list[Edits]) -> tuple[float, float]:
     return mean_interval([one.errors for one in edits], [one.length for one in edits])
 
 
-def summarise(utterances: list[Utterance]) -> dict:
+def summarise(utterances: list[AlignedUtterance]) -> dict:
     """Totals: rates as fractions with their intervals, counts of errors of both kinds."""
     words, characters = [u.words for u in utterances], [u.characters for u in utterances]
     by_word, by_character = total(words), total(characters)
@@ -77,7 +77,7 @@ def format_rates(summary: dict) -> str:
     return format_table(["", "rate", "95 %", "sub", "del", "ins", "of"], rows)
 
 
-def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict:
+def compare(ours: list[AlignedUtterance], theirs: list[AlignedUtterance]) -> dict:
     """Difference of two runs' word error rates on the same utterances, with its paired bootstrap interval."""
     lengths = [u.words.length for u in ours]
     differences = [a.words.errors - b.words.errors for a, b in zip(ours, theirs, strict=True)]
@@ -88,7 +88,7 @@ def compare(ours: list[Utterance], theirs: list[Utterance]) -> dict:
     }
 
 
-def align_items(result: Result) -> list[Utterance]:
+def align_items(result: Result) -> list[AlignedUtterance]:
     """Normalise and align every item; one without an answer counts as if nothing had been heard."""
     utterances = []
     for name, record in result.items.items():
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     if scores["errors"]:
         print(f"{scores['errors']} item(s) have no answer and count as all deleted")
-    worst = sorted((u for u in utterances if u.words.errors), key=lambda u: (-u.words.rate, u.key))[:WORST]
+    worst = sorted((u for u in utterances if u.words.errors), key=lambda u: (-u.words.rate, u.key))[:MAX_NAMED]
     for u in worst:
         print(f"{u.key}: {percent(u.words.rate)}\n  said:  {u.reference}\n  heard: {u.hypothesis}")
     return report(args.result, scores | {"worst": [asdict(u) for u in worst]})

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_prep.corpus import path_from
 from data_prep.instructions import KINDS, Pool, PoolError, Request, compose_description, draw_requests
 from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of
-from evaluation.journal import Answer, Journal, remove_answers
+from evaluation.journal import AnswerRecord, Journal, remove_answers
 from src.errors import print_error, reports_user_errors
 from src.manifest import read_manifest, write_manifest
 
@@ -47,7 +47,7 @@ REFUSAL = re.compile(
 )
 
 
-def verdict_on(answer: Answer) -> str:
+def verdict_on(answer: AnswerRecord) -> str:
     """`failed` (no reply), `empty`, `refused` or `kept`."""
     if answer.error is not None:
         return "failed"
@@ -86,9 +86,9 @@ def collect(
     for index, reply in ask_all(ask, missing, concurrency, "answer", journal.output.name):
         if isinstance(reply, NoReply):
             failures.append(f"{requests[index].sample.audio_id}, question {requests[index].number}: {reply}")
-            journal.append({index: Answer("", str(reply))})
+            journal.append({index: AnswerRecord("", str(reply))})
         else:
-            journal.append({index: Answer(reply)})
+            journal.append({index: AnswerRecord(reply)})
     return failures
 
 

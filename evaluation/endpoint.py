@@ -1,4 +1,8 @@
-"""Asking a model behind an OpenAI-compatible endpoint, through everything that may go wrong on the way."""
+"""Requests to a model behind an OpenAI-compatible endpoint, with retries.
+
+The openai client's own retries would not do: it waits 8 s at most between two tries, gives up at once where Retry-After
+is above two minutes, and takes a reply that is no completion (a proxy's page, an empty list of choices) as final.
+"""
 
 import argparse
 import os
@@ -23,11 +27,12 @@ FATAL = {
     404: "there is no such address or model",
 }
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
-LONGEST_WAIT = 600  # seconds; a longer Retry-After is cut to this
-GIVE_UP_AFTER = 20  # questions that fail one after the other: then nothing more is asked
+MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this
+MAX_BACKOFF = 60.0  # seconds between two tries
+MAX_FAILURES_IN_A_ROW = 20  # questions; then nothing more is asked
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 class NoReply(Exception):
@@ -58,7 +63,8 @@ class Endpoint:
                 "max_tokens": self.max_tokens}  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         for attempt in range(self.tries):
-            wait = min(60.0, self.backoff * 2**attempt) * random.uniform(0.5, 1.0)  # so that many do not come at once
+            backoff = min(MAX_BACKOFF, self.backoff * 2**attempt)
+            wait = backoff * random.uniform(0.5, 1.0)  # so that many do not come at once
             try:
                 response = requests.post(self.url, json=body, headers=headers, timeout=self.timeout)
                 if response.status_code == 200:
@@ -69,7 +75,7 @@ class Endpoint:
                 if response.status_code not in PASSING and response.status_code < 500:
                     raise NoReply(reason)  # the endpoint will not take this question
                 asked_for = retry_after(response)
-                wait = wait if asked_for is None else min(asked_for, LONGEST_WAIT)
+                wait = wait if asked_for is None else min(asked_for, MAX_RETRY_AFTER)
             except requests.RequestException as error:  # time-outs, cut connections, replies that are no JSON
                 reason = f"{type(error).__name__}: {str(error)[:200]}"
             except (KeyError, IndexError, TypeError):
@@ -88,8 +94,8 @@ def retry_after(response: requests.Response) -> float | None:
 
 
 def ask_all(
-    ask: Callable[[Question], Answer], questions: Sequence[Question], concurrency: int, unit: str, desc: str
-) -> Iterator[tuple[Question, Answer | NoReply]]:
+    ask: Callable[[Q], A], questions: Sequence[Q], concurrency: int, unit: str, desc: str
+) -> Iterator[tuple[Q, A | NoReply]]:
     """Yield every question with its answer, or why there is none, as they come; `concurrency` at a time.
 
     Raises EndpointError when there is no use in asking on, after what came before.
@@ -104,7 +110,7 @@ def ask_all(
             except NoReply as reason:
                 answer, failures_in_a_row = reason, failures_in_a_row + 1
             yield asked[answered], answer
-            if failures_in_a_row == GIVE_UP_AFTER:
+            if failures_in_a_row == MAX_FAILURES_IN_A_ROW:
                 raise EndpointError(f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

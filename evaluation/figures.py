@@ -11,12 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from evaluation.benchmarks import BENCHMARKS
-from evaluation.scoreboard import Entry, Place, label, places_of, runs_of
+from evaluation.scoreboard import Place, ScoreEntry, label, places_of, runs_of
 
-MANY = 12  # a level with more groups than this gets a figure of its own
+MAX_GROUPS = 12  # of a level; one with more gets a figure of its own
 
 
-def radar_axes(entries: Sequence[Entry]) -> list[Place]:
+def radar_axes(entries: Sequence[ScoreEntry]) -> list[Place]:
     """Each benchmark's total, VoiceBench by its subsets; with fewer than three of them, the first categories as well.
 
     Empty when there are fewer than three even so: such a chart would show nothing.
@@ -27,7 +27,7 @@ def radar_axes(entries: Sequence[Entry]) -> list[Place]:
     return axes if len(axes) >= 3 else []
 
 
-def draw_radar(entries: Sequence[Entry], axes: Sequence[Place]) -> bytes:
+def draw_radar(entries: Sequence[ScoreEntry], axes: Sequence[Place]) -> bytes:
     """PNG: a polygon for each run, outwards is better; open where a run has no score."""
     angles = np.linspace(0, 2 * np.pi, len(axes), endpoint=False)
     figure, plot = plt.subplots(figsize=(7, 7), subplot_kw={"projection": "polar"}, layout="constrained")
@@ -63,12 +63,12 @@ def bar_figures(places: Sequence[Place]) -> dict[str, list[Place]]:
     figures: dict[str, list[Place]] = {}
     for benchmark, level in dict.fromkeys(place[:2] for place in places):
         rows = [place for place in places if place[:2] == (benchmark, level)]
-        alone = "_" + re.sub(r"[^a-z0-9]+", "_", level.lower()) if len(rows) > MANY else ""
+        alone = "_" + re.sub(r"[^a-z0-9]+", "_", level.lower()) if len(rows) > MAX_GROUPS else ""
         figures.setdefault(f"bars_{benchmark}{alone}", []).extend(rows)
     return figures
 
 
-def draw_bars(entries: Sequence[Entry], rows: Sequence[Place]) -> bytes:
+def draw_bars(entries: Sequence[ScoreEntry], rows: Sequence[Place]) -> bytes:
     """PNG: for each place a bar a run with its 95 % interval, and a line at chance."""
     shown = [e for e in entries if e.place in rows and e.shown[0] is not None]
     runs = runs_of(entries)
@@ -109,20 +109,20 @@ def _name(run: str, published: bool) -> str:
     return f"{run} (published)" if published else run
 
 
-def _goodness(entry: Entry) -> float:
+def _goodness(entry: ScoreEntry) -> float:
     """Per cent, more is better."""
     value, _ = entry.shown
     return np.nan if value is None else max(0.0, 100 - value) if entry.unit == "error rate" else value
 
 
-def _axis_label(place: Place, entries: Sequence[Entry]) -> str:
+def _axis_label(place: Place, entries: Sequence[ScoreEntry]) -> str:
     benchmark, _, group = place
     if any(e.place == place and e.unit == "error rate" for e in entries):
         return f"{BENCHMARKS[benchmark].title}\n100 % - {group}"
     return BENCHMARKS[benchmark].title + ("" if group == "total" else f"\n{group}") + _remark(place, entries, "\n")
 
 
-def _remark(place: Place, entries: Sequence[Entry], before: str) -> str:
+def _remark(place: Place, entries: Sequence[ScoreEntry], before: str) -> str:
     """How a score was brought to per cent, where that is not plain."""
     unit = next(e.unit for e in entries if e.place == place)
     return {"rate": "", "rating": f"{before}(rating x 20)", "error rate": f"{before}(lower is better)"}[unit]

@@ -17,7 +17,7 @@ class ResumeError(UserError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerRecord:
     """What the model said about one item, or why it could not."""
 
     text: str
@@ -48,7 +48,7 @@ class Journal:
         self.output, self.field, self.settings, self.as_list = output, field, dict(settings), as_list
         self.meta = meta_path(output)
         self.path = output.with_name(f"{output.name}.partial" + (f".{rank}" if world > 1 else ""))
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, AnswerRecord] = {}
         if is_written(output):
             self._read_output()
         for path in filter(is_written, partial_files(output)):
@@ -57,7 +57,7 @@ class Journal:
     def is_missing(self, index: int) -> bool:
         return index not in self.answers or self.answers[index].error is not None
 
-    def append(self, answers: Mapping[int, Answer]) -> None:
+    def append(self, answers: Mapping[int, AnswerRecord]) -> None:
         """Put new answers on disk."""
         append_lines(
             self.path, self.settings, ({"index": index, **asdict(answer)} for index, answer in answers.items())
@@ -95,15 +95,15 @@ class Journal:
         rows = json.loads(text) if self.as_list else map(json.loads, text.split("\n")[:-1])
         audio = (None if word == NO_AUDIO else word for word in meta.get("audio", "").split())
         for index, row in enumerate(rows):  # of which there may be fewer: a run was killed before it wrote them
-            self._keep(index, Answer(row[self.field], row.get("error"), next(audio, None)))
+            self._keep(index, AnswerRecord(row[self.field], row.get("error"), next(audio, None)))
 
     def _read_partial(self, path: Path) -> None:
         first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made
         self._check(first.get("settings", {}), path)
         for entry in entries:
-            self._keep(entry["index"], Answer(entry["text"], entry["error"], entry.get("audio")))
+            self._keep(entry["index"], AnswerRecord(entry["text"], entry["error"], entry.get("audio")))
 
-    def _keep(self, index: int, answer: Answer) -> None:
+    def _keep(self, index: int, answer: AnswerRecord) -> None:
         if self.is_missing(index):
             self.answers[index] = answer
 

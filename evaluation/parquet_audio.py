@@ -10,7 +10,7 @@ import pyarrow.parquet
 from src.audio import AudioError
 
 BYTES = "audio.bytes"  # the column of encoded files, as Hugging Face data sets have it
-KEPT = 2  # row groups in memory: a batch may reach from one into the next
+MAX_ROW_GROUPS = 2  # row groups in memory: a batch may reach from one into the next
 
 kept: dict[tuple[Path, int], pyarrow.Array | str] = {}  # what `row_group` gave last, the latest at the end
 
@@ -61,7 +61,7 @@ def rows_with_audio(parquet: pyarrow.parquet.ParquetFile, number: int) -> Sequen
 def row_group(file: Path, number: int) -> pyarrow.Array | str:
     """The encoded audio of a row group, or why it cannot be read; from memory if it was among the last."""
     if (file, number) not in kept:
-        while len(kept) >= KEPT:  # before the next one is read
+        while len(kept) >= MAX_ROW_GROUPS:  # before the next one is read
             del kept[next(iter(kept))]
         try:
             with pyarrow.parquet.ParquetFile(file) as parquet:

@@ -1,4 +1,4 @@
-"""The sounds of a benchmark's items: their order, their batches, and reading them while the model works."""
+"""The audio of a benchmark's items: reading order, batches of similar length, the next batch read in a thread."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from src.audio import AudioError, read_audio
 PROBE_BYTES = 4096  # of a file's middle, for telling it from others
 
 
-def in_order(audio: Sequence[Path | ParquetAudio]) -> list[int]:
+def reading_order(audio: Sequence[Path | ParquetAudio]) -> list[int]:
     """Indices of sounds, in an order that no sound need be read for.
 
     Files go by size, longest first, so that a batch too large for the memory fails at once; rows of Parquet files,
@@ -24,18 +24,18 @@ def in_order(audio: Sequence[Path | ParquetAudio]) -> list[int]:
 
     def key(index: int) -> tuple:
         sound = audio[index]
-        return place_of(sound), 0 if isinstance(sound, ParquetAudio) else -size_of(sound), index
+        return storage_of(sound), 0 if isinstance(sound, ParquetAudio) else -size_of(sound), index
 
     return sorted(range(len(audio)), key=key)
 
 
 def batches_of(indices: Sequence[int], audio: Sequence[Path | ParquetAudio], batch_size: int) -> Iterator[list[int]]:
-    """Batches of sounds of similar length, out of `indices` in the order that `in_order` gives.
+    """Batches of sounds of similar length, out of `indices` in the order that `reading_order` gives.
 
     Rows of a Parquet file are put in order of size a row group at a time, which is read when a batch needs it.
     """
     waiting: list[int] = []
-    for _, together in groupby(indices, key=lambda index: place_of(audio[index])):
+    for _, together in groupby(indices, key=lambda index: storage_of(audio[index])):
         group = list(together)
         if isinstance(audio[group[0]], ParquetAudio):
             group.sort(key=lambda index: -size_of(audio[index]))
@@ -48,13 +48,13 @@ def batches_of(indices: Sequence[int], audio: Sequence[Path | ParquetAudio], bat
 
 
 def read_ahead(
-    batches: Iterator[list[int]], listen: Callable[[list[int]], list[np.ndarray | AudioError]]
+    batches: Iterator[list[int]], read: Callable[[list[int]], list[np.ndarray | AudioError]]
 ) -> Iterator[tuple[list[int], list[np.ndarray | AudioError]]]:
     """Yield (batch, its sounds); the next one is made and read in the background while the caller works on this one."""
 
     def read_next() -> tuple[list[int], list[np.ndarray | AudioError]] | None:
         batch = next(batches, None)
-        return batch and (batch, listen(batch))
+        return batch and (batch, read(batch))
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead = reader.submit(read_next)
@@ -63,7 +63,7 @@ def read_ahead(
             yield ready
 
 
-def hear(audio: Path | ParquetAudio, window: float, name: str) -> np.ndarray | AudioError:
+def read_sound(audio: Path | ParquetAudio, window: float, name: str) -> np.ndarray | AudioError:
     """The waveform (see `read_audio`), or what is wrong with it; messages call a sound in a Parquet file by `name`."""
     try:
         return read_audio(audio.read() if isinstance(audio, ParquetAudio) else audio, window, name)
@@ -71,7 +71,7 @@ def hear(audio: Path | ParquetAudio, window: float, name: str) -> np.ndarray | A
         return error
 
 
-def place_of(audio: Path | ParquetAudio) -> tuple[str, int]:
+def storage_of(audio: Path | ParquetAudio) -> tuple[str, int]:
     """What is read together: the Parquet file and its row group; one place for all plain files."""
     return (str(audio.file), audio.row_group) if isinstance(audio, ParquetAudio) else ("", 0)
 

@@ -20,8 +20,8 @@ from evaluation.benchmarks import BENCHMARKS
 from evaluation.figures import bar_figures, draw_bars, draw_radar, radar_axes
 from evaluation.scoreboard import (
     PUBLISHED,
-    Entry,
     Interval,
+    ScoreEntry,
     label,
     places_of,
     read_published,
@@ -42,7 +42,7 @@ ABOUT_QA = (
 ABOUT_RATINGS = "Ratings go from 1 to 5; official is the mean over rated answers, strict counts no answer as 1."
 
 
-def markdown(entries: Sequence[Entry], sources: Sequence[str]) -> str:
+def markdown(entries: Sequence[ScoreEntry], sources: Sequence[str]) -> str:
     """The report: one table, with two columns for each run and one for each published model, and what it rests on."""
     header = ["benchmark", "category", "items", "chance", "always A"]
     for run, published in runs_of(entries):
@@ -65,7 +65,7 @@ def markdown(entries: Sequence[Entry], sources: Sequence[str]) -> str:
     return "\n\n".join(["# Scores", table, *notes]) + "\n"
 
 
-def table_row(here: Sequence[Entry], entries: Sequence[Entry]) -> list[str]:
+def table_row(here: Sequence[ScoreEntry], entries: Sequence[ScoreEntry]) -> list[str]:
     """The row of one place, from the entries that are there."""
     first, found = here[0], {(e.run, e.published): e for e in here}
     items = dict.fromkeys(str(e.items) for e in here if e.items)  # several where runs are not over the same items

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
+from evaluation.journal import AnswerRecord, Journal, ResumeError, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
-from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
+from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
 from evaluation.tasks import BenchmarkItem, Task, swap
 from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
@@ -164,9 +164,9 @@ class Runner:
             if self.ranks.rank == 0:
                 print(f"{len(items)} of {len(items)} items answered before: {task.output}")
             return False
-        work = self.answer_items(items, journal)
+        throughput = self.answer_items(items, journal)
         seconds = time.perf_counter() - clock
-        speed = work.speed(self.ranks)  # which also waits for the other ranks
+        speed = throughput.speed(self.ranks)  # which also waits for the other ranks
         if self.ranks.rank > 0:
             return False
         if self.ranks.world > 1:
@@ -201,41 +201,41 @@ class Runner:
             print(f"no answer: {error}", file=sys.stderr)
         return len(errors) > self.args.max_error_rate * len(items)
 
-    def answer_items(self, items: Sequence[BenchmarkItem], journal: Journal) -> "Work":
+    def answer_items(self, items: Sequence[BenchmarkItem], journal: Journal) -> "Throughput":
         """Answer this rank's share of what is missing, batch by batch, each on disk as soon as it is made."""
-        work = Work()
+        throughput = Throughput()
         audio = [item.audio for item in items]
-        order = in_order(audio)
+        order = reading_order(audio)
         mine = [index for index in order[self.ranks.rank :: self.ranks.world] if journal.is_missing(index)]
         if not mine:
-            return work
+            return throughput
         batches = batches_of(mine, audio, self.args.batch_size)
         window = window_seconds(self.model.feature_extractor)
 
-        def listen(batch: list[int]) -> list[np.ndarray | AudioError]:
-            return [hear(audio[index], window, f"audio of item {index + 1}") for index in batch]
+        def read(batch: list[int]) -> list[np.ndarray | AudioError]:
+            return [read_sound(audio[index], window, f"audio of item {index + 1}") for index in batch]
 
         with tqdm(total=len(mine), unit="item", desc=journal.output.name, disable=self.ranks.rank > 0) as bar:
-            for batch, sounds in read_ahead(batches, listen):
+            for batch, sounds in read_ahead(batches, read):
                 answers = {
-                    i: Answer("", str(s)) for i, s in zip(batch, sounds, strict=True) if isinstance(s, AudioError)
+                    i: AnswerRecord("", str(s)) for i, s in zip(batch, sounds, strict=True) if isinstance(s, AudioError)
                 }
                 heard = {i: s for i, s in zip(batch, sounds, strict=True) if i not in answers}
                 if heard:
                     instructions = [items[index].instruction for index in heard]
                     clock = time.perf_counter()
                     answered = self.model.answer(list(heard.values()), instructions, self.options)
-                    work.add(answered, time.perf_counter() - clock)
+                    throughput.add(answered, time.perf_counter() - clock)
                     for index, text in zip(heard, answered.texts, strict=True):
-                        answers[index] = Answer(text, audio=identity_of(audio[index]))
+                        answers[index] = AnswerRecord(text, audio=identity_of(audio[index]))
                 journal.append(answers)
                 bar.update(len(batch))
-        return work
+        return throughput
 
 
 @dataclass
-class Work:
-    """What answering took in this run, on this rank."""
+class Throughput:
+    """What was answered in this run on this rank, and how long it took."""
 
     items: int = 0
     forward_passes: int = 0

@@ -30,7 +30,7 @@ class ReportError(UserError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScoreEntry:
     """One run's score in one place. Rates are fractions of 1, ratings go from 1 to 5."""
 
     run: str
@@ -57,16 +57,16 @@ class Entry:
         return scale * value, (scale * low, scale * high)
 
 
-def runs_of(entries: Sequence[Entry]) -> list[tuple[str, bool]]:
+def runs_of(entries: Sequence[ScoreEntry]) -> list[tuple[str, bool]]:
     """(name, published) of every run, in order."""
     return list(dict.fromkeys((entry.run, entry.published) for entry in entries))
 
 
-def places_of(entries: Sequence[Entry]) -> list[Place]:
+def places_of(entries: Sequence[ScoreEntry]) -> list[Place]:
     return list(dict.fromkeys(entry.place for entry in entries))
 
 
-def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[Entry]:
+def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[ScoreEntry]:
     """The entries of all files, benchmark by benchmark.
 
     Args:
@@ -76,7 +76,7 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[Entry]:
     """
     if len(names) not in (0, 1, len(paths)):
         raise ReportError(f"--names has {len(names)} names for {len(paths)} files; give one for each, or one for all")
-    entries: list[Entry] = []
+    entries: list[ScoreEntry] = []
     taken: dict[tuple[str, Place], Path] = {}
     for number, path in enumerate(paths):
         scores = _read_json(path)
@@ -110,7 +110,7 @@ def run_name(path: Path, scores: Mapping) -> str:
     return name.strip("-_.") or path.resolve().parent.name
 
 
-def entries_of(run: str, scores: Mapping) -> list[Entry]:
+def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
     """What a scores file says, place by place; nothing where its answers still wait for a judge."""
     benchmark = scores["benchmark"]
     if benchmark == ASR.name:
@@ -154,14 +154,14 @@ def split_in_name(name: str, subset: str) -> str | None:
     return found and found[1]
 
 
-def overall(entries: Sequence[Entry]) -> list[Entry]:
+def overall(entries: Sequence[ScoreEntry]) -> list[ScoreEntry]:
     """VoiceBench's overall score of each run that has all nine subsets."""
     result = []
     for run, _ in runs_of(entries):
         mine = [e for e in entries if e.run == run and e.place[:2] == ("voicebench", "subset")]
         mean = mean_of_nine({e.place[2]: e.shown[0] / 100 for e in mine if e.official is not None})
         if mean is not None:
-            result.append(Entry(run, ("voicebench", "total", "overall"), mean))
+            result.append(ScoreEntry(run, ("voicebench", "total", "overall"), mean))
     return result
 
 
@@ -177,7 +177,7 @@ def mean_of_nine(found: Mapping[str, float]) -> float | None:
     return sum(nine) / len(nine) if len(nine) == len(LEADERBOARD) else None
 
 
-def read_published(path: Path, places: Sequence[Place]) -> tuple[list[Entry], list[str]]:
+def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry], list[str]]:
     """The published entries in `places`, and a line about each source that they come from. Raises ReportError."""
     entries, sources = [], []
     for row in _read_json(path):
@@ -188,7 +188,7 @@ def read_published(path: Path, places: Sequence[Place]) -> tuple[list[Entry], li
                     place, value, unit = (row["benchmark"], "subset", group), number, "rating"
                 else:
                     place, value, unit = (row["benchmark"], level, group), number / 100, "rate"
-                found.append(Entry(row["name"], place, value, unit=unit, published=True))
+                found.append(ScoreEntry(row["name"], place, value, unit=unit, published=True))
         found = [entry for entry in found if entry.place in places]
         if found:
             entries += found
@@ -205,14 +205,14 @@ def label(place: Place) -> str:
 
 def _entry_of(
     run: str, place: Place, scores: Mapping, official: str = "official", strict: str = "strict", unit: str = "rate"
-) -> Entry:
+) -> ScoreEntry:
     """From scores as the scorers write them, `official` and `strict` being the names of the two columns."""
 
     def interval(name: str) -> Interval | None:
         return tuple(scores[f"{name}_interval"]) if scores.get(f"{name}_interval") else None
 
     items = next((scores[name] for name in ("n", "items", "utterances") if name in scores), None)
-    return Entry(
+    return ScoreEntry(
         run, place, scores.get(official), interval(official), scores.get(strict), interval(strict), items,
         scores.get("chance"), scores.get("always_a"), unit,
     )  # fmt: skip

@@ -43,7 +43,8 @@ def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: i
     )  # fmt: skip
     work.add_argument(
         "--swap_audio", action="store_true",
-        help="control: give every item another item's audio, drawn by --seed; a model that listens falls to chance",
+        help="control: give every item another item's audio, drawn by --seed; the score of a model that uses the audio "
+        "falls to chance",
     )  # fmt: skip
     return parser
 

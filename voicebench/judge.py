@@ -30,7 +30,7 @@ from evaluation.result_files import BenchmarkFileError, read_result
 from src.errors import print_error, reports_user_errors
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, recognise
-from voicebench.verdicts import Question, Verdicts, questions_of, verdict_path
+from voicebench.verdicts import JudgeQuestion, Verdicts, questions_of, verdict_path
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Judge:
     parse: Callable[[str], float | None]
     asks: int  # how often a reply that is no verdict is asked for again, the first time included
 
-    def rate(self, question: Question) -> tuple[str, float]:
+    def rate(self, question: JudgeQuestion) -> tuple[str, float]:
         """One (reply, rating). Raises NoReply, EndpointError."""
         messages = self.rubric.messages(question)
         for _ in range(self.asks):
@@ -53,14 +53,16 @@ class Judge:
         raise NoReply(f"no verdict in {self.asks} replies, the last one {reply[:80]!r}")
 
 
-def collect(judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[Question, int]], concurrency: int) -> list[str]:
+def collect(
+    judge: Judge, verdicts: Verdicts, missing: Sequence[tuple[JudgeQuestion, int]], concurrency: int
+) -> list[str]:
     """Ask for the missing (question, sample) pairs and save what comes; what failed, as "item KEY: reason".
 
     Raises EndpointError when there is no use in asking on; what came before is saved.
     """
     failures = []
 
-    def rate(question_and_sample: tuple[Question, int]) -> tuple[str, float]:
+    def rate(question_and_sample: tuple[JudgeQuestion, int]) -> tuple[str, float]:
         return judge.rate(question_and_sample[0])
 
     for (question, sample), verdict in ask_all(rate, missing, concurrency, "verdict", verdicts.path.name):
@@ -101,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def open_verdicts(path: Path, wanted: dict, questions: Sequence[Question], overwrite: bool) -> Verdicts:
+def open_verdicts(path: Path, wanted: dict, questions: Sequence[JudgeQuestion], overwrite: bool) -> Verdicts:
     """The verdicts at `path`, ready for more. Raises BenchmarkFileError if they were made otherwise."""
     if overwrite:
         path.unlink(missing_ok=True)

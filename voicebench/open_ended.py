@@ -6,7 +6,7 @@ from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 from voicebench.verdicts import questions_of, read_verdicts
 
-LOWEST = 1.0
+MIN_RATING = 1.0
 NO_JUDGE = "no judge has rated these answers yet: voicebench/judge.py does"
 
 
@@ -26,7 +26,7 @@ def score_open(result: Result) -> Scored:
         return Scored(scores | {"rating": None, "not_scored": NO_JUDGE}, f"not scored: {NO_JUDGE}")
     wanted = verdicts.settings["samples"]
     partly = [name for name, samples in by_item.items() if 0 < len(samples) < wanted]
-    official, strict = list(ratings.values()), [*ratings.values(), *[LOWEST] * len(unanswered)]
+    official, strict = list(ratings.values()), [*ratings.values(), *[MIN_RATING] * len(unanswered)]
     scores |= {
         "rating": sum(official) / len(official),
         "rating_interval": mean_interval(official),
@@ -40,7 +40,7 @@ def score_open(result: Result) -> Scored:
         f"official: mean rating {format_rating(scores['rating'], scores['rating_interval'])}, "
         f"{len(ratings)} of {len(result.items)} items rated by {verdicts.settings['model']}",
         f"strict:   mean rating {format_rating(scores['strict_rating'], scores['strict_rating_interval'])}, "
-        f"{len(unanswered)} item(s) without an answer counted as {LOWEST:.0f}",
+        f"{len(unanswered)} item(s) without an answer counted as {MIN_RATING:.0f}",
     ]
     for names, what in ((unrated, "not rated, and not counted"), (partly, f"rated fewer than {wanted} times")):
         if names:

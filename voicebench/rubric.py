@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.result_files import BenchmarkFileError
-from voicebench.verdicts import Question
+from voicebench.verdicts import JudgeQuestion
 
 KINDS = {"open": ("prompt", "response"), "qa": ("prompt", "reference", "response")}  # what a rubric must mention
 
@@ -34,7 +34,7 @@ class Rubric:
     def digest(self) -> str:
         return hashlib.sha256(f"{self.system}\n---\n{self.user}".encode()).hexdigest()[:16]
 
-    def messages(self, question: Question) -> list[dict]:
+    def messages(self, question: JudgeQuestion) -> list[dict]:
         response = question.response.strip()
         fields = {"prompt": question.prompt, "response": response, "reference": question.reference or ""}
         # In one pass: an answer that holds "{prompt}" stays as it is.

@@ -16,7 +16,7 @@ from voicebench.subsets import ANSWER_FIELDS
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgeQuestion:
     """What the judge is asked about one item."""
 
     key: str
@@ -30,7 +30,7 @@ class Question:
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def questions_of(result: Result, kind: str) -> list[Question]:
+def questions_of(result: Result, kind: str) -> list[JudgeQuestion]:
     """The answered items of a result, `kind` being open or qa. Raises BenchmarkFileError naming a missing field."""
     questions = []
     for name, record in result.items.items():
@@ -40,7 +40,7 @@ def questions_of(result: Result, kind: str) -> list[Question]:
         try:
             reference = None if kind == "open" else record["reference"]
             reference = " / ".join(map(str, reference)) if isinstance(reference, list) else reference
-            questions.append(Question(name, str(record["prompt"]), response, reference))
+            questions.append(JudgeQuestion(name, str(record["prompt"]), response, reference))
         except KeyError as missing:
             raise BenchmarkFileError(f"{result.path} item {name}: no field {missing}") from None
     return questions
@@ -69,7 +69,7 @@ class Verdicts:
             verdicts.ratings.setdefault(entry["digest"], {})[entry["sample"]] = entry["rating"]
         return verdicts
 
-    def append(self, question: Question, sample: int, reply: str, rating: float) -> None:
+    def append(self, question: JudgeQuestion, sample: int, reply: str, rating: float) -> None:
         """Put one verdict on disk."""
         entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
         append_lines(self.path, self.settings, [entry])
@@ -84,7 +84,7 @@ class Verdicts:
                 "Judge in the same way, or pass --overwrite to start afresh"
             )
 
-    def check_answers(self, questions: Iterable[Question]) -> None:
+    def check_answers(self, questions: Iterable[JudgeQuestion]) -> None:
         """Raise BenchmarkFileError if some verdicts are on answers that the result does not hold (any more)."""
         strangers = self.ratings.keys() - {question.digest for question in questions}
         if strangers:

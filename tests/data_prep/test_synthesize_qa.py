@@ -12,7 +12,7 @@ import soundfile
 
 from data_prep.instructions import Pool
 from data_prep.synthesize_qa import main, verdict_on
-from evaluation.journal import Answer
+from evaluation.journal import AnswerRecord
 from src.manifest import read_manifest, write_manifest
 from src.manifest_check import Limits, check_manifest
 from tests.chat_server import chat_server
@@ -115,7 +115,7 @@ def test_refusals_and_empty_answers_are_dropped_and_counted(manifest, server, ca
     ],
 )  # fmt: skip
 def test_what_a_refusal_is(reply, verdict):
-    assert verdict_on(Answer(reply)) == verdict
+    assert verdict_on(AnswerRecord(reply)) == verdict
 
 
 def test_trouble_on_the_way_is_waited_out(manifest, server):

@@ -4,13 +4,13 @@ import pytest
 
 from evaluation import figures
 from evaluation.figures import bar_figures, draw_bars, draw_radar, radar_axes
-from evaluation.scoreboard import Entry
+from evaluation.scoreboard import ScoreEntry
 
 PLACES = [("mmsu", "total", "total"), ("mmau", "total", "total"), ("voicebench", "subset", "openbookqa")]
 
 
 def entry(run, place, official, **extra):
-    return Entry(run, place, official, (official - 0.1, official + 0.1), strict=0.9, **extra)
+    return ScoreEntry(run, place, official, (official - 0.1, official + 0.1), strict=0.9, **extra)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_radar_goes_over_benchmarks():
     entries.append(entry("a", ("mmsu", "category", "Perception"), 0.5))
     entries.append(entry("a", ("asr", "total", "WER"), 0.1, unit="error rate"))
     entries.append(entry("a", ("asr", "total", "CER"), 0.1, unit="error rate"))
-    entries.append(Entry("a", ("voicebench", "total", "overall"), 0.5))
+    entries.append(ScoreEntry("a", ("voicebench", "total", "overall"), 0.5))
     assert radar_axes(entries) == [*PLACES, ("asr", "total", "WER")]
 
 
@@ -41,8 +41,8 @@ def test_few_benchmarks_show_their_first_categories():
 def test_radar_polygons(drawn):
     entries = [entry("a", place, value) for place, value in zip(PLACES, (0.2, 0.4, 0.6), strict=True)]
     entries.append(entry("a", ("asr", "total", "WER"), 0.3, unit="error rate"))
-    entries.append(Entry("m", PLACES[1], 0.8, published=True))
-    entries.append(Entry("b", PLACES[2], 4.0, unit="rating"))
+    entries.append(ScoreEntry("m", PLACES[1], 0.8, published=True))
+    entries.append(ScoreEntry("b", PLACES[2], 4.0, unit="rating"))
     draw_radar(entries, radar_axes(entries))
     (plot,) = drawn[0].axes
     lines = {line.get_label(): line.get_ydata() for line in plot.lines}
@@ -57,7 +57,7 @@ def test_bars_of_all_runs_side_by_side(drawn):
     entries = [
         entry("a", PLACES[0], 0.5, chance=0.25),
         entry("b", PLACES[0], 0.7),
-        Entry("m", PLACES[0], 0.6, published=True),
+        ScoreEntry("m", PLACES[0], 0.6, published=True),
     ]
     entries.append(entry("b", ("mmsu", "category", "Reasoning"), 0.3))
     entries.append(entry("a", PLACES[1], 0.9))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evaluation.journal import Answer, Journal, ResumeError, partial_files, remove_answers
+from evaluation.journal import AnswerRecord, Journal, ResumeError, partial_files, remove_answers
 
 SETTINGS = {"steps": 4, "checkpoint": "a"}
 RECORDS = [{"id": n} for n in range(4)]
@@ -15,18 +15,18 @@ def lines(path):
 def test_answers_are_on_disk_at_once_and_taken_up_again(tmp_path):
     output = tmp_path / "deep" / "r.jsonl"
     journal = Journal(output, "response", SETTINGS)
-    journal.append({2: Answer("zwei\u2028\n")})
-    journal.append({0: Answer("null"), 3: Answer("", "no audio")})
+    journal.append({2: AnswerRecord("zwei\u2028\n")})
+    journal.append({0: AnswerRecord("null"), 3: AnswerRecord("", "no audio")})
     again = Journal(output, "response", SETTINGS)
-    assert again.answers == {2: Answer("zwei\u2028\n"), 0: Answer("null"), 3: Answer("", "no audio")}
+    assert again.answers == {2: AnswerRecord("zwei\u2028\n"), 0: AnswerRecord("null"), 3: AnswerRecord("", "no audio")}
     assert [again.is_missing(index) for index in range(4)] == [False, True, False, True]  # errors are tried again
 
 
 def test_output_is_whole_in_order_and_alone(tmp_path):
     output = tmp_path / "r.jsonl"
     journal = Journal(output, "response", SETTINGS)
-    journal.append({index: Answer(f"t{index}") for index in (3, 1, 0)})
-    journal.append({2: Answer("", "no audio")})
+    journal.append({index: AnswerRecord(f"t{index}") for index in (3, 1, 0)})
+    journal.append({2: AnswerRecord("", "no audio")})
     journal.finish(RECORDS, {"device": "cpu"})
     assert lines(output) == [
         {"id": 0, "response": "t0"},
@@ -38,13 +38,13 @@ def test_output_is_whole_in_order_and_alone(tmp_path):
     assert json.loads(journal.meta.read_text()) == {"settings": SETTINGS, "device": "cpu"}
     again = Journal(output, "response", SETTINGS)
     assert [index for index in range(4) if again.is_missing(index)] == [2]
-    again.append({2: Answer("t2")})
+    again.append({2: AnswerRecord("t2")})
     again.finish(RECORDS, {})
     assert lines(output)[2] == {"id": 2, "response": "t2"}
 
 
 def test_what_was_heard_is_remembered(tmp_path):
-    answers = {0: Answer("a", audio="1f"), 1: Answer("", "no audio"), 2: Answer("c", audio="2e")}
+    answers = {0: AnswerRecord("a", audio="1f"), 1: AnswerRecord("", "no audio"), 2: AnswerRecord("c", audio="2e")}
     journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
     journal.append(answers)
     assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == answers
@@ -57,40 +57,45 @@ def test_what_was_heard_is_remembered(tmp_path):
 def test_killed_between_the_two_files_of_the_end(tmp_path):
     """The new meta file tells of more items than the old output has."""
     journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
-    journal.append({0: Answer("a", audio="1f")})
+    journal.append({0: AnswerRecord("a", audio="1f")})
     journal.finish(RECORDS[:1], {})
     meta = json.loads(journal.meta.read_text())
     journal.meta.write_text(json.dumps(meta | {"audio": "1f 2e 3d"}))
-    assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == {0: Answer("a", audio="1f")}
+    assert Journal(tmp_path / "r.jsonl", "response", SETTINGS).answers == {0: AnswerRecord("a", audio="1f")}
 
 
 def test_lists(tmp_path):
     journal = Journal(tmp_path / "r.out", "answer", SETTINGS, as_list=True)
-    journal.append({0: Answer("a"), 1: Answer("b")})
+    journal.append({0: AnswerRecord("a"), 1: AnswerRecord("b")})
     journal.finish(RECORDS[:2], {})
     assert json.loads((tmp_path / "r.out").read_text()) == [{"id": 0, "answer": "a"}, {"id": 1, "answer": "b"}]
-    assert Journal(tmp_path / "r.out", "answer", SETTINGS, as_list=True).answers == {0: Answer("a"), 1: Answer("b")}
+    assert Journal(tmp_path / "r.out", "answer", SETTINGS, as_list=True).answers == {
+        0: AnswerRecord("a"),
+        1: AnswerRecord("b"),
+    }
 
 
 @pytest.mark.parametrize("cut", range(1, 45))
 def test_a_line_torn_by_a_kill_is_answered_again(tmp_path, cut):
     output = tmp_path / "r.jsonl"
     journal = Journal(output, "response", SETTINGS)
-    journal.append({0: Answer("first")})
-    journal.append({1: Answer("second")})
+    journal.append({0: AnswerRecord("first")})
+    journal.append({1: AnswerRecord("second")})
     torn = journal.path.read_bytes()[:-cut]
     journal.path.write_bytes(torn)
     again = Journal(output, "response", SETTINGS)
-    assert again.answers == ({0: Answer("first")} if cut > 1 else {0: Answer("first"), 1: Answer("second")})
-    again.append({1: Answer("second"), 2: Answer("third")})
+    assert again.answers == (
+        {0: AnswerRecord("first")} if cut > 1 else {0: AnswerRecord("first"), 1: AnswerRecord("second")}
+    )
+    again.append({1: AnswerRecord("second"), 2: AnswerRecord("third")})
     assert Journal(output, "response", SETTINGS).answers == {
-        0: Answer("first"), 1: Answer("second"), 2: Answer("third"),
+        0: AnswerRecord("first"), 1: AnswerRecord("second"), 2: AnswerRecord("third"),
     }  # fmt: skip
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
     output = tmp_path / "r.jsonl"
-    Journal(output, "response", SETTINGS).append({0: Answer("x")})
+    Journal(output, "response", SETTINGS).append({0: AnswerRecord("x")})
     with pytest.raises(ResumeError, match=r"steps was 4, now 8\. .*--overwrite"):
         Journal(output, "response", {**SETTINGS, "steps": 8})
     journal = Journal(output, "response", SETTINGS)
@@ -101,7 +106,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 
 def test_unfinished_answers_without_their_settings_are_refused(tmp_path):
     journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
-    journal.append({0: Answer("x")})
+    journal.append({0: AnswerRecord("x")})
     whole = journal.path.read_text()
     for damaged in ("\0" * 50, whole[5:]):
         journal.path.write_text(damaged)
@@ -123,7 +128,7 @@ def test_an_empty_file_is_as_good_as_none(tmp_path):
     output.with_name("r.jsonl.partial").touch()
     journal = Journal(output, "response", SETTINGS)
     assert journal.answers == {}
-    journal.append({0: Answer("a")})
+    journal.append({0: AnswerRecord("a")})
     journal.finish(RECORDS[:1], {})
     assert lines(output) == [{"id": 0, "response": "a"}]
 
@@ -131,29 +136,29 @@ def test_an_empty_file_is_as_good_as_none(tmp_path):
 def test_ranks_write_apart_and_are_read_together(tmp_path):
     output = tmp_path / "r.jsonl"
     ranks = [Journal(output, "response", SETTINGS, rank=rank, world=2) for rank in (0, 1)]
-    ranks[0].append({0: Answer("a"), 2: Answer("", "no audio")})
-    ranks[1].append({1: Answer("b"), 2: Answer("c")})
+    ranks[0].append({0: AnswerRecord("a"), 2: AnswerRecord("", "no audio")})
+    ranks[1].append({1: AnswerRecord("b"), 2: AnswerRecord("c")})
     assert [path.name for path in partial_files(output)] == ["r.jsonl.partial.0", "r.jsonl.partial.1"]
     alone = Journal(output, "response", SETTINGS)  # the next run may have another number of processes
-    assert alone.answers == {0: Answer("a"), 1: Answer("b"), 2: Answer("c")}
+    assert alone.answers == {0: AnswerRecord("a"), 1: AnswerRecord("b"), 2: AnswerRecord("c")}
     alone.finish(RECORDS[:3], {})
     assert partial_files(output) == []
 
 
 def test_an_answer_is_never_lost_to_an_error(tmp_path):
     output = tmp_path / "r.jsonl"
-    for rank, answer in ((0, Answer("a")), (1, Answer("", "no audio"))):
+    for rank, answer in ((0, AnswerRecord("a")), (1, AnswerRecord("", "no audio"))):
         journal = Journal(output, "response", SETTINGS, rank=rank, world=2)
         journal.append({0: answer})
-    assert Journal(output, "response", SETTINGS).answers == {0: Answer("a")}
+    assert Journal(output, "response", SETTINGS).answers == {0: AnswerRecord("a")}
 
 
 def test_overwriting_removes_everything(tmp_path):
     output = tmp_path / "r.jsonl"
     journal = Journal(output, "response", SETTINGS)
-    journal.append({0: Answer("a")})
+    journal.append({0: AnswerRecord("a")})
     journal.finish(RECORDS[:1], {})
-    journal.append({0: Answer("a")})
+    journal.append({0: AnswerRecord("a")})
     other = tmp_path / "r.jsonl2"
     other.write_text("kept")
     remove_answers(output)

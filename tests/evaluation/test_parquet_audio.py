@@ -44,7 +44,7 @@ def test_audio_is_found_without_being_read_and_read_a_row_group_at_a_time(tmp_pa
     assert [sound.size() for sound in sounds] == list(range(1, 8)) and read == [0, 1, 2, 3]
     assert list(parquet_audio.kept) == [(path, 2), (path, 3)]
     assert [sound.read() for sound in sounds] == [bytes([n]) * n for n in range(1, 8)]
-    assert read == [0, 1, 2, 3] * 2 and len(parquet_audio.kept) == parquet_audio.KEPT
+    assert read == [0, 1, 2, 3] * 2 and len(parquet_audio.kept) == parquet_audio.MAX_ROW_GROUPS
 
 
 @pytest.mark.parametrize("statistics", [True, False])

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation import parquet_audio
 from evaluation.parquet_audio import ParquetAudio
-from evaluation.prefetch import batches_of, hear, identity_of, in_order, read_ahead
+from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
 from src.audio import AudioError
 
 
@@ -19,7 +19,7 @@ def files(tmp_path):
 
 
 def test_files_go_by_size_and_keep_their_order_in_batches(files):
-    order = in_order(files)
+    order = reading_order(files)
     assert order == [2, 3, 0, 1]
     assert list(batches_of(order, files, 3)) == [[2, 3, 0], [1]]
     assert list(batches_of([3, 1], files, 2)) == [[3, 1]] and list(batches_of([], files, 2)) == []
@@ -31,7 +31,7 @@ def test_rows_go_by_row_group_and_by_size_within_one(files, tmp_path):
     pyarrow.parquet.write_table(table, path, row_group_size=3)
     rows = [ParquetAudio(path, n // 3, n % 3) for n in range(7)]
     mixed = [rows[6], *files[:1], *rows[:6]]  # some other order, such as --swap_audio makes
-    order = in_order(mixed)
+    order = reading_order(mixed)
     assert order == [1, 2, 3, 4, 5, 6, 7, 0]
     parquet_audio.kept.clear()
     batches = batches_of(order, mixed, 2)
@@ -60,9 +60,9 @@ def test_the_next_batch_is_read_meanwhile():
 
 
 def test_what_is_wrong_with_a_sound_is_returned(tmp_path):
-    assert "gone: no such audio file" in str(hear(Path("gone"), 30, "x"))
+    assert "gone: no such audio file" in str(read_sound(Path("gone"), 30, "x"))
     pyarrow.parquet.write_table(pyarrow.table({"audio": [{"bytes": b"nonsense"}]}), tmp_path / "p")
-    error = hear(ParquetAudio(tmp_path / "p", 0, 0), 30, "audio of item 1")
+    error = read_sound(ParquetAudio(tmp_path / "p", 0, 0), 30, "audio of item 1")
     assert isinstance(error, AudioError) and str(error).startswith("audio of item 1: not readable as audio")
 
 

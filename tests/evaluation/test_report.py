@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from evaluation.report import cell, main, markdown
-from evaluation.scoreboard import Entry
+from evaluation.scoreboard import ScoreEntry
 
 TOTAL = ("mmsu", "total", "total")
 
@@ -82,11 +82,11 @@ def test_what_cannot_be_reported(runs, tmp_path, capsys):
 
 
 def test_notes_explain_what_is_in_the_table():
-    plain = markdown([Entry("a", TOTAL, 0.5)], [])
+    plain = markdown([ScoreEntry("a", TOTAL, 0.5)], [])
     assert "lower is better" not in plain and "PEDANT" not in plain and "Published" not in plain
     entries = [
-        Entry("a", ("asr", "total", "WER"), 0.5, unit="error rate"),
-        Entry("a", ("voicebench", "subset", "sd-qa"), 0.5),
+        ScoreEntry("a", ("asr", "total", "WER"), 0.5, unit="error rate"),
+        ScoreEntry("a", ("voicebench", "subset", "sd-qa"), 0.5),
     ]
     text = markdown(entries, ["source"])
     assert "lower is better" in text and "PEDANT" in text and "- source" in text

@@ -7,8 +7,8 @@ import pytest
 from evaluation.benchmarks import LEADERBOARD
 from evaluation.scoreboard import (
     PUBLISHED,
-    Entry,
     ReportError,
+    ScoreEntry,
     entries_of,
     label,
     overall,
@@ -112,16 +112,17 @@ def test_overall_as_on_the_public_leaderboard():
     # Nemotron 3 VoiceChat's submission, github.com/MatthewCYM/VoiceBench issue 29: overall 58.1
     ratings, rates = (3.59, 3.12, 3.06), (0.4340, 0.5046, 0.6440, 0.5270, 0.1712, 0.9962)
     entries = [
-        Entry("n", ("voicebench", "subset", name), rating, unit="rating")
+        ScoreEntry("n", ("voicebench", "subset", name), rating, unit="rating")
         for name, rating in zip(LEADERBOARD, ratings, strict=False)
     ]
     entries += [
-        Entry("n", ("voicebench", "subset", name), rate) for name, rate in zip(LEADERBOARD[3:], rates, strict=True)
+        ScoreEntry("n", ("voicebench", "subset", name), rate) for name, rate in zip(LEADERBOARD[3:], rates, strict=True)
     ]
     (total,) = overall(entries)
     assert total.place == ("voicebench", "total", "overall") and round(100 * total.official, 1) == 58.1
     assert overall(entries[1:]) == []
-    full = Entry("n", ("voicebench", "subset", "alpacaeval_full"), 3.59, unit="rating")  # as that submission had it
+    # as that submission had it
+    full = ScoreEntry("n", ("voicebench", "subset", "alpacaeval_full"), 3.59, unit="rating")
     assert overall([*entries[1:], full]) == [total]
 
 

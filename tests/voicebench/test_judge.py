@@ -13,7 +13,7 @@ from evaluation.result_files import BenchmarkFileError
 from tests.chat_server import chat_server
 from voicebench.judge import main
 from voicebench.rubric import Rubric, parse_rating, parse_vote
-from voicebench.verdicts import Question, Verdicts, verdict_path
+from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "voicebench" / "judge.py"
@@ -122,7 +122,7 @@ def test_a_wrong_key_or_model_ends_the_run_at_once(tmp_path, server, capsys, sta
 
 
 def test_a_dead_endpoint_is_given_up(tmp_path, server, capsys, monkeypatch):
-    monkeypatch.setattr(endpoint, "GIVE_UP_AFTER", 5)
+    monkeypatch.setattr(endpoint, "MAX_FAILURES_IN_A_ROW", 5)
     server.reply = 500
     assert main(flags(write(tmp_path, 50), server, "--tries", 1, "--concurrency", 2)) == 2
     assert "5 verdicts failed one after the other" in capsys.readouterr().err
@@ -254,7 +254,7 @@ def test_rubric_fills_in_and_splits(tmp_path):
     path = tmp_path / "rubric.txt"
     path.write_text("Be fair.\n---\nQ: {prompt} A: {response} {other}\n")
     rubric = Rubric.read(path, "open")
-    question = Question("1", "what is {response}?", " it is {prompt}\n", None)
+    question = JudgeQuestion("1", "what is {response}?", " it is {prompt}\n", None)
     assert rubric.messages(question) == [
         {"role": "system", "content": "Be fair."},
         {"role": "user", "content": "Q: what is {response}? A: it is {prompt} {other}"},

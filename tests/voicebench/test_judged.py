@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from voicebench.evaluate import main
-from voicebench.verdicts import Question, Verdicts, verdict_path
+from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
 
 SETTINGS = {"kind": "open", "model": "some-judge", "rubric": "r", "samples": 3}
 
@@ -24,7 +24,7 @@ def judge(result, kind, ratings):
     records = [json.loads(line) for line in result.read_text().splitlines()]
     for place, values in ratings.items():
         record = records[place]
-        question = Question(str(place + 1), record["prompt"], record["response"], record.get("reference"))
+        question = JudgeQuestion(str(place + 1), record["prompt"], record["response"], record.get("reference"))
         for sample, value in enumerate(values):
             verdicts.append(question, sample, str(value), value)
 
