@@ -81,7 +81,7 @@ def loss_of(model: LLaDAModel, batch: Batch, noise: float, hint_weight: float) -
     """
     masked, rate = masking(batch, all_masked=0.5)
     after: list[torch.Tensor] = []  # the hidden states after each block
-    blocks = model.model.transformer.blocks
+    blocks = model.blocks
     hooks = [block.register_forward_hook(lambda *call: after.append(call[-1])) for block in blocks]
     hidden = model(inputs_embeds=embed(model, batch, masked, noise), attention_mask=batch.attention_mask)
     for hook in hooks:
@@ -93,7 +93,7 @@ def loss_of(model: LLaDAModel, batch: Batch, noise: float, hint_weight: float) -
     hinted = batch.letters > 0
     if hint_weight and hinted.any():
         for block, targets in ((LETTER_BLOCK, batch.letters), (RIGHT_BLOCK, batch.rights)):
-            known = model.project(model.model.transformer.ln_f(after[block][hinted]))
+            known = model.project(model.final_norm(after[block][hinted]))
             loss = loss + hint_weight * F.cross_entropy(known, targets[hinted])
     return loss
 
@@ -116,7 +116,7 @@ def accuracy(model: LLaDAModel, batches: list[list[Sample]], pad_id: int, noise:
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LLaDAModel:
     model = LLaDAModel(LLaDAConfig.from_dict(config_fields(tokenizer)))
     with torch.no_grad():  # large and far from each other, as a LayerNorm after a ReLU can produce them
-        table = model.model.transformer.wte.weight
+        table = model.embedding_weight
         table.copy_(F.layer_norm(torch.randn_like(table).relu(), table.shape[1:]))
     return model
 

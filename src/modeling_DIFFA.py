@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from src.audio import log_mel
@@ -30,7 +28,7 @@ from src.files import write_file
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
-from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
+from src.modeling_whisper_encoder import WhisperAudioEncoder
 from src.prompts import build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
@@ -218,16 +216,14 @@ class DIFFAModel(nn.Module):
         The published recipe starts at unit scale instead, and spends its first steps on shrinking: fine in a long
         run, slow in a short one.
         """
-        scale = self.llm_model.model.transformer.wte.weight.float().square().mean().sqrt()
+        scale = self.llm_model.embedding_weight.float().square().mean().sqrt()
         with torch.no_grad():
             if "trainable_prompts" in modules:
                 self.trainable_prompts.weight.mul_(scale)
             if "semantic_connector" in modules:
-                self.semantic_connector.layernorm.weight.mul_(scale)
+                self.semantic_connector.scale_outputs(scale)
             if "acoustic_connector" in modules:
-                linear = self.acoustic_connector.proj[1]  # sees unit-scale inputs, from a layer norm
-                linear.weight.mul_(scale / (linear.weight.float().square().sum(dim=1).mean().sqrt()))
-                linear.bias.zero_()
+                self.acoustic_connector.scale_outputs(scale)
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
         """Keep only the inputs of the LLM's blocks and the Q-Former's layers, and compute them again in backward.
@@ -235,9 +231,7 @@ class DIFFAModel(nn.Module):
         Trainer calls it for `--gradient_checkpointing`; its `gradient_checkpointing_kwargs` are not needed.
         """
         self.llm_model.gradient_checkpointing = True
-        qformer = self.acoustic_connector.qformer
-        qformer.gradient_checkpointing = True
-        qformer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        self.acoustic_connector.gradient_checkpointing_enable()
 
     def train(self, mode: bool = True) -> "DIFFAModel":
         """Training mode for the adapters alone: frozen parts never drop anything out."""
@@ -297,13 +291,13 @@ class DIFFAModel(nn.Module):
         audio_lengths = prefix.shape[1] + semantic_lengths
         # a clip of under four encoder frames (80 ms) has no semantic embedding: cut what stands in for it
         audio_embeds = audio_embeds[:, : int(audio_lengths.max())]
-        return audio_embeds.to(self.llm_model.model.transformer.wte.weight.dtype), audio_lengths
+        return audio_embeds.to(self.llm_model.embedding_weight.dtype), audio_lengths
 
     def num_audio_embeddings(self, num_samples: int) -> int:
         """How many embeddings the LLM hears of so many samples at 16 kHz, at most a window."""
         mel_frames = -(-num_samples // self.feature_extractor.hop_length)
         lengths = {"trainable_prompts": NUM_TRAINABLE_PROMPTS, "acoustic_connector": self.config.prompt_size}
-        return lengths[STAGES[self.stage].prefix] + encoder_frames(mel_frames) // SEMANTIC_STRIDE
+        return lengths[STAGES[self.stage].prefix] + self.whisper_model.num_frames(mel_frames) // SEMANTIC_STRIDE
 
     @torch.inference_mode()
     def get_speech_features(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

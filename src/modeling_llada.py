@@ -112,6 +112,10 @@ class LLaDABlock(nn.Module):
 class LLaDAModel(nn.Module):
     """The whole language model. `state_dict()` has the public names, `model.transformer.wte.weight` and so on.
 
+    DIFFA reaches an LLM by these names alone, which another LLM must have as well: `from_pretrained`, `config` (with
+    `d_model`, `mask_token_id`, `eos_token_id`, `pad_token_id`), `embed`, the forward pass, `project`, `new_caches`,
+    `embedding_weight`, `output_weight`, `compile_blocks`, `gradient_checkpointing`.
+
     Attributes:
         gradient_checkpointing: keep a block's input alone for the backward pass, which computes the block again.
     """
@@ -180,7 +184,7 @@ class LLaDAModel(nn.Module):
         key_mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         hidden_states = inputs_embeds
         last = self.config.n_layers - 1
-        for index, block in enumerate(self.model.transformer.blocks):
+        for index, block in enumerate(self.blocks):
             columns = wanted if index == last else None
             if self.gradient_checkpointing and torch.is_grad_enabled():  # training: there are no caches
                 hidden_states = checkpoint(
@@ -189,7 +193,7 @@ class LLaDAModel(nn.Module):
                 continue
             cache = None if caches is None else caches[index]
             hidden_states = block(hidden_states, rotary, key_mask, columns, cache, start)
-        return self.model.transformer.ln_f(hidden_states)
+        return self.final_norm(hidden_states)
 
     def compile_blocks(self) -> None:
         """Compile the blocks (torch.compile); the first passes wait for the compiler.
@@ -197,21 +201,33 @@ class LLaDAModel(nn.Module):
         One program serves all blocks and lengths. The last block stays as it is: which columns it computes changes
         from block to block of an answer, and each would be another program.
         """
-        for block in self.model.transformer.blocks[:-1]:
+        for block in self.blocks[:-1]:
             block.compile(dynamic=True)
 
     def new_caches(self, like: torch.Tensor) -> list[KeyValueCache]:
         """Room for the keys and values of sequences `like` [B, T, d], layer by layer, on its device, in its dtype."""
         batch_size, length, _ = like.shape
         shape = (batch_size, self.config.n_kv_heads, length, self.config.head_dim)
-        return [KeyValueCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.model.transformer.blocks]
+        return [KeyValueCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.blocks]
 
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits [..., embedding_size] of hidden states [..., d]."""
         return F.linear(hidden_states, self.output_weight)
 
     @property
-    def output_weight(self) -> torch.Tensor:
+    def embedding_weight(self) -> nn.Parameter:
+        """The token embeddings, [embedding_size, d]."""
+        return self.model.transformer.wte.weight
+
+    @property
+    def output_weight(self) -> nn.Parameter:
         """The vocabulary projection, [embedding_size, d]."""
-        transformer = self.model.transformer
-        return (transformer.wte if self.config.weight_tying else transformer.ff_out).weight
+        return self.embedding_weight if self.config.weight_tying else self.model.transformer.ff_out.weight
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.model.transformer.blocks
+
+    @property
+    def final_norm(self) -> RMSNorm:
+        return self.model.transformer.ln_f

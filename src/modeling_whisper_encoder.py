@@ -13,11 +13,6 @@ from src.checkpoint import CheckpointError, assign, check_names, read_json, read
 ENCODER_PREFIXES = ("model.encoder.", "encoder.")
 
 
-def encoder_frames(mel_frames: torch.Tensor | int) -> torch.Tensor | int:
-    """Encoder frames of log-mel frames (integers): the second convolution of the encoder has stride 2."""
-    return (mel_frames - 1) // 2 + 1
-
-
 class WhisperAudioEncoder(nn.Module):
     """A Whisper encoder of any size, from a Hugging Face checkpoint folder."""
 
@@ -56,6 +51,11 @@ class WhisperAudioEncoder(nn.Module):
         """Log-mel frames in one window: 3000 for public checkpoints."""
         return 2 * self.config.max_source_positions
 
+    @staticmethod
+    def num_frames(mel_frames: torch.Tensor | int) -> torch.Tensor | int:
+        """Encoder frames of log-mel frames (integers): the encoder's second convolution has stride 2."""
+        return (mel_frames - 1) // 2 + 1
+
     def forward(
         self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
@@ -76,4 +76,4 @@ class WhisperAudioEncoder(nn.Module):
             )
         with torch.no_grad():
             output = self.encoder(input_features.to(self.encoder.conv1.weight.dtype), output_hidden_states=True)
-        return output.hidden_states, encoder_frames(feature_attention_mask.sum(dim=-1))
+        return output.hidden_states, self.num_frames(feature_attention_mask.sum(dim=-1))

@@ -1,7 +1,10 @@
 """The acoustic adapter: learned queries read intermediate hidden states of the encoder (paper, section 3.2)."""
 
+from functools import partial
+
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
@@ -40,6 +43,17 @@ class QformerConnector(nn.Module):
             )
         )
         self.proj = nn.Sequential(nn.LayerNorm(encoder_dim), nn.Linear(encoder_dim, llm_dim))
+
+    def scale_outputs(self, scale: torch.Tensor) -> None:
+        """Bring a new adapter's embeddings to root mean square `scale`."""
+        linear = self.proj[1]  # of unit-scale inputs, from the layer norm
+        linear.weight.mul_(scale / linear.weight.float().square().sum(dim=1).mean().sqrt())
+        linear.bias.zero_()
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Keep only the inputs of the Q-Former's layers, and compute the layers again in backward."""
+        self.qformer.gradient_checkpointing = True
+        self.qformer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def forward(self, hidden_states: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Embeddings [B, num_queries, d_llm] of the encoder's hidden states, a tuple of [B, T, d_w].

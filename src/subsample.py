@@ -22,6 +22,10 @@ class WhisperProjector(nn.Module):
         )
         self.layernorm = nn.LayerNorm(llm_dim)
 
+    def scale_outputs(self, scale: torch.Tensor) -> None:
+        """Bring a new adapter's embeddings from unit root mean square to `scale`."""
+        self.layernorm.weight.mul_(scale)
+
     def forward(self, hidden_states: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings [B, max(n // 4), d_llm] and their lengths [B], of hidden states [B, T, d_w] of lengths n [B].
 

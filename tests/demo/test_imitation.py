@@ -86,7 +86,7 @@ def test_scaling_the_residual_stream_changes_no_logit(llada):
     scaled = LLaDAModel(llada.config)
     scaled.load_state_dict(scaled_state(llada, words))
     after = scaled.project(scaled(inputs_embeds=scaled.embed(ids)))
-    assert scaled.model.transformer.wte.weight[words].square().mean().sqrt().item() == pytest.approx(1.0, abs=1e-5)
+    assert scaled.embedding_weight[words].square().mean().sqrt().item() == pytest.approx(1.0, abs=1e-5)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 

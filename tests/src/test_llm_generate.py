@@ -49,10 +49,10 @@ def random_llm(mask_wins: bool) -> LLaDAModel:
         pad_token_id=EOS,
     )  # fmt: skip
     model = LLaDAModel(config).requires_grad_(False).eval()
-    for block in model.model.transformer.blocks:
+    for block in model.blocks:
         for linear in (block.q_proj, block.k_proj, block.v_proj, block.attn_out):
             linear.weight.mul_(2.5)  # what stands elsewhere matters, so that stale keys and values show
-    weight = model.model.transformer.ff_out.weight
+    weight = model.output_weight
     weight.mul_(6)  # confident enough for the order of positions to matter
     weight[MASK] *= 1.5 if mask_wins else 0
     return model
@@ -164,13 +164,13 @@ class StalePass:
         if keep:
             self.layer_inputs = []
         h = embeds[:, columns]
-        for index, block in enumerate(self.llm.model.transformer.blocks):
+        for index, block in enumerate(self.llm.blocks):
             if keep:
                 self.layer_inputs.append(h)
             x = self.layer_inputs[index].clone()
             x[:, columns] = h
             h = block(x, rotary, None)[:, columns]
-        return self.llm.project(self.llm.model.transformer.ln_f(h))[0]
+        return self.llm.project(self.llm.final_norm(h))[0]
 
 
 def stale_answer(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> torch.Tensor:

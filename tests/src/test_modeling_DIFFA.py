@@ -152,7 +152,7 @@ def test_no_graph_goes_through_the_frozen_encoder_and_layers_are_computed_again(
     batch = golden_batch(golden_cases["loss"][1], golden, model, clips)
     heard, calls = [], []
     model.whisper_model.register_forward_hook(lambda module, inputs, output: heard.extend(output[0]))
-    for layer in (model.llm_model.model.transformer.blocks[0], model.acoustic_connector.qformer.layer[0]):
+    for layer in (model.llm_model.blocks[0], model.acoustic_connector.qformer.layer[0]):
         layer.register_forward_pre_hook(lambda layer, _: calls.append(type(layer).__name__))
     model(**batch).loss.backward()
     assert heard and not any(states.requires_grad for states in heard)
@@ -250,8 +250,8 @@ def test_training_mode_leaves_the_frozen_parts_in_evaluation(model):
 
 def test_new_adapters_can_start_at_the_llms_embedding_scale(clips):
     model = DIFFAModel.from_frozen(GOLDEN / "llada", GOLDEN / "whisper")
-    model.llm_model.model.transformer.wte.weight.mul_(0.03)
-    scale = model.llm_model.model.transformer.wte.weight.square().mean().sqrt()
+    model.llm_model.embedding_weight.mul_(0.03)
+    scale = model.llm_model.embedding_weight.square().mean().sqrt()
 
     def rms(module: str) -> float:
         model.stage = 1 if module == "trainable_prompts" else 2
@@ -329,7 +329,7 @@ def test_a_frozen_parts_weights_in_the_file_are_not_an_error(copy, model):
     state = load_file(copy / "model.safetensors") | {"llm_model.model.transformer.ln_f.weight": torch.zeros(64)}
     save_file(state, copy / "model.safetensors")
     again = load(copy)
-    assert torch.equal(again.llm_model.model.transformer.ln_f.weight, model.llm_model.model.transformer.ln_f.weight)
+    assert torch.equal(again.llm_model.final_norm.weight, model.llm_model.final_norm.weight)
 
 
 def test_a_pickle_that_would_run_code_is_refused(copy):

@@ -1,3 +1,4 @@
+import ast
 import json
 import shutil
 
@@ -112,6 +113,21 @@ def test_compiled_blocks_compute_the_same(golden, monkeypatch):
     assert 0 < counts[1] == counts[-1]
 
 
+def test_nothing_else_reaches_into_the_model():
+    """`state_dict` has the public checkpoint's names; code goes by the methods, which other LLMs can have as well."""
+    root = GOLDEN.parents[1]
+    rooms = ("src", "evaluation", "serving", "perf", "demo", "tests")
+    files = [*root.glob("*.py"), *(path for room in rooms for path in (root / room).rglob("*.py"))]
+
+    def reaches_in(source: str) -> bool:
+        return any(
+            isinstance(node, ast.Attribute) and node.attr == "transformer" for node in ast.walk(ast.parse(source))
+        )
+
+    inside = [path.relative_to(root).as_posix() for path in files if reaches_in(path.read_text())]
+    assert inside == ["src/modeling_llada.py"]
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A writable copy of the golden LLaDA checkpoint."""
@@ -179,7 +195,7 @@ def test_tied_and_grouped_variants_compute():
     torch.manual_seed(0)
     model = LLaDAModel(LLaDAConfig.from_dict(fields)).eval()
     assert "model.transformer.ff_out.weight" not in model.state_dict()
-    attention = model.model.transformer.blocks[0]
+    attention = model.blocks[0]
     assert attention.k_proj.weight.shape == (32, 64)
     # grouped attention equals full attention whose key/value heads are repeated
     full = LLaDAModel(LLaDAConfig.from_dict(fields | {"n_kv_heads": 4})).eval()

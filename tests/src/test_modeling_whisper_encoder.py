@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from src.audio import log_mel
 from src.checkpoint import CheckpointError
-from src.modeling_whisper_encoder import WhisperAudioEncoder, encoder_frames
+from src.modeling_whisper_encoder import WhisperAudioEncoder
 from tests.conftest import GOLDEN
 
 
@@ -20,7 +20,7 @@ def test_encoder_matches_the_published_code(model, golden, clips):
 
 
 def test_frames_are_halved_rounding_up():
-    assert encoder_frames(torch.tensor([1, 2, 3, 80, 3000])).tolist() == [1, 1, 2, 40, 1500]
+    assert WhisperAudioEncoder.num_frames(torch.tensor([1, 2, 3, 80, 3000])).tolist() == [1, 1, 2, 40, 1500]
 
 
 def test_no_gradient_is_kept(model, clips):
