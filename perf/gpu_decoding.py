@@ -75,7 +75,7 @@ def measure_all(record: Record) -> None:
 
 def bytes_read(llm: LLaDAModel) -> int:
     """Bytes of the weights that every pass reads: all but the embedding, of which it reads a few rows."""
-    embedding = 0 if llm.config.weight_tying else llm.model.transformer.wte.weight.numel()
+    embedding = 0 if llm.config.weight_tying else llm.embedding_weight.numel()
     return 2 * (sum(parameter.numel() for parameter in llm.parameters()) - embedding)
 
 
