@@ -3,8 +3,10 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -96,21 +98,52 @@ def read_tensors(folder: Path, prefixes: tuple[str, ...] = ("",)) -> Iterator[tu
     """Yield (name, CPU tensor) for every weight whose name starts with one of `prefixes`, one at a time.
 
     Nothing else is brought into memory: safetensors are read per tensor, pickles are mapped. Pickles are read with
-    `weights_only=True`, so a file that would run code is refused.
+    `weights_only=True`, so a file that would run code is refused. A tensor may be overwritten: its file stays as it is.
     Raises CheckpointError for a file that cannot be read.
     """
     for path in weight_files(folder):
-        try:
-            if path.suffix == ".safetensors":
-                with safe_open(path, framework="pt") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118 - safe_open is not a dict
-                        if name.startswith(prefixes):
-                            yield name, tensors.get_tensor(name)
-            else:  # files older than PyTorch 1.6 are not zip archives and cannot be mapped
-                state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-                yield from ((name, tensor) for name, tensor in state.items() if name.startswith(prefixes))
-        except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read as weights: {damage_of(path, error)}") from None
+        yield from read_weight_file(path, prefixes)
+
+
+def read_weight_file(path: Path, prefixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str, torch.Tensor]]:
+    """What `read_tensors` yields, of one file."""
+    with damage_explained(path):
+        for name, read in weights_in(path):
+            if name.startswith(prefixes):
+                yield name, read()
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The names of all weights in a checkpoint folder. Raises CheckpointError for a file that cannot be read."""
+    names = []
+    for path in weight_files(folder):
+        with damage_explained(path):
+            names += [name for name, _ in weights_in(path)]
+    return names
+
+
+def weights_in(path: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """Each weight's name in one file, and what reads it while the iteration stands there."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is not a dict
+                yield name, partial(tensors.get_tensor, name)
+        return
+    # files older than PyTorch 1.6 are not zip archives and cannot be mapped
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} holds something else than weights by name: a trainer's state?")
+    for name in state:
+        yield name, partial(state.__getitem__, name)
+
+
+@contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """Raise CheckpointError for whatever goes wrong while a weight file is read."""
+    try:
+        yield
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights: {damage_of(path, error)}") from None
 
 
 def damage_of(path: Path, error: Exception) -> str:

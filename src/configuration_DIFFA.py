@@ -121,6 +121,8 @@ class DIFFAConfig(PretrainedConfig):
         acoustic_connector_config: may hold `target_layer_ids`, the encoder hidden states that the acoustic adapter
             reads; without it they follow from the encoder's depth (see `qformer.target_layers`).
         stage: of `STAGES`, the one that wrote the checkpoint; None in published ones, which hold all adapters.
+        family: "diffa" or "diffa2"; None in published ones (see `family.family_of`).
+        lora_alpha: of the LoRA factors, whose scale is lora_alpha / r; None: 2 r, as published.
     """
 
     model_type = "diffa"
@@ -134,6 +136,8 @@ class DIFFAConfig(PretrainedConfig):
         llm_model_id: str = PUBLIC_LLM,
         acoustic_connector_config: dict | None = None,
         stage: int | None = None,
+        family: str | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.whisper_config = whisper_config or {}
@@ -143,6 +147,8 @@ class DIFFAConfig(PretrainedConfig):
         self.llm_model_id = llm_model_id
         self.acoustic_connector_config = acoustic_connector_config or {}
         self.stage = stage
+        self.family = family
+        self.lora_alpha = lora_alpha
         super().__init__(**kwargs)
 
     @property

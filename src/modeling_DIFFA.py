@@ -15,7 +15,16 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from src.audio import log_mel
-from src.checkpoint import CheckpointError, check_frozen_parts, check_names, identity, read_json, read_tensors, resolve
+from src.checkpoint import (
+    CheckpointError,
+    check_frozen_parts,
+    check_names,
+    identity,
+    read_json,
+    read_tensors,
+    resolve,
+    weight_names,
+)
 from src.configuration_DIFFA import (
     ADAPTER_MODULES,
     DEFAULT_STAGE,
@@ -24,8 +33,10 @@ from src.configuration_DIFFA import (
     STAGES,
     DIFFAConfig,
 )
+from src.family import family_of
 from src.files import write_file
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode
+from src.lora import LLM_PREFIX, LoRA, is_peft, llm_name, read_lora
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
@@ -52,6 +63,7 @@ class DIFFAModel(nn.Module):
         stage: of `STAGES`, which says what the LLM hears before the semantic embeddings; can be set.
         tokenizer, feature_extractor: the frozen parts' own.
         saved_modules: the adapters that `save_pretrained` writes: those a checkpoint brought or training trains.
+        lora: the LoRA factors that were merged into the LLM's weights, on the CPU; None where there are none.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class DIFFAModel(nn.Module):
             config.prompt_size,
         )
         self.saved_modules: tuple[str, ...] = ADAPTER_MODULES
+        self.lora: LoRA | None = None
         self.stage = config.stage or DEFAULT_STAGE
         # Checkpoints never hold the frozen parts: strict loading is about the trained ones alone.
         self.register_load_state_dict_post_hook(forget_unsaved_keys)
@@ -94,11 +107,13 @@ class DIFFAModel(nn.Module):
         config: DIFFAConfig | None = None,
         torch_dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        lora: LoRA | None = None,
     ) -> "DIFFAModel":
         """Frozen parts from their checkpoints, and new adapters (float32, randomly initialised).
 
-        `config` brings the adapters' shape and the stage; what it says of the frozen parts is replaced by what the
-        folders say. Raises CheckpointError when a folder is missing or incomplete.
+        `config` brings the adapters' shape, the stage and the family; what it says of the frozen parts is replaced by
+        what the folders say. The updates of `lora` are merged into the LLM's weights.
+        Raises CheckpointError when a folder is missing or incomplete, or `lora` does not fit the LLM.
         """
         llm_folder = resolve(llm_path, "the LLM (LLaDA)", "--llm_path")
         whisper_folder = resolve(whisper_path, "the Whisper encoder", "--whisper_path")
@@ -107,13 +122,15 @@ class DIFFAModel(nn.Module):
         config.whisper_config = read_json(whisper_folder / "config.json")
         config.llm_model_id = identity(llm_path)
         config.whisper_model_id = identity(whisper_path)
+        config.family = family_of(config, lora is not None)
         model = cls(
             config,
-            LLaDAModel.from_pretrained(llm_folder, torch_dtype, device),
+            LLaDAModel.from_pretrained(llm_folder, torch_dtype, device, lora),
             WhisperAudioEncoder.from_pretrained(whisper_folder, torch_dtype, device),
             PreTrainedTokenizerFast.from_pretrained(llm_folder),
             WhisperFeatureExtractor.from_pretrained(whisper_folder),
         )
+        model.lora = lora
         return model.to(device).eval()
 
     @classmethod
@@ -125,24 +142,37 @@ class DIFFAModel(nn.Module):
         torch_dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         adapter_dtype: torch.dtype | None = None,
+        use_lora: bool = False,
     ) -> "DIFFAModel":
-        """Load a DIFFA checkpoint, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
+        """Load a checkpoint of DIFFA or DIFFA-2, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
+
+        LoRA factors, where it brings any, are merged into the LLM's weights (see `lora.read_lora`). Frozen parts that
+        a published training run stored with them are not read.
 
         Args:
             model_path: the checkpoint's folder, or its hub name.
             llm_path, whisper_path: the frozen parts; None for those that the checkpoint's `config.json` remembers.
             torch_dtype: of all parts; `adapter_dtype` overrides it for the adapters (training keeps them in float32).
+            use_lora: insist on LoRA factors.
 
         Raises:
             CheckpointError: a folder is missing; the LLM or the encoder is not of the size the adapters were trained
-                for; adapter weights are missing, unexpected or misshapen.
+                for; adapter weights or LoRA factors are missing, unexpected or misshapen.
         """
         folder = resolve(model_path, "the DIFFA checkpoint", "--model_path")
         config = DIFFAConfig.from_dict(read_json(folder / "config.json"))
+        lora = read_lora(folder, config.lora_alpha)
+        if use_lora and lora is None:
+            raise CheckpointError(
+                f"{folder} holds no LoRA factors, but they were asked for: leave out --use_lora, or pass a checkpoint "
+                "of DIFFA-2's stage 3 or 4 with --model_path"
+            )
+        config.family = family_of(config, lora is not None)
+        config.lora_alpha = lora.alpha if lora else None
         llm_path = llm_path or config.llm_model_id
         whisper_path = whisper_path or config.whisper_model_id
         check_frozen_parts(config, llm_path, whisper_path)
-        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device)
+        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora)
         model.load_adapters(folder)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model
@@ -153,7 +183,7 @@ class DIFFAModel(nn.Module):
         Modules that the checkpoint does not bring keep their weights and are left out of `saved_modules`.
         Raises CheckpointError naming missing and unexpected weights.
         """
-        # A frozen part's weights in the same file (published training runs wrote them) are not read.
+        self.check_other_weights(folder)
         state = dict(read_tensors(folder, tuple(f"{name}." for name in ADAPTER_MODULES)))
         stage = self.config.stage
         required = STAGES[stage].trains if stage else ADAPTER_MODULES
@@ -167,11 +197,27 @@ class DIFFAModel(nn.Module):
                     f"DIFFA checkpoint {folder}: {key} has shape {tuple(tensor.shape)}, but this LLM and encoder "
                     f"need {tuple(shapes[key].shape)}: were the adapters trained on other frozen parts?"
                 )
+            if not tensor.isfinite().all():
+                raise CheckpointError(f"DIFFA checkpoint {folder}: {key} holds values that are not finite")
         self.load_state_dict(state, strict=False)
         self.saved_modules = brought
 
+    def check_other_weights(self, folder: Path) -> None:
+        """Raise CheckpointError for weights that are neither adapters nor, as published training runs wrote them, the
+        frozen parts' (which are not read), nor the LoRA factors that this model has."""
+        known = {llm_name(name) for name in self.llm_model.state_dict()}
+        ours = tuple(f"{name}." for name in (*ADAPTER_MODULES, "whisper_model"))
+        unexpected = {
+            name
+            for name in weight_names(folder)
+            if not name.startswith(ours)
+            and not (self.lora is not None and is_peft(name))
+            and not (name.startswith(LLM_PREFIX) and llm_name(name) in known)
+        }
+        check_names(f"DIFFA checkpoint {folder}", missing=set(), unexpected=unexpected)
+
     def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
-        """Write `model.safetensors` with the adapters alone, and `config.json`; each appears whole or not at all.
+        """Write `model.safetensors` with adapters and LoRA factors alone, and `config.json`; each whole or not at all.
 
         `state_dict` stands in for the model's own, whose weights may be rounded or shared out over processes.
         """
@@ -183,6 +229,7 @@ class DIFFAModel(nn.Module):
             for key, tensor in (self.state_dict() if state_dict is None else state_dict).items()
             if key.startswith(prefixes)
         }
+        state |= self.lora.state_dict() if self.lora else {}
         write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))
         write_file(folder / "config.json", json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n")
 

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from src.checkpoint import assign, check_names, read_llada_config, read_tensors
 from src.configuration_DIFFA import LLaDAConfig
+from src.lora import LoRA
 
 
 class RMSNorm(nn.Module):
@@ -135,24 +136,34 @@ class LLaDAModel(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, torch_dtype: torch.dtype = torch.bfloat16, device: str | torch.device = "cpu"
+        cls,
+        path: str | Path,
+        torch_dtype: torch.dtype = torch.bfloat16,
+        device: str | torch.device = "cpu",
+        lora: LoRA | None = None,
     ) -> "LLaDAModel":
         """Load a public checkpoint folder: `config.json` and one safetensors file or shards with an index.
 
         The model is built on the meta device and filled tensor by tensor, so that peak memory is the weights' own
-        size. Parameters come frozen (`requires_grad` False), the module in evaluation mode.
-        Raises CheckpointError for another model's configuration, and for missing, unexpected or misshapen weights.
+        size; the updates of `lora` are added on the way. Parameters come frozen (`requires_grad` False), the module in
+        evaluation mode.
+        Raises CheckpointError for another model's configuration, for missing, unexpected or misshapen weights, and for
+        LoRA factors that do not fit.
         """
         path = Path(path)
         with torch.device("meta"):
             model = cls(read_llada_config(path)).requires_grad_(False)
-        expected = set(model.state_dict())
+        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        if lora:
+            lora.check(expected)
         found = set()
         for name, tensor in read_tensors(path):
             found.add(name)
+            if lora and name in lora.factors and tensor.shape == expected[name]:
+                tensor = lora.merge(name, tensor.to(device), torch_dtype)
             if name in expected:
                 assign(model, name, tensor.to(device=device, dtype=torch_dtype))
-        check_names(f"LLaDA checkpoint {path}", missing=expected - found, unexpected=found - expected)
+        check_names(f"LLaDA checkpoint {path}", missing=expected.keys() - found, unexpected=found - expected.keys())
         return model.eval()
 
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,348 @@
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import ROOT
+from src.lora import Factors, LoRA, has_lora, read_lora
+from src.modeling_DIFFA import ADAPTER_MODULES, DIFFAModel
+from src.modeling_llada import LLaDAModel
+
+GOLDEN2 = ROOT / "tests" / "golden2"
+STAGE4 = GOLDEN2 / "diffa2_stage4"  # a trainer's whole state
+Q0 = "model.transformer.blocks.0.q_proj"
+KEY = "llm_model.base_model.model." + Q0  # of a published checkpoint
+PEFT_CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "bias": "none"}
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, torch.Tensor]:
+    """Everything that stage 4 stored."""
+    return torch.load(STAGE4 / "pytorch_model.bin", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def merged() -> dict[str, torch.Tensor]:
+    """Some of the LLM's weights, merged by the published code."""
+    golden = load_file(GOLDEN2 / "golden.safetensors")
+    cases = json.loads((GOLDEN2 / "golden.json").read_text())["merged"]
+    return {case["weight"]: golden[case["key"]] for case in cases if case["checkpoint"] == "diffa2_stage4"}
+
+
+def trained(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a released checkpoint holds of it."""
+    return {name: tensor for name, tensor in state.items() if name.startswith(ADAPTER_MODULES) or "lora" in name}
+
+
+def folder_of(path: Path, state: dict[str, torch.Tensor], file: str = "pytorch_model.bin") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(STAGE4 / "config.json", path)
+    save_file(state, path / file) if file.endswith("safetensors") else torch.save(state, path / file)
+    return path
+
+
+def in_shards(path: Path, state: dict[str, torch.Tensor], suffix: str) -> Path:
+    stem = "model" if suffix == "safetensors" else "pytorch_model"
+    names, weight_map = sorted(state), {}
+    for number in range(3):
+        file = f"{stem}-0000{number + 1}-of-00003.{suffix}"
+        folder_of(path, {name: state[name] for name in names[number::3]}, file)
+        weight_map |= dict.fromkeys(names[number::3], file)
+    (path / f"{stem}.{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return path
+
+
+def as_peft(path: Path, state: dict[str, torch.Tensor], **config) -> None:
+    """Write a PEFT folder, which leaves out the adapter's name."""
+    factors = {
+        name.removeprefix("llm_model.").replace(".default", ""): tensor
+        for name, tensor in state.items()
+        if "lora" in name
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(factors, path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text(json.dumps(PEFT_CONFIG | config))
+
+
+def load(folder: Path, **settings) -> DIFFAModel:
+    return DIFFAModel.from_pretrained(folder, GOLDEN2 / "llada", GOLDEN2 / "whisper", **settings)
+
+
+# --- every form of checkpoint --------------------------------------------------------------------------------------
+
+FORMS: dict[str, Callable[[Path, dict], object]] = {
+    "released": lambda path, state: folder_of(path, trained(state)),
+    "whole": lambda path, state: folder_of(path, state),
+    "released safetensors": lambda path, state: folder_of(path, trained(state), "model.safetensors"),
+    "whole safetensors": lambda path, state: folder_of(path, state, "model.safetensors"),
+    "whole in shards": lambda path, state: in_shards(path, state, "safetensors"),
+    "whole in pickled shards": lambda path, state: in_shards(path, state, "bin"),
+    "injected": lambda path, state: folder_of(
+        path, {name.replace("base_model.model.", ""): tensor for name, tensor in trained(state).items()}
+    ),
+    "a PEFT folder beside": lambda path, state: (
+        folder_of(path, {name: tensor for name, tensor in trained(state).items() if "lora" not in name}),
+        as_peft(path, state),
+    ),
+    "a PEFT folder within": lambda path, state: (
+        folder_of(path, {name: tensor for name, tensor in trained(state).items() if "lora" not in name}),
+        as_peft(path / "lora_weights", state),
+    ),
+    "both": lambda path, state: (folder_of(path, state), as_peft(path / "lora_weights", state)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_checkpoint_gives_the_same_model(form, tmp_path, whole, merged):
+    FORMS[form](tmp_path, whole)
+    assert has_lora(tmp_path)
+    model = load(tmp_path, use_lora=True)
+    assert (model.config.family, model.lora.rank, len(model.lora.factors)) == ("diffa2", 8, 15)
+    for name, expected in merged.items():
+        torch.testing.assert_close(model.llm_model.get_parameter(name), expected, rtol=0, atol=1e-6)
+    state = model.state_dict()
+    adapters = [name for name in whole if name.startswith(ADAPTER_MODULES)]
+    assert all(torch.equal(state[name], whole[name]) for name in adapters) and len(adapters) == 76
+
+
+def test_what_was_merged_is_saved_and_loads_again(tmp_path, whole):
+    model = load(folder_of(tmp_path / "one", trained(whole)))
+    model.save_pretrained(tmp_path / "two")
+    assert load_file(tmp_path / "two" / "model.safetensors").keys() == trained(whole).keys()  # under published names
+    again = load(tmp_path / "two")
+    assert again.config.family == "diffa2"
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_alpha_is_remembered(tmp_path, whole):
+    as_peft(folder_of(tmp_path / "one", trained(whole)), whole, lora_alpha=4)
+    model = load(tmp_path / "one")
+    assert model.lora.scale(Q0 + ".weight") == 0.5
+    model.save_pretrained(tmp_path / "two")
+    again = load(tmp_path / "two")
+    assert again.lora.alpha == 4 and again.llm_model.get_parameter(Q0 + ".weight").equal(
+        model.llm_model.get_parameter(Q0 + ".weight")
+    )
+
+
+def test_a_checkpoint_without_factors_has_none():
+    assert read_lora(GOLDEN2 / "diffa2_stage1") is None and not has_lora(GOLDEN2 / "diffa2_stage1")
+    with pytest.raises(CheckpointError, match=r"diffa2_stage1 holds no LoRA factors, but .* leave out --use_lora"):
+        load(GOLDEN2 / "diffa2_stage1", use_lora=True)
+
+
+# --- damaged and unusual ones: a clear error or the right answer ------------------------------------------------------
+
+
+def without(*names: str) -> Callable[[dict], None]:
+    return lambda state: [state.pop(name) for name in names] and None
+
+
+def setting(name: str, tensor: torch.Tensor) -> Callable[[dict], None]:
+    return lambda state: state.update({name: tensor})
+
+
+DAMAGE = {
+    "no B": (without(f"{KEY}.lora_B.default.weight"), f"of the LoRA factors for {Q0}.weight, lora_B is missing"),
+    "no A": (without(f"{KEY}.lora_A.default.weight"), f"of the LoRA factors for {Q0}.weight, lora_A is missing"),
+    "no pair": (
+        without(f"{KEY}.lora_A.default.weight", f"{KEY}.lora_B.default.weight"),
+        f"LoRA factors for {Q0}.weight are missing; other blocks have them",
+    ),
+    "two ranks": (
+        setting(f"{KEY}.lora_A.default.weight", torch.ones(4, 64)),
+        rf"{Q0}.weight have shapes \(4, 64\) \(A\) and \(64, 8\) \(B\); expected \[r, in\] and \[out, r\] of one rank",
+    ),
+    "rank 0": (
+        lambda state: state.update(
+            {f"{KEY}.lora_A.default.weight": torch.ones(0, 64), f"{KEY}.lora_B.default.weight": torch.ones(64, 0)}
+        ),
+        r"shapes \(0, 64\) \(A\) and \(64, 0\)",
+    ),
+    "another width": (
+        setting(f"{KEY}.lora_A.default.weight", torch.ones(8, 72)),
+        rf"for {Q0}.weight make an update of shape \(64, 72\), but this LLM's weight has \(64, 64\): .*--llm_path",
+    ),
+    "another height": (setting(f"{KEY}.lora_B.default.weight", torch.ones(72, 8)), r"update of shape \(72, 64\)"),
+    "a vector": (setting(f"{KEY}.lora_B.default.weight", torch.ones(64)), r"lora_B.default.weight is no LoRA factor"),
+    "integers": (
+        setting(f"{KEY}.lora_B.default.weight", torch.ones(64, 8, dtype=torch.int64)),
+        r"lora_B.default.weight is no LoRA factor \(torch.int64",
+    ),
+    "not finite": (
+        setting(f"{KEY}.lora_B.default.weight", torch.full((64, 8), torch.inf)),
+        "lora_B.default.weight holds values that are not finite",
+    ),
+    "a layer that is not there": (
+        lambda state: state.update(
+            {
+                f"{KEY.replace('blocks.0', 'blocks.3')}.lora_A.default.weight": torch.ones(8, 64),
+                f"{KEY.replace('blocks.0', 'blocks.3')}.lora_B.default.weight": torch.ones(64, 8),
+            }
+        ),
+        r"LoRA factors for model.transformer.blocks.3.q_proj.weight: this LLM has no such linear layer",
+    ),
+    "an embedding": (
+        lambda state: state.update(
+            {
+                "llm_model.base_model.model.model.transformer.wte.lora_A.default.weight": torch.ones(8, 64),
+                "llm_model.base_model.model.model.transformer.wte.lora_B.default.weight": torch.ones(448, 8),
+            }
+        ),
+        "LoRA factors for model.transformer.wte.weight: this LLM has no such linear layer",
+    ),
+    "DoRA": (
+        setting(f"{KEY}.lora_magnitude_vector.default.weight", torch.ones(64)),
+        "lora_magnitude_vector.default.weight is no LoRA factor",
+    ),
+    "two adapters": (
+        lambda state: state.update(
+            {name.replace("default", "reference"): state[name] for name in list(state) if "q_proj.lora" in name}
+        ),
+        r"holds several LoRA adapters \(default, reference\); expected one",
+    ),
+    "another key of the LLM": (
+        setting("llm_model.base_model.model.model.transformer.blocks.0.q_proj.bias", torch.ones(64)),
+        r"unexpected: llm_model.base_model.model.model.transformer.blocks.0.q_proj.bias",
+    ),
+    "factors outside the LLM": (
+        setting(f"{KEY}.lora_A.default.weight".removeprefix("llm_model."), torch.ones(8, 64)),
+        r"unexpected: base_model.model.model.transformer.blocks.0.q_proj.lora_A",
+    ),
+    "a key of something else": (setting("optimizer.step", torch.ones(1)), r"unexpected: optimizer.step"),
+    "a trainer's state": (lambda state: state.update(epoch=3), "holds something else than weights by name"),
+    "an adapter that is not finite": (
+        setting("acoustic_connector.proj.1.bias", torch.full((64,), torch.nan)),
+        "acoustic_connector.proj.1.bias holds values that are not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_an_error_that_names_the_weight(damage, tmp_path, whole):
+    change, message = DAMAGE[damage]
+    state = trained(whole)
+    change(state)
+    with pytest.raises(CheckpointError, match=message):
+        load(folder_of(tmp_path, state))
+
+
+def test_another_rank_in_half_precision_is_merged_as_it_is(tmp_path, whole):
+    torch.manual_seed(0)
+    state = trained(whole)
+    a, b = torch.randn(3, 64).half(), torch.randn(64, 3).half()
+    state |= {f"{KEY}.lora_A.default.weight": a, f"{KEY}.lora_B.default.weight": b}
+    state = {name: tensor.half() for name, tensor in state.items()}
+    model = load(folder_of(tmp_path, state))
+    base = load_file(GOLDEN2 / "llada" / "model.safetensors")[f"{Q0}.weight"]
+    expected = (base.double() + 2 * b.double() @ a.double()).float()  # alpha is twice the rank, whatever the rank
+    torch.testing.assert_close(model.llm_model.get_parameter(f"{Q0}.weight"), expected, rtol=1e-6, atol=1e-6)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.trainable_prompts.weight.equal(state["trainable_prompts.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"r": 4}, "adapter_config.json has r 4, but the factors have 8"),
+        ({"use_dora": True}, "use_dora True: only plain LoRA of linear layers is implemented"),
+        ({"use_rslora": True}, "use_rslora True: only plain"),
+        ({"bias": "all"}, "bias 'all': only plain"),
+        ({"alpha_pattern": {"q_proj": 4}}, "alpha_pattern {'q_proj': 4}: only plain"),
+        ({"peft_type": "IA3"}, "peft_type is 'IA3'; only 'LORA'"),
+    ],
+)
+def test_a_peft_configuration_of_something_else_is_refused(config, message, tmp_path, whole):
+    as_peft(folder_of(tmp_path, trained(whole)), whole, **config)
+    with pytest.raises(CheckpointError, match=message):
+        read_lora(tmp_path)
+
+
+def test_two_places_must_agree(tmp_path, whole):
+    as_peft(folder_of(tmp_path, trained(whole)), {name: 2 * tensor for name, tensor in trained(whole).items()})
+    with pytest.raises(CheckpointError, match="hold different LoRA factors"):
+        read_lora(tmp_path)
+    as_peft(tmp_path, whole, lora_alpha=8)
+    with pytest.raises(CheckpointError, match=r"has lora_alpha 8, but the checkpoint's config.json 16"):
+        read_lora(tmp_path, alpha=16)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    folder_of(tmp_path, {name: tensor for name, tensor in trained(whole).items() if "lora" not in name})
+    with pytest.raises(CheckpointError, match=r"adapter_config.json is there, but no adapter_model.safetensors"):
+        read_lora(tmp_path)
+
+
+# --- merging -------------------------------------------------------------------------------------------------------
+
+
+def random_lora(rows: int, columns: int, rank: int = 4, size: float = 1.0) -> LoRA:
+    return LoRA({"w": Factors(size * torch.randn(rank, columns), torch.randn(rows, rank))}, alpha=rank)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_sum_is_made_in_float32_and_rounded_once(stored, dtype):
+    """Also where the update is far smaller than the weight's own rounding, and in more rows than are merged at once."""
+    lora, weight = random_lora(2500, 8, size=1e-2), torch.randn(2500, 8).to(stored)
+    expected = torch.addmm(weight.float(), lora.factors["w"].b, lora.factors["w"].a).to(dtype)
+    before = weight.clone()
+    merged = lora.merge("w", weight, dtype)
+    assert merged.dtype == dtype and merged.equal(expected)
+    assert (merged.data_ptr() == weight.data_ptr()) == (stored == dtype)  # a place of its own for another dtype alone
+    assert stored == dtype or weight.equal(before)
+
+
+def test_the_llms_file_stays_as_it_is(tmp_path):
+    """Though its weights are mapped into memory and overwritten there."""
+    shutil.copytree(GOLDEN2 / "llada", tmp_path / "llada")
+    file = tmp_path / "llada" / "model.safetensors"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    lora = read_lora(STAGE4)
+    one = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == before
+    two = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
+    plain = LLaDAModel.from_pretrained(file.parent, torch.float32)
+    assert one.get_parameter(f"{Q0}.weight").equal(two.get_parameter(f"{Q0}.weight"))
+    assert not one.get_parameter(f"{Q0}.weight").equal(plain.get_parameter(f"{Q0}.weight"))
+
+
+MEASURE = """
+import sys, torch
+from perf.full_size import LLADA_8B, write_llada
+from perf.measure import resident_bytes
+from pathlib import Path
+from src.lora import Factors, LoRA
+from src.modeling_llada import LLaDAModel
+folder = Path(sys.argv[1])
+config = LLADA_8B | {"d_model": 1024, "n_layers": 6, "n_heads": 8, "n_kv_heads": 8, "mlp_hidden_size": 3072,
+    "embedding_size": 1000, "vocab_size": 1000, "mask_token_id": 999, "eos_token_id": 998, "pad_token_id": 998}
+weights = write_llada(folder, config)
+sizes = {"q_proj": 1024, "k_proj": 1024, "v_proj": 1024, "ff_proj": 3072, "up_proj": 3072}
+lora = LoRA({f"model.transformer.blocks.{i}.{name}.weight": Factors(torch.randn(8, 1024), torch.randn(out, 8))
+             for i in range(6) for name, out in sizes.items()})
+LLaDAModel.from_pretrained("tests/golden2/llada")  # brings in what any model takes
+lora.merge("model.transformer.blocks.0.q_proj.weight", torch.zeros(1024, 1024), torch.float32)
+Path("/proc/self/clear_refs").write_text("5")
+before = resident_bytes("VmHWM")
+model = LLaDAModel.from_pretrained(folder, torch.bfloat16, lora=lora)
+for parameter in model.parameters():
+    parameter.sum()  # reads all of it
+print((resident_bytes("VmHWM") - before) / weights)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
+def test_weights_that_are_merged_never_stand_in_memory_twice(tmp_path):
+    """All of LLaDA's 0.16 GB, of which seven tenths get an update."""
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert float(re.search(r"[\d.]+$", output.strip())[0]) < 1.1, output
