@@ -27,6 +27,7 @@ from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import STAGES, DIFFAConfig
 from src.errors import reports_user_errors
+from src.family import describe, read_family
 from src.inference_flags import DTYPES, device_of, dtype_of, options_of
 from src.modeling_DIFFA import Answers, DIFFAModel
 from src.processes import Ranks, leave
@@ -37,12 +38,13 @@ from src.provenance import fingerprint, versions
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the model's parts lie, and the stage it is to work in."""
+    """Where the model's parts lie, the stage it is to work in, and its family."""
 
     diffa: Path
     llm: Path
     whisper: Path
     stage: int
+    family: str
 
     @classmethod
     def find(cls, args: argparse.Namespace, stage: int | None) -> "Parts":
@@ -54,6 +56,7 @@ class Parts:
             resolve(args.llm_path or config.llm_model_id, "the LLM (LLaDA)", "--llm_path"),
             resolve(args.whisper_path or config.whisper_model_id, "the Whisper encoder", "--whisper_path"),
             stage or config.stage or 1,
+            read_family(diffa),
         )
 
     def fingerprints(self) -> dict[str, dict[str, str]]:
@@ -64,9 +67,10 @@ class Parts:
             "whisper": fingerprint(self.whisper, weights=False),
         }
 
-    def load(self, dtype: str, device: torch.device) -> DIFFAModel:
+    def load(self, dtype: str, device: torch.device, use_lora: bool | None) -> DIFFAModel:
         """Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage."""
-        model = DIFFAModel.from_pretrained(self.diffa, self.llm, self.whisper, DTYPES[dtype], device)
+        model = DIFFAModel.from_pretrained(self.diffa, self.llm, self.whisper, DTYPES[dtype], device, use_lora=use_lora)
+        print(f"{self.diffa} is {describe(model.config, model.lora)}", file=sys.stderr)
         lacking = [name for name in STAGES[self.stage].trains if name not in model.saved_modules]
         if lacking:
             raise CheckpointError(
@@ -119,7 +123,7 @@ class Runner:
 
     @cached_property
     def model(self) -> DIFFAModel:
-        model = self.parts.load(self.dtype, self.device)
+        model = self.parts.load(self.dtype, self.device, self.args.use_lora)
         if self.args.compile:
             model.llm_model.compile_blocks()
         return model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from src.checkpoint import CheckpointError, read_json
 from src.configuration_DIFFA import DIFFAConfig
-from src.lora import has_lora
+from src.lora import LoRA, has_lora
 
 FAMILIES = {"diffa": "DIFFA", "diffa2": "DIFFA-2"}  # as config.json says it -> as people do
 DIFFA2_MEL_BINS = 128  # of its encoder, whisper-large-v3; DIFFA's, whisper-small, has 80
@@ -26,3 +26,9 @@ def family_of(config: DIFFAConfig, with_lora: bool) -> str:
 def read_family(folder: Path) -> str:
     """The family of the checkpoint in a folder; its weights are not read. Raises CheckpointError."""
     return family_of(DIFFAConfig.from_dict(read_json(folder / "config.json")), has_lora(folder))
+
+
+def describe(config: DIFFAConfig, lora: LoRA | None) -> str:
+    """What was loaded, for people."""
+    updates = f", LoRA of rank {lora.rank} merged into {len(lora.factors)} weights of the LLM" if lora else ""
+    return f"a {FAMILIES[config.family]} checkpoint{updates}"

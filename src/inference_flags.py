@@ -58,8 +58,19 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
     )  # fmt: skip
     model.add_argument("--llm_path", help="LLaDA: folder or hub name; default: what the checkpoint remembers")
     model.add_argument("--whisper_path", help="Whisper: folder or hub name; default: what the checkpoint remembers")
+    model.add_argument(
+        "--use_lora", nargs="?", const=True, type=yes_or_no, metavar="True",
+        help="insist on LoRA factors (DIFFA-2, stages 3 and 4); where a checkpoint has them, they are always merged",
+    )  # fmt: skip
     model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     model.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
+
+
+def yes_or_no(text: str) -> bool:
+    """A flag's value as published scripts write it, "True" or "False". Raises ArgumentTypeError for anything else."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return text.lower() == "true"
 
 
 def add_decoding_flags(

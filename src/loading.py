@@ -1,8 +1,10 @@
 """What ask.py, app.py and serve.py share: decoding defaults, and the built-in miniature for want of a checkpoint."""
 
 import argparse
+import sys
 
 from src.configuration_DIFFA import ROOT
+from src.family import describe
 from src.inference_flags import DTYPES, device_of, dtype_of
 from src.modeling_DIFFA import DIFFAModel
 
@@ -20,6 +22,7 @@ NOTICE = (
 def load_model(args: argparse.Namespace) -> DIFFAModel:
     """The model of the flags (`inference_flags.add_model_flags`), in the stage it was trained in, or the miniature.
 
+    Says on standard error what it is.
     Raises OptionError for a device that is not there, and CheckpointError for a checkpoint that is missing or does
     not fit.
     """
@@ -27,4 +30,7 @@ def load_model(args: argparse.Namespace) -> DIFFAModel:
     parts = (args.model_path, args.llm_path, args.whisper_path)
     if args.model_path is None:
         parts = (MODEL, args.llm_path or LLM, args.whisper_path or WHISPER)
-    return DIFFAModel.from_pretrained(*parts, torch_dtype=DTYPES[dtype_of(args, device)], device=device)
+    dtype = DTYPES[dtype_of(args, device)]
+    model = DIFFAModel.from_pretrained(*parts, torch_dtype=dtype, device=device, use_lora=args.use_lora)
+    print(f"note: {parts[0]} is {describe(model.config, model.lora)}", file=sys.stderr)
+    return model

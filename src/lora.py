@@ -24,7 +24,7 @@ NOT_IMPLEMENTED = (  # fields of adapter_config.json that make the product anoth
     "use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "alpha_pattern", "modules_to_save", "layers_to_transform",
     "trainable_token_indices",
 )  # fmt: skip
-ROWS_AT_ONCE = 1024  # of a weight that are in float32 while it is merged: 16 MB in LLaDA-8B
+ELEMENTS_AT_ONCE = 1 << 16  # of a weight that are in float32 while it is merged: what stays in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class LoRA:
         """
         a, b = self.factors[name].a.to(weight.device), self.factors[name].b.to(weight.device)
         merged = weight if weight.dtype == dtype else torch.empty_like(weight, dtype=dtype)
-        parts = (tensor.split(ROWS_AT_ONCE) for tensor in (merged, weight, b))
+        num_rows = max(1, ELEMENTS_AT_ONCE // weight.shape[1])
+        parts = (tensor.split(num_rows) for tensor in (merged, weight, b))
         for out, rows, b_rows in zip(*parts, strict=True):
             out.copy_(torch.addmm(rows.float(), b_rows, a, alpha=self.scale(name)))
         return merged

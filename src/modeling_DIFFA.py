@@ -142,7 +142,7 @@ class DIFFAModel(nn.Module):
         torch_dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         adapter_dtype: torch.dtype | None = None,
-        use_lora: bool = False,
+        use_lora: bool | None = None,
     ) -> "DIFFAModel":
         """Load a checkpoint of DIFFA or DIFFA-2, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
 
@@ -153,7 +153,7 @@ class DIFFAModel(nn.Module):
             model_path: the checkpoint's folder, or its hub name.
             llm_path, whisper_path: the frozen parts; None for those that the checkpoint's `config.json` remembers.
             torch_dtype: of all parts; `adapter_dtype` overrides it for the adapters (training keeps them in float32).
-            use_lora: insist on LoRA factors.
+            use_lora: True insists on LoRA factors, False on none.
 
         Raises:
             CheckpointError: a folder is missing; the LLM or the encoder is not of the size the adapters were trained
@@ -166,6 +166,10 @@ class DIFFAModel(nn.Module):
             raise CheckpointError(
                 f"{folder} holds no LoRA factors, but they were asked for: leave out --use_lora, or pass a checkpoint "
                 "of DIFFA-2's stage 3 or 4 with --model_path"
+            )
+        if use_lora is False and lora is not None:
+            raise CheckpointError(
+                f"{folder} holds LoRA factors, and its adapters were trained with them: leave out --use_lora False"
             )
         config.family = family_of(config, lora is not None)
         config.lora_alpha = lora.alpha if lora else None

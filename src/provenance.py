@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from src.checkpoint import CheckpointError, weight_files
+from src.lora import peft_files
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "soxr")
 MAX_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
@@ -17,7 +18,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
-    """SHA-256 of a checkpoint's `config.json`, and with `weights` of its weight files.
+    """SHA-256 of a checkpoint's `config.json`, and with `weights` of its weight files, a PEFT folder's included.
 
     Adapters are small enough to hash whole. For the frozen parts, gigabytes of public weights, the files' sizes
     stand in for their content ("16000000000 bytes"); so they do for adapters published in one file with them.
@@ -27,9 +28,9 @@ def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
         files = weight_files(folder)
     except CheckpointError:
         files = []
-    for file in files:
+    for file in [*files, *peft_files(folder)]:
         size = file.stat().st_size
-        result[file.name] = sha256(file) if weights and size <= MAX_HASHED else f"{size} bytes"
+        result[str(file.relative_to(folder))] = sha256(file) if weights and size <= MAX_HASHED else f"{size} bytes"
     return result
 
 

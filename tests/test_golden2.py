@@ -42,6 +42,12 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float =
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * expected.abs().max().item())
 
 
+@each("merged")
+def test_merged_weights(case, figures):
+    found = api.llm_weight(model(case["checkpoint"], 2), case["weight"])
+    assert_close(found, figures[case["key"]], tolerance=1e-6)
+
+
 @each("speech")
 def test_speech_features(case, figures):
     """32 encoder layers, 128 mel bins, eight target layers."""
@@ -53,3 +59,25 @@ def test_the_prompt_of_inference(figures):
     case = CASES["prompts"]["inference"]
     ids, position = api.prompt(model("diffa2_stage4", 2), CASES["prompts"]["instruction"], training=False)
     assert torch.equal(ids, figures[case["key"]][0]) and position == case["audio_position"]
+
+
+def test_logits(figures):
+    case = CASES["logits"]
+    found = api.logits(
+        model(case["checkpoint"], 2), clip(case["clip"]), figures["logits.input_ids"][0], case["audio_position"]
+    )
+    assert_close(found, figures["logits.logits"][0])
+
+
+SETTINGS = ("mode", "steps", "block_length", "max_new_tokens", "cfg_scale", "factor", "threshold")
+
+
+@each("generate")
+def test_generations_token_for_token_in_as_many_passes(case, figures):
+    if case["mode"] == "fast":
+        pytest.skip("not there yet")
+    settings = {name: case[name] for name in SETTINGS}
+    ids, passes = api.generate(
+        model(case["checkpoint"], case["stage"]), clip(case["clip"]), case["question"], **settings
+    )
+    assert ids == figures[f"{case['key']}.answer_ids"][0].tolist() and passes == case["forward_passes"]

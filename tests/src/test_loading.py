@@ -6,9 +6,12 @@ import torch
 
 from src import loading
 from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import ROOT, DIFFAConfig
 from src.inference_flags import OptionError, add_model_flags
 from src.modeling_DIFFA import DIFFAModel
 from tests.conftest import GOLDEN
+
+GOLDEN2 = ROOT / "tests" / "golden2"
 
 
 def flags(*given: str) -> argparse.Namespace:
@@ -29,7 +32,12 @@ def test_the_scripts_decode_by_the_same_defaults(script):
 def asked_for(monkeypatch):
     """What was asked of `DIFFAModel.from_pretrained`: (paths, settings)."""
     calls = []
-    monkeypatch.setattr(DIFFAModel, "from_pretrained", lambda *paths, **settings: calls.append((paths, settings)))
+
+    def from_pretrained(*paths, **settings):
+        calls.append((paths, settings))
+        return argparse.Namespace(config=DIFFAConfig(family="diffa"), lora=None)
+
+    monkeypatch.setattr(DIFFAModel, "from_pretrained", from_pretrained)
     return calls
 
 
@@ -37,7 +45,7 @@ def test_without_a_checkpoint_the_miniature_is_loaded_with_its_own_parts(asked_f
     loading.load_model(flags("--device", "cpu"))
     [(paths, settings)] = asked_for
     assert paths == (loading.MODEL, loading.LLM, loading.WHISPER)
-    assert settings == {"torch_dtype": torch.float32, "device": torch.device("cpu")}
+    assert settings == {"torch_dtype": torch.float32, "device": torch.device("cpu"), "use_lora": None}
     assert loading.LLM.is_dir() and loading.WHISPER.is_dir()
 
 
@@ -51,6 +59,24 @@ def test_a_checkpoint_brings_its_own_parts(asked_for):
 def test_a_checkpoint_is_loaded_in_its_stage():
     parts = ("--llm_path", str(GOLDEN / "llada"), "--whisper_path", str(GOLDEN / "whisper"), "--device", "cpu")
     assert loading.load_model(flags("--model_path", str(GOLDEN / "diffa_upstream"), *parts)).stage == 2
+
+
+def of_diffa2(stage: int, *given: str) -> argparse.Namespace:
+    parts = ("--llm_path", str(GOLDEN2 / "llada"), "--whisper_path", str(GOLDEN2 / "whisper"), "--device", "cpu")
+    return flags("--model_path", str(GOLDEN2 / f"diffa2_stage{stage}"), *parts, *given)
+
+
+def test_a_checkpoint_of_diffa2_is_loaded_like_any_other_and_told(capsys):
+    model = loading.load_model(of_diffa2(4, "--use_lora", "True"))
+    assert model.stage == 2 and model.lora is not None
+    assert "diffa2_stage4 is a DIFFA-2 checkpoint, LoRA of rank 8 merged into 15 weights" in capsys.readouterr().err
+
+
+def test_lora_that_is_not_there_or_not_wanted_is_an_error():
+    with pytest.raises(CheckpointError, match=r"diffa2_stage1 holds no LoRA factors.*leave out --use_lora"):
+        loading.load_model(of_diffa2(1, "--use_lora"))
+    with pytest.raises(CheckpointError, match=r"diffa2_stage4 holds LoRA factors.*leave out --use_lora False"):
+        loading.load_model(of_diffa2(4, "--use_lora", "False"))
 
 
 def test_what_is_not_there_is_named():

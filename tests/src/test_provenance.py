@@ -14,3 +14,12 @@ def test_adapters_are_hashed_unless_they_lie_in_a_file_of_gigabytes(tmp_path, mo
     assert fingerprint(tmp_path, weights=False) == sized and fingerprint(tmp_path, weights=True) == hashed
     monkeypatch.setattr(provenance, "MAX_HASHED", 6)
     assert fingerprint(tmp_path, weights=True) == sized
+
+
+def test_factors_in_a_folder_of_their_own_are_part_of_a_checkpoint(tmp_path):
+    (tmp_path / "lora_weights").mkdir()
+    for name in ("config.json", "model.safetensors", "lora_weights/adapter_model.safetensors"):
+        (tmp_path / name).write_text(name)
+    assert list(fingerprint(tmp_path, weights=True)) == [
+        "config.json", "model.safetensors", "lora_weights/adapter_model.safetensors",
+    ]  # fmt: skip
