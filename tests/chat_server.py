@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SLOW_SECONDS = 3.0  # of the script's "slow"
 ODD = {"html": b"<html>busy</html>", "odd": b'{"choices": []}'}
 
 
@@ -19,8 +20,9 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.reply, self.delay = [], "4", 0.0
+        self.together = 0  # replies wait until so many requests are under way
         self.requests, self.times, self.keys = [], [], []
-        self.lock, self.under_way, self.most_under_way = threading.Lock(), 0, 0
+        self.lock, self.under_way, self.most_under_way = threading.Condition(), 0, 0
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request, client_address):
@@ -41,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             what = server.script.pop(0) if server.script else server.reply
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
+            server.lock.notify_all()
+            server.lock.wait_for(lambda: server.most_under_way >= server.together, timeout=30)
         time.sleep(server.delay)
         with server.lock:
             server.under_way -= 1  # before the reply: the client may send its next request while this thread still runs
@@ -50,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         status, headers = what if isinstance(what, tuple) else (what, {}) if isinstance(what, int) else (200, {})
         content = json.dumps({"choices": [{"message": {"content": what}}]}).encode()
         if what == "slow":
-            time.sleep(1.0)
+            time.sleep(SLOW_SECONDS)
         if what == "cut":
             self.close_connection = True
             return

@@ -69,7 +69,8 @@ def test_sd_qa_shows_the_reference_and_takes_votes(tmp_path, server):
 def test_passing_trouble_is_waited_out(tmp_path, server, trouble):
     server.script = [trouble] * 2
     result = write(tmp_path, 1)
-    assert main(flags(result, server, "--samples", 1, "--timeout", 0.3)) == 0
+    timeout = 1 if trouble == "slow" else 30
+    assert main(flags(result, server, "--samples", 1, "--timeout", timeout)) == 0
     assert [entry["rating"] for entry in entries(result)] == [4.0]
     assert len(server.requests) == 3
 
@@ -78,7 +79,7 @@ def test_retry_after_is_kept(tmp_path, server):
     result = write(tmp_path, 1)
     server.script = [(429, {"Retry-After": "1"})]
     assert main(flags(result, server, "--samples", 1)) == 0
-    assert 0.95 <= server.times[1] - server.times[0] < 5
+    assert server.times[1] - server.times[0] >= 0.95  # without it, a hundredth of a second
 
 
 def test_back_off_doubles(tmp_path, server, monkeypatch):
@@ -88,7 +89,6 @@ def test_back_off_doubles(tmp_path, server, monkeypatch):
     server.script = [500] * 8
     command = flags(write(tmp_path, 1), server, "--samples", 1, "--tries", 9)
     command[command.index("--backoff") + 1] = "1"
-    server.delay = 0
     assert main(command) == 0
     assert [wait for wait in waits if wait >= 1] == [1, 2, 4, 8, 16, 32, 60, 60]
 
@@ -139,10 +139,10 @@ def test_nonsense_is_asked_again_then_reported_and_never_scored(tmp_path, server
 
 
 def test_requests_go_out_side_by_side(tmp_path, server):
-    server.delay = 0.1
+    server.together = 4
     assert main(flags(write(tmp_path, 8), server, "--samples", 1, "--concurrency", 4)) == 0
     assert server.most_under_way == 4
-    server.most_under_way = 0
+    server.most_under_way, server.together, server.delay = 0, 0, 0.1
     assert main(flags(write(tmp_path, 3), server, "--samples", 1, "--concurrency", 1, "--overwrite")) == 0
     assert server.most_under_way == 1
 
