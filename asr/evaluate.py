@@ -24,7 +24,7 @@ MAX_NAMED = 10  # utterances with the most errors
 
 @dataclass(frozen=True)
 class AlignedUtterance:
-    """What was said and heard, normalised, and how far apart they are."""
+    """A reference and its hypothesis, normalised, with the edits between them by words and by characters."""
 
     key: str
     reference: str
@@ -89,7 +89,7 @@ def compare(ours: list[AlignedUtterance], theirs: list[AlignedUtterance]) -> dic
 
 
 def align_items(result: Result) -> list[AlignedUtterance]:
-    """Normalise and align every item; one without an answer counts as if nothing had been heard."""
+    """Normalise and align every item; one without an answer counts as an empty hypothesis."""
     utterances = []
     for name, record in result.items.items():
         if ASR.answer not in record:

@@ -1,4 +1,4 @@
-"""Understanding an answer to a multiple-choice question, the strict way: what is not plainly one option is none."""
+"""Parsing an answer to a multiple-choice question, strictly: what does not name exactly one option is unparsed."""
 
 import re
 import string

@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap and Wilson intervals at 95 %, and McNemar's test. Numbers in, numbers out.
+"""The uncertainty of a score: bootstrap and Wilson intervals at 95 %, and McNemar's test of two runs.
 
 The bootstrap (Efron 1979) draws as many items as there are, with replacement, again and again, and takes the 2.5th and
 97.5th percentiles of the score. It is seeded for each score anew: an interval depends on its own items alone, not on

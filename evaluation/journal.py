@@ -1,4 +1,4 @@
-"""Answers on disk as they are made: a run that is killed loses nothing, and started again does only what is missing."""
+"""Fault tolerance: answers are on disk as soon as they are made, and a run that is started again makes what is missing."""
 
 import json
 import os

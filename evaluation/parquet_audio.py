@@ -1,4 +1,4 @@
-"""Audio inside Parquet files: found when a file is read, read itself a row group at a time, when it is due."""
+"""Audio inside Parquet files: located when a file is opened, read one row group at a time, on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ PROBE_BYTES = 4096  # of a file's middle, for telling it from others
 
 
 def reading_order(audio: Sequence[Path | ParquetAudio]) -> list[int]:
-    """Indices of sounds, in an order that no sound need be read for.
+    """Indices of the clips, in an order that is known without reading any.
 
     Files go by size, longest first, so that a batch too large for the memory fails at once; rows of Parquet files,
     which do not tell their sizes, go by place.
@@ -77,7 +77,7 @@ def storage_of(audio: Path | ParquetAudio) -> tuple[str, int]:
 
 
 def identity_of(audio: Path | ParquetAudio) -> str:
-    """A word that tells a sound from others without decoding it, wherever its folder lies; the same for all missing.
+    """A short hash that identifies a clip without decoding it, wherever its folder lies; the same for all missing.
 
     It is a hash of a file's size and its middle: files of the same length, with and without noise say, differ there.
     Rows of a Parquet file are told by their places and by the file's name and size.

@@ -38,7 +38,7 @@ from src.provenance import fingerprint, versions
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the model's parts lie, the stage it is to work in, and its family."""
+    """The paths of the model's parts, the stage it works in, and its family."""
 
     diffa: Path
     llm: Path
@@ -154,7 +154,7 @@ class Runner:
         return journal
 
     def audio_of(self, task: Task) -> list[Path | ParquetAudio]:
-        """What each item is answered by."""
+        """The audio that each item is answered from: its own, or with `--swap_audio` another one's."""
         audio = [item.audio for item in task.items]
         return [audio[other] for other in swap(len(audio), self.args.seed)] if self.args.swap_audio else audio
 

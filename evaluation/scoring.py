@@ -55,7 +55,7 @@ class Score:
 
 
 def score(verdicts: Sequence[Verdict]) -> Score:
-    """Both accuracies, and what they are to be held against, over a non-empty group of items."""
+    """Both accuracies, and the baselines to compare them with, over a non-empty group of items."""
     n = len(verdicts)
     official, strict = [v.official for v in verdicts], sum(v.strict for v in verdicts)
     decided = [v.official for v in verdicts if not v.undecided]
@@ -94,7 +94,7 @@ def groups_of(record: Mapping, levels: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs' rates (0 to 1) on the same items, and whether the difference may be luck."""
+    """Two runs' rates (0 to 1) on the same items, and the significance of their difference."""
 
     ours: float
     theirs: float

@@ -1,4 +1,4 @@
-"""VoiceBench's questions on disk: which files hold a subset, and what they say beside the sound."""
+"""VoiceBench's questions on disk: which files hold a subset, and their fields besides the audio."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def rows_without_sound(parquet: pyarrow.parquet.ParquetFile) -> list[dict]:
 
 
 def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[list[dict], list[str]]:
-    """A benchmark's questions without their audio, and its broken lines, like `records.read_records`.
+    """A benchmark's questions without their audio, and its broken lines, like `result_files.read_records`.
 
     Args:
         path: JSON Lines, a Parquet file, a subset's folder or the folder of all subsets.

@@ -1,4 +1,4 @@
-"""What the judge is told, and what its replies mean."""
+"""The judge's rubric, and parsing its replies."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ KINDS = {"open": ("prompt", "response"), "qa": ("prompt", "reference", "response
 
 @dataclass(frozen=True)
 class Rubric:
-    """How to judge, in words."""
+    """Instructions to the judge, with places for what is judged."""
 
     system: str
     user: str
