@@ -1,4 +1,4 @@
-"""Fault tolerance: answers are on disk as soon as they are made, and a run that is started again makes what is missing."""
+"""Fault tolerance: answers are on disk as soon as they are made, and a run started again makes what is missing."""
 
 import json
 import os

@@ -33,6 +33,7 @@ import torch
 
 from perf import gpu_report, measure
 from perf.gpu_record import Record, last_lines
+from src.errors import reports_user_errors
 from src.files import write_file
 from src.provenance import versions
 
@@ -158,6 +159,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if args.write_docs:
