@@ -105,9 +105,9 @@ def kill_launcher(process: subprocess.Popen) -> str:
     assert process.poll() is None, "the run ended before it could be killed"
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == -signal.SIGKILL
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, "training went on after its launcher was killed"
     return output
 
@@ -186,19 +186,22 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, config, who
 def test_ten_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
     """Two processes, ZeRO-1; five kills in each stage: one while a run starts, the others while it trains."""
     env = stage2_environment(tmp_path, NPROC="2")
-    script, moments = f"train_stage{stage}.sh", random.Random(int(stage))
+    script, moments, step_seconds = f"train_stage{stage}.sh", random.Random(int(stage)), None
     early = moments.randrange(5)
     for number in range(5):
         process = start(script, env, STEPS)
         if number == early:
-            while len(psutil.Process(process.pid).children()) < 2:  # the training processes
+            while process.poll() is None and len(psutil.Process(process.pid).children()) < 2:  # the training processes
                 time.sleep(0.05)
             time.sleep(moments.uniform(0, 2))
-            assert steps_logged(kill_launcher(process)) == 0
         else:
-            assert steps_logged(read_until_logged(process, moments.randint(1, 2))) > 0
-            time.sleep(moments.uniform(0, 0.5))  # a step took 0.6 s; four of these waits must not see twelve
-            kill_launcher(process)
+            assert steps_logged(read_until_logged(process, 1)) == 1
+            if step_seconds is None:  # on this machine, at its present load
+                clock = time.monotonic()
+                assert steps_logged(read_until_logged(process, 1)) == 1
+                step_seconds = time.monotonic() - clock
+            time.sleep(moments.uniform(0, step_seconds))  # some three steps, then two a kill: fewer than twelve in all
+        kill_launcher(process)
     finished = run(script, env, STEPS)
     assert finished.returncode == 0, finished.stderr[-3000:]
     same_course(tmp_path / "out", whole(stage, "2"))
@@ -212,7 +215,7 @@ def test_sigterm_has_a_checkpoint_written(tmp_path):
     process = start("train_stage2.sh", env, "--max_steps=1000")
     read_until_logged(process, 2)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == 1  # the launcher's; train.py's is 143
     last = last_complete(tmp_path / "out")
     assert f"train.py: asked to stop; the same command goes on from {last}\n" in output

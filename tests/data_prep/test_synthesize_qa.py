@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -150,7 +151,8 @@ def test_requests_go_out_side_by_side(manifest, server):
 
 def test_killed_and_resumed(manifest, server):
     """Killed with kill -9 in the middle, started again: only what is missing is asked for, nothing stands twice."""
-    server.delay = 0.05
+    killed = threading.Event()
+    server.reply = lambda body: "A woman says hello." if len(server.requests) < 12 or killed.wait(60) else ""
     replies = manifest.parent / "out.json.replies.jsonl.partial"
     command = [sys.executable, SCRIPT, manifest, "--output", manifest.parent / "out.json", "--base_url", server.url]
     command += ["--model", "some-llm", "--backoff", "0.01", "--per_clip", "3", "--concurrency", "2"]
@@ -158,12 +160,12 @@ def test_killed_and_resumed(manifest, server):
     while process.poll() is None and not (replies.exists() and replies.read_text().count("\n") > 6):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    killed.set()
     with replies.open("a") as file:
         file.write('{"index": 29, "te')  # as if killed within a line
     kept, asked = replies.read_text().count("\n") - 1, len(server.requests)
     assert 6 <= kept < 30
-    server.delay = 0
     assert run(manifest, server, "--per_clip", 3) == 0
     assert len(server.requests) - asked == 30 - kept
     assert len(samples_of(manifest)) == 30 and not replies.exists()
