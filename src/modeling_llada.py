@@ -27,23 +27,25 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        x = hidden_states.float()
-        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * x.to(hidden_states.dtype)
+        # rms_norm computes in float32 and rounds once; given the weight, it would scale before rounding
+        return self.weight * F.rms_norm(hidden_states, hidden_states.shape[-1:], eps=self.eps)
 
 
 def rotary_tables(position_ids: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of the rotary angles, float32 [B, 1, T, head_dim], for `position_ids` [B, T]."""
+    """Cosine and sine of the rotary angles, float32 [B, 1, T, head_dim], for `position_ids` [B, T].
+
+    Halves are rotated, not interleaved pairs: both halves have the same angles, and the first half's sine is negative.
+    """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=position_ids.device) / head_dim
     angles = position_ids[:, None, :, None].float() * theta**-exponents  # [B, 1, T, head_dim / 2]
-    angles = torch.cat((angles, angles), dim=-1)  # halves are rotated, not interleaved pairs
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Apply rotary position embedding in float32 to queries or keys [B, H, T, head_dim]."""
-    x1, x2 = x.float().chunk(2, dim=-1)
-    return (x.float() * cos + torch.cat((-x2, x1), dim=-1) * sin).to(x.dtype)
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)  # (x1, x2) -> (x2, x1)
+    return (x * cos + swapped * sin).to(x.dtype)
 
 
 @dataclass(frozen=True)

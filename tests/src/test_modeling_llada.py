@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import LLaDAConfig
-from src.modeling_llada import LLaDAModel, RMSNorm
+from src.modeling_llada import LLaDAModel, RMSNorm, rotary_tables, rotate
 from tests.conftest import GOLDEN
 
 close = {"rtol": 1e-4, "atol": 1e-4}
@@ -93,6 +93,25 @@ def test_rms_norm_normalises_in_float32_then_scales():
     x = torch.tensor([[300.0, -300.0, 300.0, -300.0]], dtype=torch.bfloat16)  # its squares' sum needs float32
     assert norm(x).tolist() == [[3.0, -3.0, 3.0, -3.0]]
     assert norm(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rms_norm_is_the_published_arithmetic_to_the_bit(dtype):
+    """Rounded before the weight scales it, and once."""
+    x, norm = torch.randn(5, 40).to(dtype) * 7, RMSNorm(40, eps=1e-5).to(dtype)
+    torch.nn.init.normal_(norm.weight)
+    normalised = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-5)
+    assert torch.equal(norm(x), norm.weight * normalised.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_is_that_of_complex_numbers(dtype):
+    """Element i and element i + d / 2 are the two parts of a number; computed in float32, rounded once."""
+    x, positions = torch.randn(2, 3, 6, 8).to(dtype), torch.tensor([[0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 7]])
+    angles = positions[:, None, :, None] * 500.0 ** -(torch.arange(4) / 4)  # [B, 1, T, d / 2]
+    turned = torch.complex(*x.float().chunk(2, dim=-1)) * torch.polar(torch.ones_like(angles), angles)
+    expected = torch.cat((turned.real, turned.imag), dim=-1).to(dtype)
+    torch.testing.assert_close(rotate(x, *rotary_tables(positions, 8, 500.0)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_compiled_blocks_compute_the_same(golden, monkeypatch):
