@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from src.audio import read_audio
 from src.modeling_DIFFA import DIFFAModel
+from tests.simulated_device import simulated  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).parent / "golden"
 
