@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.choices import without_labels
-from evaluation.official_rules import mmau_rule, mmsu_rule
+from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
 from src.generation_options import TRANSCRIPT
 
 
@@ -43,6 +43,9 @@ class Benchmark:
         choices: a record's choices in the order of their letters, None for a letter that is not on offer.
         answer: the field with the right choice's text.
         official: the published rule (see `official_rules`).
+        leaves_out: whether another published rule, the benchmark's authors', leaves an item with this answer out of its
+            denominator.
+        columns: what the rates of `official`, over all items and over those that are not left out, are called.
         levels: fields that scores are broken down by.
         first_level: of these, the one whose groups are axes of the radar chart where there are few benchmarks.
     """
@@ -62,6 +65,8 @@ class Benchmark:
     choices: Callable[[Mapping], list[str | None]] = lambda record: []
     answer: str = ""
     official: Callable[[str, str, Sequence[str | None]], bool] | None = None
+    leaves_out: Callable[[object], bool] = lambda answer: False
+    columns: tuple[str, str] = ("official", "")
     levels: Sequence[str] = ()
     first_level: str = ""
 
@@ -101,6 +106,8 @@ MMSU = Benchmark(
     choices=mmsu_choices,
     answer="answer_gt",
     official=mmsu_rule,
+    leaves_out=mmsu_leaves_out,
+    columns=("official (DIFFA's)", "official (authors')"),
     levels=("category", "sub-category", "sub-sub-category", "linguistics_sub_discipline", "task_name"),
     first_level="category",
 )

@@ -22,6 +22,16 @@ def mmsu_letter(response: str) -> str | None:
     return None
 
 
+def mmsu_leaves_out(answer: object) -> bool:
+    """Whether MMSU's own evaluator leaves an item out of its denominator, by what stands in the file as its answer.
+
+    It does where `mmsu_letter` gives none, and where the answer is no text. Empty answers, and "None", are wrong.
+    """
+    if not isinstance(answer, str):
+        return True
+    return answer.strip().replace("\n", "") not in ("", "None") and mmsu_letter(answer) is None
+
+
 def mmsu_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool:
     """MMSU, as DIFFA scores it: the choice that `mmsu_letter` gives reads as the answer does."""
     letter = mmsu_letter(response)

@@ -186,5 +186,10 @@ def complete(
 
 def answer_of(record: Mapping, fields: Sequence[str]) -> str | None:
     """What the item was answered, under the first of `fields` it has; None where no answer was made."""
-    answer = next((record[field] for field in fields if record.get(field) is not None), None)
+    answer = answer_in(record, fields)
     return None if answer is None or record.get("error") else str(answer)
+
+
+def answer_in(record: Mapping, fields: Sequence[str]) -> object:
+    """What stands in the record as its answer, whatever its type and beside whatever error; None where nothing does."""
+    return next((record[field] for field in fields if record.get(field) is not None), None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from evaluation.benchmarks import Benchmark
 from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, rate_interval
-from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
+from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items, read_result
 from src.errors import print_error, reports_user_errors
 from src.files import write_file
 
@@ -52,6 +52,7 @@ class Score:
     always_a: float | None
     undecided: int = 0  # items in which the published rule reads no answer
     official_decided: float | None = None  # its rate over the others alone; None where there are none
+    official_decided_interval: tuple[float, float] | None = None
 
 
 def score(verdicts: Sequence[Verdict]) -> Score:
@@ -72,6 +73,7 @@ def score(verdicts: Sequence[Verdict]) -> Score:
         always_a=sum(v.first for v in verdicts) / n if guessable else None,
         undecided=n - len(decided),
         official_decided=sum(decided) / len(decided) if decided else None,
+        official_decided_interval=rate_interval(sum(decided), len(decided)) if decided else None,
     )
 
 
@@ -152,34 +154,31 @@ def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f} %"
 
 
-def format_interval(interval: tuple[float, float]) -> str:
-    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def format_interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
-def format_scores(levels: Mapping[str, Mapping[str, Score]]) -> str:
-    """The table of `score_levels`, one block of rows per level."""
+def format_scores(levels: Mapping[str, Mapping[str, Score]], columns: tuple[str, str] = ("official", "")) -> str:
+    """The table of `score_levels`, one block of rows per level; `columns` as in `Benchmark`."""
+    official, decided = columns
+    header = ["", "items", official, "95 %", *([decided, "95 %"] if decided else [])]
+    header += ["strict", "95 %", "unparsed", "chance", "always A"]
     rows = []
     for level, groups in levels.items():
         if level != "total":
-            rows.append([f"{level}:", *[""] * 8])
-        rows += [
-            [
+            rows.append([f"{level}:", *[""] * (len(header) - 1)])
+        for name, s in groups.items():
+            row = [
                 name if level == "total" else f"  {name}",
                 s.n,
                 percent(s.official),
                 format_interval(s.official_interval),
-                percent(s.strict),
-                format_interval(s.strict_interval),
-                percent(s.unparsed),
-                percent(s.chance),
-                percent(s.always_a),
             ]
-            for name, s in groups.items()
-        ]
-    return format_table(
-        ["", "items", "official", "95 %", "strict", "95 %", "unparsed", "chance", "always A"],
-        rows,
-    )
+            if decided:
+                row += [percent(s.official_decided), format_interval(s.official_decided_interval)]
+            row += [percent(s.strict), format_interval(s.strict_interval)]
+            rows.append([*row, percent(s.unparsed), percent(s.chance), percent(s.always_a)])
+    return format_table(header, rows)
 
 
 def format_comparisons(comparisons: Mapping[str, Comparison]) -> str:
@@ -225,6 +224,7 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         "result": args.result.name,
         "broken": result.broken,
         "missing": result.missing,
+        "rules": dict(zip(("official", "official_decided"), benchmark.columns, strict=True)),
         "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
     }
     comparisons = {}
@@ -235,7 +235,10 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
-    print(f"{benchmark.name}: {args.result}\n{format_scores(levels)}")
+    print(f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}")
+    if benchmark.columns[1]:
+        unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
+        print(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
     if comparisons:
         print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
     return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]})
@@ -260,13 +263,26 @@ def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
         chance=offered.count(answer) / max(1, len(offered)),
         first=choices[:1] == [answer],
         error=answered is None,
+        undecided=any(field in record for field in benchmark.answer_fields)
+        and not record.get("error")
+        and benchmark.leaves_out(answer_in(record, benchmark.answer_fields)),
     )
 
 
 def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
-    """Every item's Verdict. Raises BenchmarkFileError for a field that is missing."""
+    """Every item's Verdict.
+
+    Raises BenchmarkFileError for a field that is missing, and for an item with both an answer and an error.
+    """
     verdicts = []
     for name, record in result.items.items():
+        answer = answer_in(record, benchmark.answer_fields)
+        error = record.get("error")
+        if error and str(answer or "").strip():
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: has both an error ({error!r:.60}) and an answer ({answer!r:.60}); "
+                "published scorers count the answer, here the error would count. Remove one of them"
+            )
         try:
             verdicts.append(judge(benchmark, name, record))
         except KeyError as error:

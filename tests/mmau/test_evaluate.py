@@ -161,7 +161,7 @@ def test_command_from_another_folder(tmp_path):
         item("Old woman", id="a", task="speech", **{"sub-category": "Speaker"}),
         item("B", id="b", task="speech", difficulty="hard"),
         item("Man", id="c", task="sound", answer="Man"),
-        item("Old woman", id="d", task="music", error="no audio"),
+        item("", id="d", task="music", error="no audio"),
     ]
     (tmp_path / "r.json").write_text(json.dumps(records, indent=1))
     done = run("r.json", cwd=tmp_path)

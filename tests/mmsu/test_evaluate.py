@@ -142,6 +142,48 @@ def test_an_item_without_an_answer_is_wrong_whatever_else_it_says():
     assert not judge(MMSU, "1", item("")).error  # the model did answer: nothing
 
 
+def test_two_published_denominators(tmp_path):
+    """MMSU's own evaluator leaves out answers without a letter; an empty one, "None" and a missing one count there."""
+    answers = ["A", "B", "the cat", "I cannot tell", "", "None", "A cat", 5, None]
+    records = [item(answer, id=n, category="cd"[n % 2]) for n, answer in enumerate(answers)]
+    records += [item("", id=9, error="no audio"), {k: v for k, v in item("", id=10).items() if k != "response"}]
+    result = write_lines(tmp_path / "r.jsonl", records)
+    done = run(result, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())
+    total = scores["levels"]["total"]["total"]
+    assert [v["key"] for v in scores["verdicts"] if v["undecided"]] == ["2", "3", "7", "8"]
+    assert (total["n"], total["undecided"]) == (11, 4)
+    assert (total["official"], total["official_decided"]) == (2 / 11, 2 / 7)
+    assert scores["levels"]["category"]["c"]["official_decided"] == 2 / 3
+    assert scores["rules"] == {"official": "official (DIFFA's)", "official_decided": "official (authors')"}
+    assert "official (DIFFA's)" in done.stdout and "official (authors')" in done.stdout and "28.6 %" in done.stdout
+    assert "4 answer(s) without a letter: wrong in official (DIFFA's), left out of official (authors')" in done.stdout
+
+
+def test_where_nothing_can_be_read_the_authors_have_no_score(tmp_path):
+    done = run(write_lines(tmp_path / "r.jsonl", [item("the cat")]), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    total = json.loads((tmp_path / "r.jsonl.scores.json").read_text())["levels"]["total"]["total"]
+    assert (total["official"], total["official_decided"], total["official_decided_interval"]) == (0, None, None)
+
+
+def test_a_correct_choice_that_is_null_is_as_published(tmp_path):
+    record = {**item("D", answer=None), "choice_c": None, "choice_d": None}
+    assert judge(MMSU, "1", record).official and not judge(MMSU, "1", {**record, "response": "B"}).official
+    assert not judge(MMSU, "1", record).strict
+
+
+def test_an_answer_beside_an_error_is_refused(tmp_path):
+    result = write_lines(tmp_path / "r.jsonl", [item("A", id=7, error="time out"), item("A", id=8)])
+    done = run(result, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "item 7: has both an error ('time out') and an answer ('A')" in done.stderr
+    assert (
+        run(write_lines(result, [item(" ", id=7, error="x"), item("A", id=8, error="")]), cwd=tmp_path).returncode == 0
+    )
+
+
 def run(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120
