@@ -20,15 +20,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.benchmarks import LEADERBOARD, SUBSETS, VOICEBENCH
 from evaluation.parquet_audio import locate_audio
 from evaluation.result_files import BenchmarkFileError, read_benchmark
 from evaluation.runner import run
-from evaluation.tasks import BenchmarkItem, Task, add_file_flags, find_audio
-from src.inference_flags import make_parser
+from evaluation.tasks import BenchmarkItem, Task, benchmark_parser, find_audio
 from voicebench.questions import find_files, open_parquet, rows_without_sound, split_of, subset_of
 
 NOT_SUPPORTED = {
@@ -87,8 +86,7 @@ def read_parquet(file: Path, audio_root: Path | None) -> list[BenchmarkItem]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser(__doc__, **asdict(VOICEBENCH.settings["diffa"]))
-    add_file_flags(parser, VOICEBENCH, more_inputs=["--data_path"], more_outputs=["--output_dir"])
+    parser = benchmark_parser(VOICEBENCH, __doc__, more_inputs=["--data_path"], more_outputs=["--output_dir"])
     parser.add_argument(
         "--data", nargs="+", type=subset_name, choices=[*SUBSETS, "all"],
         help="subsets, or the nine of the leaderboard (default: alpacaeval, or what the folder of a file is called)",

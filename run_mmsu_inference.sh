@@ -12,9 +12,9 @@ source config/launch_inference.sh
 
 INPUT=${INPUT:-data/mmsu/mmsu.jsonl}   # the questions; the audio paths in it count from its folder
 OUTPUT=${OUTPUT:-results/mmsu.jsonl}   # the answers; scores and settings are written beside
-STEPS=${STEPS:-4}                      # forward passes an answer, as published
-BLOCK_LENGTH=${BLOCK_LENGTH:-4}        # tokens that are unmasked together
-MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-4}    # the answer is one letter
+STEPS=${STEPS:-}                       # forward passes an answer; empty, as the next two: as published, see --help
+BLOCK_LENGTH=${BLOCK_LENGTH:-}         # tokens that are unmasked together
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}     # length of an answer
 
 answer inference_stage2_mmsu.py --input "$INPUT" --output "$OUTPUT" "$@"
 python mmsu/evaluate.py "$OUTPUT"

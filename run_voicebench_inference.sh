@@ -14,9 +14,9 @@ source config/launch_inference.sh
 INPUT=${INPUT:-data/voicebench}       # folder with one folder a subset: Parquet files, or JSONL and audio files
 DATA=${DATA:-all}                     # subsets, separated by spaces; all: the nine of the leaderboard
 OUTPUT=${OUTPUT:-results/voicebench}  # folder for the answers; scores and settings are written beside
-STEPS=${STEPS:-16}                    # forward passes an answer
-BLOCK_LENGTH=${BLOCK_LENGTH:-16}      # tokens that are unmasked together
-MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}  # 128, with 128 steps, for long answers (alpacaeval, commoneval, wildvoice, ifeval)
+STEPS=${STEPS:-}                      # forward passes an answer; empty, as the next two: as published, see --help
+BLOCK_LENGTH=${BLOCK_LENGTH:-}        # tokens that are unmasked together
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}    # 128, with 128 steps, for long answers (alpacaeval, commoneval, wildvoice, ifeval)
 JUDGE_URL=${JUDGE_URL:-}              # OpenAI-compatible endpoint that rates open answers and sd-qa; empty: not rated
 JUDGE_MODEL=${JUDGE_MODEL:-gpt-4o-mini}  # the judge's name there; its key is read from OPENAI_API_KEY
 

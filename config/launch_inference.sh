@@ -21,7 +21,9 @@ answer() {
     launcher=(python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC")
   fi
   local flags=(--model_path "$MODEL_PATH" --batch_size "$BATCH_SIZE")
-  flags+=(--steps "$STEPS" --block_length "$BLOCK_LENGTH" --max_new_tokens "$MAX_NEW_TOKENS")
+  [ -z "$STEPS" ] || flags+=(--steps "$STEPS")
+  [ -z "$BLOCK_LENGTH" ] || flags+=(--block_length "$BLOCK_LENGTH")
+  [ -z "$MAX_NEW_TOKENS" ] || flags+=(--max_new_tokens "$MAX_NEW_TOKENS")
   [ -z "$LLM_PATH" ] || flags+=(--llm_path "$LLM_PATH")
   [ -z "$WHISPER_PATH" ] || flags+=(--whisper_path "$WHISPER_PATH")
   [ -z "$DEVICE" ] || flags+=(--device "$DEVICE")

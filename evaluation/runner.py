@@ -22,7 +22,7 @@ from tqdm import tqdm
 from evaluation.journal import AnswerRecord, Journal, ResumeError, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
-from evaluation.tasks import BenchmarkItem, Task, swap
+from evaluation.tasks import BenchmarkItem, Task, swap, with_settings
 from src.audio import AudioError, window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import STAGES, DIFFAConfig
@@ -105,14 +105,16 @@ class Runner:
     """Answers tasks with one model, which is loaded when the first answer is due."""
 
     def __init__(self, args: argparse.Namespace, stage: int | None) -> None:
-        self.args, self.options, self.device = args, options_of(args), device_of(args)
+        self.args, self.device = args, device_of(args)
         self.dtype = dtype_of(args, self.device)
         self.ranks = Ranks.join()
         self.requested_stage = stage
 
     def prepare(self, tasks: Sequence[Task]) -> None:
-        """Find the model's parts, and see that earlier answers, if any, were made in the same way."""
+        """Find the model's parts and settings, and check that earlier answers, if any, were made in the same way."""
         self.parts = Parts.find(self.args, self.requested_stage)
+        self.args = with_settings(self.args, tasks[0].benchmark, self.parts.family)
+        self.options = options_of(self.args)
         self.fingerprints = self.parts.fingerprints()
         if self.args.overwrite and self.ranks.rank == 0:
             for task in tasks:

@@ -10,6 +10,7 @@ from evaluation.benchmarks import Benchmark
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.result_files import read_benchmark
 from src.configuration_DIFFA import ROOT
+from src.family import FAMILIES
 from src.inference_flags import OptionError, make_parser
 
 # What the flags were called before; published commands use some of them.
@@ -36,20 +37,11 @@ class Task:
     about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
 
 
-def benchmark_parser(benchmark: Benchmark, docstring: str) -> argparse.ArgumentParser:
-    """The flags of a script that answers one file of a benchmark, whose settings are the defaults."""
-    parser = make_parser(docstring, **asdict(benchmark.settings["diffa"]))
-    add_file_flags(parser, benchmark)
-    return parser
-
-
-def add_file_flags(
-    parser: argparse.ArgumentParser,
-    benchmark: Benchmark,
-    more_inputs: Sequence[str] = (),
-    more_outputs: Sequence[str] = (),
-) -> None:
-    """`--input` and `--output`, with the names that they had before, and more of these."""
+def benchmark_parser(
+    benchmark: Benchmark, docstring: str, more_inputs: Sequence[str] = (), more_outputs: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """The flags of a benchmark's script; `--input` and `--output` keep the names that they had before, and more."""
+    parser = make_parser(f"{docstring}\n{settings_text(benchmark)}")
     default = ROOT / "data" / benchmark.file if benchmark.file else None
     parser.add_argument(
         *INPUT_FLAGS, *more_inputs, dest="input", type=Path, default=default, required=default is None,
@@ -58,6 +50,22 @@ def add_file_flags(
     parser.add_argument(
         *OUTPUT_FLAGS, *more_outputs, dest="output", type=Path, required=True, metavar="PATH", help="the answers"
     )
+    return parser
+
+
+def settings_text(benchmark: Benchmark) -> str:
+    """The published settings of each model family, for --help."""
+    lines = ["Published settings, the defaults:"]
+    for family, settings in benchmark.settings.items():
+        flags = " ".join(f"--{name} {value}" for name, value in asdict(settings).items())
+        lines.append(f"    {FAMILIES[family]}: {flags}")
+    return "\n".join(lines)
+
+
+def with_settings(args: argparse.Namespace, benchmark: Benchmark, family: str) -> argparse.Namespace:
+    """The flags, with the benchmark's settings for a model family where none was given."""
+    settings = asdict(benchmark.settings[family])
+    return argparse.Namespace(**vars(args) | {n: v for n, v in settings.items() if getattr(args, n) is None})
 
 
 def task_of(benchmark: Benchmark, args: argparse.Namespace) -> Task:

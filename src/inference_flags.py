@@ -21,13 +21,13 @@ class OptionError(UserError):
     """Flags that do not fit together; the message says which and what would do."""
 
 
-def make_parser(docstring: str, steps: int, block_length: int, max_new_tokens: int) -> argparse.ArgumentParser:
-    """The flags that all inference scripts take; the numbers are the benchmark's defaults."""
+def make_parser(docstring: str) -> argparse.ArgumentParser:
+    """The flags that all inference scripts take; how long an answer is stays open, until benchmark and model tell."""
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_model_flags(parser)
-    add_decoding_flags(parser, "exact", steps, block_length, max_new_tokens)
+    add_decoding_flags(parser, "exact")
     work = parser.add_argument_group("running")
     work.add_argument("--audio_root", type=Path, help="folder of relative audio paths; default: the input file's own")
     work.add_argument("--batch_size", type=int, default=1, help="items at a time (default: %(default)s)")
@@ -74,18 +74,23 @@ def yes_or_no(text: str) -> bool:
 
 
 def add_decoding_flags(
-    parser: argparse.ArgumentParser, preset: str, steps: int, block_length: int, max_new_tokens: int
+    parser: argparse.ArgumentParser,
+    preset: str,
+    steps: int | None = None,
+    block_length: int | None = None,
+    max_new_tokens: int | None = None,
 ) -> None:
-    """How to decode; the arguments are the defaults."""
+    """How to decode; the arguments are the defaults, None where the benchmark's settings are."""
+    length_default = "default: as published, see above" if steps is None else "default: %(default)s"
     decoding = parser.add_argument_group("decoding")
     decoding.add_argument(
         "--preset", choices=PRESETS, default=preset,
         help="exact gives the published tokens; fast and fastest take fewer and cheaper forward passes and may differ "
         "a little (docs/performance.md); the flags below win over it (default: %(default)s)",
     )  # fmt: skip
-    decoding.add_argument("--steps", type=int, default=steps, help="forward passes per answer (default: %(default)s)")
-    decoding.add_argument("--block_length", type=int, default=block_length, help="tokens (default: %(default)s)")
-    decoding.add_argument("--max_new_tokens", type=int, default=max_new_tokens, help="tokens (default: %(default)s)")
+    decoding.add_argument("--steps", type=int, default=steps, help=f"forward passes per answer ({length_default})")
+    decoding.add_argument("--block_length", type=int, default=block_length, help=f"tokens ({length_default})")
+    decoding.add_argument("--max_new_tokens", type=int, default=max_new_tokens, help=f"tokens ({length_default})")
     decoding.add_argument("--temperature", type=float, default=0.0, help="0 decodes greedily (default: %(default)s)")
     decoding.add_argument("--cfg_scale", type=float, default=0.0, help="guidance (default: %(default)s, none)")
     decoding.add_argument("--remasking", choices=REMASKING_RULES, default="low_confidence")

@@ -162,6 +162,15 @@ def test_presets_reach_the_model(folder, model, monkeypatch):
     assert mmsu(folder, *flags, "--preset", "fast", output="exact.jsonl") == 2  # settings of another run
 
 
+def test_each_family_is_asked_as_published(folder, echo, monkeypatch):
+    for family, length in (("diffa", 4), ("diffa2", 16)):
+        monkeypatch.setattr("evaluation.runner.read_family", lambda folder, family=family: family)
+        assert mmsu(folder, output=f"{family}.jsonl") == 0
+        meta = json.loads((folder / f"{family}.jsonl.meta.json").read_text())
+        for told in (meta["settings"], meta["options"]):
+            assert (told["steps"], told["block_length"], told["max_new_tokens"]) == (length, length, length)
+
+
 def test_compiling_is_asked_for_and_remembered(folder, echo, capsys):
     compiled = []
     echo.llm_model = SimpleNamespace(compile_blocks=lambda: compiled.append(True))

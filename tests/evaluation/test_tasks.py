@@ -9,7 +9,7 @@ import inference_stage2_mmsu
 import inference_stage2_voicebench
 from evaluation.benchmarks import ASR, MMAU, MMSU
 from evaluation.result_files import BenchmarkFileError
-from evaluation.tasks import BenchmarkItem, benchmark_parser, find_audio, read_items, swap
+from evaluation.tasks import BenchmarkItem, benchmark_parser, find_audio, read_items, settings_text, swap, with_settings
 from src.configuration_DIFFA import ROOT
 from src.inference_flags import OptionError
 
@@ -60,9 +60,17 @@ def test_voicebench_has_two_names_more(monkeypatch):
     assert (seen[0].input, seen[0].output) == (Path("d"), Path("o"))
 
 
-def test_the_defaults_are_the_benchmarks(capsys):
+def test_the_settings_are_the_benchmarks_for_the_models_family():
+    args = benchmark_parser(MMSU, "").parse_args(["--model_path", "m", "--output", "o", "--steps", "8"])
+    for family, settings in (("diffa", (8, 4, 4)), ("diffa2", (8, 16, 16))):
+        filled = with_settings(args, MMSU, family)
+        assert (filled.steps, filled.block_length, filled.max_new_tokens) == settings
+    assert "    DIFFA: --steps 4 --block_length 4 --max_new_tokens 4\n    DIFFA-2: --steps 16" in settings_text(MMSU)
+    assert settings_text(MMSU) in benchmark_parser(MMSU, "").format_help()
+
+
+def test_the_usual_place_of_the_file_is_the_default(capsys):
     args = benchmark_parser(MMSU, "").parse_args(["--model_path", "m", "--output", "o"])
-    assert (args.steps, args.block_length, args.max_new_tokens) == (4, 4, 4)
     assert args.input == ROOT / "data" / "mmsu" / "mmsu.jsonl"
     with pytest.raises(SystemExit):
         benchmark_parser(ASR, "").parse_args(["--model_path", "m", "--output", "o"])

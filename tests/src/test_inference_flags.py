@@ -7,7 +7,8 @@ from src.inference_flags import OptionError, device_of, make_parser, options_of
 
 
 def options(*flags: str) -> GenerationOptions:
-    parser = make_parser("", steps=16, block_length=16, max_new_tokens=16)
+    parser = make_parser("")
+    parser.set_defaults(steps=16, block_length=16, max_new_tokens=16)
     return options_of(parser.parse_args(["--model_path", "x", *flags]))
 
 
