@@ -58,7 +58,7 @@ SETTINGS = {  # flag -> label, and what it does
 }
 PRESET_MEANING = (
     "exact: the published algorithm. fast: all tokens that are at least 90 % sure at once. fastest: also less sure "
-    "ones, on a cache; answers may differ a little."
+    "ones, on a cache; answers may differ a little. fast_dllm: the published fast mode of DIFFA-2."
 )
 MAX_ANSWER_TOKENS, MAX_QUESTION_CHARACTERS = 512, 1000  # tokens; characters
 STEP_SECONDS = 0.1  # a step stays at least as long on the page, for the eye

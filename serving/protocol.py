@@ -24,7 +24,7 @@ MAX_CHARACTERS = 100_000  # of text; LLaDA reads 4096 tokens
 MAX_PARTS = 100  # of a message, and messages of a request
 # What the preset decides where nobody says otherwise.
 PARALLEL_RULES = ("threshold", "factor")
-PRESET_FIELDS = (*PARALLEL_RULES, "cache", "refresh_interval", "stop_at_eos")
+PRESET_FIELDS = (*PARALLEL_RULES, "last_rank", "cache", "refresh_interval", "stop_at_eos", "stop_in_block")
 EXTRA_FIELDS = ("steps", "cfg_scale", "remasking", *PRESET_FIELDS)
 # Parameters that do not touch the answer, and those of the others that ask for what DIFFA does anyway.
 IGNORED = {
@@ -127,7 +127,9 @@ class ChatRequest(BaseModel):
     refresh_interval: int | None = None
     threshold: float | None = None
     factor: float | None = None
+    last_rank: bool | None = None
     stop_at_eos: bool | None = None
+    stop_in_block: bool | None = None
 
     @field_validator("stop", mode="before")
     @classmethod

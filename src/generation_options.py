@@ -17,6 +17,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "exact": {},  # the published algorithm, token for token
         "fast": {"threshold": 0.9, "stop_at_eos": True},  # sure tokens together; every pass still sees everything
         "fastest": {"cache": "dual", "threshold": 0.7, "stop_at_eos": True},  # less sure ones, on stale surroundings
+        # DIFFA-2's published scripts, token for token and pass for pass (their --accelerate fast_dllm)
+        "fast_dllm": {"factor": 1.0, "last_rank": True, "stop_at_eos": True, "stop_in_block": True},
     }
 )
 
@@ -40,7 +42,13 @@ class GenerationOptions:
         factor: parallel decoding: fix the n most confident tokens, n the largest with (n + 1)(1 - c_n) <= factor, c_n
             the least confidence among them, and one at least. Excludes `threshold`. With either, a block takes the
             passes it needs, `block_length` at most.
+        last_rank: with `factor`, fix the least confident candidate as well when all others are fixed, however little
+            confidence it has, so that two remaining masks always go together; and let the mask token hold the ranks
+            of the positions it wins. Both are what DIFFA-2's published decoder does.
         stop_at_eos: after the first block that holds an end token, all are end tokens, and none is computed.
+        stop_in_block: with `stop_at_eos`, look for the end after every pass, as DIFFA-2's published decoder does: once
+            no mask stands before a block's first end token, the rest of the block becomes end tokens, fixed or not,
+            and later blocks stay masks.
         seed: for temperature and random remasking. Every sample of a batch draws from its own generator with this
             seed, so that an answer does not depend on the batch it is in. None draws a new seed for each call.
     """
@@ -55,7 +63,9 @@ class GenerationOptions:
     refresh_interval: int | None = None
     threshold: float | None = None
     factor: float | None = None
+    last_rank: bool = False
     stop_at_eos: bool = False
+    stop_in_block: bool = False
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +80,8 @@ class GenerationOptions:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         if self.refresh_interval is not None and self.cache == "none":
             raise ValueError("refresh_interval says how long a cache is kept; it needs cache='prefix' or 'dual'")
+        if self.stop_in_block and not self.stop_at_eos:
+            raise ValueError("stop_in_block says when to look for the end; it needs stop_at_eos")
         self._check_parallel()
         self._check_shares()
 
@@ -80,6 +92,8 @@ class GenerationOptions:
             raise ValueError(f"threshold is {self.threshold}; it is a probability, above 0 and at most 1")
         if self.factor is not None and not self.factor > 0:
             raise ValueError(f"factor is {self.factor}; it must be above 0")
+        if self.last_rank and self.factor is None:
+            raise ValueError("last_rank is part of the factor rule; it needs factor")
         if self.parallel and self.remasking != "low_confidence":
             rule = "threshold" if self.factor is None else "factor"
             raise ValueError(f"{rule} goes by confidence; it needs remasking='low_confidence', not {self.remasking!r}")
@@ -100,13 +114,20 @@ class GenerationOptions:
 
     @classmethod
     def of_preset(cls, preset: str, **settings: Any) -> "GenerationOptions":
-        """The options of a preset. `settings` win over it; a rule of parallel decoding replaces the preset's rule."""
+        """The options of a preset. `settings` win over it; a rule of parallel decoding replaces the preset's rule.
+
+        What only refines a setting of the preset goes when that does.
+        """
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; expected one of {', '.join(PRESETS)}")
         chosen = dict(PRESETS[preset])
         if "threshold" in settings or "factor" in settings:
             chosen.pop("threshold", None)
             chosen.pop("factor", None)
+        if settings.get("factor", chosen.get("factor")) is None:
+            chosen.pop("last_rank", None)
+        if not settings.get("stop_at_eos", chosen.get("stop_at_eos")):
+            chosen.pop("stop_in_block", None)
         return cls(**chosen | settings)
 
     @property

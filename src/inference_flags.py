@@ -12,7 +12,7 @@ from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, Genera
 # The flags that say how to decode. What is not given, the preset decides.
 DECODING_FLAGS = (
     "steps", "block_length", "max_new_tokens", "temperature", "cfg_scale", "remasking", "seed", "cache",
-    "refresh_interval", "threshold", "factor", "stop_at_eos",
+    "refresh_interval", "threshold", "factor", "last_rank", "stop_at_eos", "stop_in_block",
 )  # fmt: skip
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,7 +86,12 @@ def add_decoding_flags(
     decoding.add_argument(
         "--preset", choices=PRESETS, default=preset,
         help="exact gives the published tokens; fast and fastest take fewer and cheaper forward passes and may differ "
-        "a little (docs/performance.md); the flags below win over it (default: %(default)s)",
+        "a little (docs/performance.md); fast_dllm is the published fast mode of DIFFA-2; the flags below win over it "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    decoding.add_argument(
+        "--accelerate", choices=["fast_dllm"], dest="preset", default=argparse.SUPPRESS,
+        help="the same as --preset, as the published scripts write it",
     )  # fmt: skip
     decoding.add_argument("--steps", type=int, default=steps, help=f"forward passes per answer ({length_default})")
     decoding.add_argument("--block_length", type=int, default=block_length, help=f"tokens ({length_default})")
@@ -106,8 +111,16 @@ def add_decoding_flags(
         help="parallel decoding: fix n tokens while (n + 1)(1 - the least probable) <= factor",
     )
     decoding.add_argument(
+        "--last_rank", action=argparse.BooleanOptionalAction,
+        help="with --factor: fix the least probable as well when all others are fixed",
+    )  # fmt: skip
+    decoding.add_argument(
         "--stop_at_eos", action=argparse.BooleanOptionalAction, help="compute no block after one with an end token"
     )
+    decoding.add_argument(
+        "--stop_in_block", action=argparse.BooleanOptionalAction,
+        help="with --stop_at_eos: end an answer within its block, as soon as all before its first end token is fixed",
+    )  # fmt: skip
     decoding.add_argument("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
 
 

@@ -49,11 +49,12 @@ def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Itera
     """Answer a batch step by step; yields after every forward pass, and when answers stop early.
 
     A position that the mask token itself wins stays masked, as published: it uses up a place in the step's quota, and
-    may be filled later. Parallel decoding passes it over, and leaves the block if there is nothing else.
+    may be filled later. Parallel decoding leaves the block when nothing else is to be had.
     """
+    mask_id, eos_id = llm.config.mask_token_id, llm.config.eos_token_id
     shape, device = (len(prompt.inputs_embeds), options.max_new_tokens), prompt.inputs_embeds.device
     progress = Progress(
-        torch.full(shape, llm.config.mask_token_id, dtype=torch.int64, device=device),
+        torch.full(shape, mask_id, dtype=torch.int64, device=device),
         torch.zeros(shape, dtype=torch.float64, device=device),
         torch.zeros(shape[0], dtype=torch.int64, device=device),
     )
@@ -62,35 +63,46 @@ def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Itera
         block = slice(start, start + options.block_length)
         busy = torch.ones_like(batch.rows, dtype=torch.bool)  # [R], the answers with work left in this block
         for step, quota in enumerate(options.quotas()):
+            # 1. where the masks are; those that earlier blocks left compete for the quota, as published, whenever they
+            #    are computed at all
             everything = options.computes_everything(step)
-            # Masks that earlier blocks left compete for the quota, as published, whenever they are computed at all.
             window = slice(0, block.stop) if everything else block
             ids = progress.answer_ids[batch.rows]  # [R, max_new_tokens]
-            masked = (ids[:, window] == llm.config.mask_token_id) & busy[:, None]  # [R, W]
+            masked = (ids[:, window] == mask_id) & busy[:, None]  # [R, W]
             row, column = masked.nonzero(as_tuple=True)  # of M positions: a step's one wait for the GPU
             if len(row) == 0:
                 break
+            # 2. a candidate for each, and the confidence in it
             hidden_states = batch.forward(llm, ids, block, everything)  # [R or 2 R, W, d]
             logits = logits_at(llm, hidden_states, row, column, options.cfg_scale)  # [M, V]
             candidates, scores = pick(logits, masked, batch.generators, options)  # [M], [M]
-            if options.parallel:
-                scores = scores.masked_fill(candidates == llm.config.mask_token_id, -torch.inf)
             confidence = torch.full_like(masked, -torch.inf, dtype=torch.float64)
             confidence[row, column] = scores
-            chosen = select(confidence, quota, options)  # [R, W]
-            ids[:, window][row, column] = torch.where(chosen[row, column], candidates, llm.config.mask_token_id)
-            progress.answer_ids[batch.rows] = ids
-            fixed = masked & (ids[:, window] != llm.config.mask_token_id)  # [R, W]
+            # 3. which to fix
+            won_by_mask = torch.zeros_like(masked)
+            won_by_mask[row, column] = candidates == mask_id
+            chosen = choose(confidence, won_by_mask, quota, options)  # [R, W]
+            # 4. fix them
+            ids[:, window][row, column] = torch.where(chosen[row, column], candidates, mask_id)
+            fixed = chosen & ~won_by_mask  # [R, W]
             progress.confidence[batch.rows, window] += confidence.where(fixed, 0)
             progress.forward_passes[batch.rows] += masked.any(dim=1)
             if options.parallel:
                 busy = fixed.any(dim=1)
+            # 5. as published, an answer may end here, within its block
+            if options.stop_in_block:
+                ended, overwritten = end_in_block(ids[:, block], mask_id, eos_id)  # [R], [R, block_length]
+                progress.confidence[batch.rows, block] *= ~overwritten
+                busy = busy & ~ended
+            progress.answer_ids[batch.rows] = ids
             yield progress.clone()
+        # 6. answers with an end token in the finished block leave the batch
         if options.stop_at_eos and block.stop < options.max_new_tokens:
-            ended = (progress.answer_ids[batch.rows, block] == llm.config.eos_token_id).any(dim=1)  # [R]
+            ended = (progress.answer_ids[batch.rows, block] == eos_id).any(dim=1)  # [R]
             if ended.any():
-                progress.answer_ids[batch.rows[ended], block.stop :] = llm.config.eos_token_id
-                yield progress.clone()
+                if not options.stop_in_block:  # which leaves later blocks as masks
+                    progress.answer_ids[batch.rows[ended], block.stop :] = eos_id
+                    yield progress.clone()
                 if ended.all():
                     return
                 batch = batch.select(~ended)
@@ -220,6 +232,22 @@ def probabilities(logits: torch.Tensor, candidates: torch.Tensor) -> torch.Tenso
     return ((logits.gather(-1, candidates[:, None]) - highest).exp() / torch.cat(sums))[:, 0]
 
 
+def choose(confidence: torch.Tensor, won_by_mask: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:
+    """Boolean [R, W]: the positions to fix in this step, by `confidence` [R, W] (float64, -inf where nothing is open).
+
+    Parallel decoding passes over positions that the mask token wins. The published decoder of DIFFA-2 (`last_rank`)
+    gives them ranks as well, which is why it may go on for ever; here, a row that would fix nothing passes them over.
+    """
+    if not options.parallel:
+        return select(confidence, quota, options)
+    passing_over = select(confidence.masked_fill(won_by_mask, -torch.inf), quota, options)
+    if not options.last_rank:
+        return passing_over
+    chosen = select(confidence, quota, options)
+    fixes_some = (chosen & ~won_by_mask).any(dim=1, keepdim=True)  # [R, 1]
+    return torch.where(fixes_some, chosen, passing_over)
+
+
 def select(confidence: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:
     """Boolean [R, W]: the positions to fix, by `confidence` [R, W] (float64, -inf where there is no candidate).
 
@@ -233,5 +261,20 @@ def select(confidence: torch.Tensor, quota: int, options: GenerationOptions) -> 
         chosen = chosen | (ranked >= options.threshold)
     elif options.factor is not None:
         chosen = chosen | ((rank + 1) * (1 - ranked) <= options.factor)  # true up to some rank: the left side grows
+    if options.last_rank:
+        is_last = rank == (ranked > -torch.inf).sum(dim=-1, keepdim=True)
+        chosen = chosen | (is_last & chosen.roll(1, dims=-1))  # rolled: whether the rank before is chosen
     chosen = chosen & (ranked > -torch.inf)
     return torch.zeros_like(chosen).scatter(-1, order, chosen)
+
+
+def end_in_block(block_ids: torch.Tensor, mask_id: int, eos_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write end tokens from the first one on in each row of `block_ids` [R, block_length] where no mask stands before.
+
+    Returns which rows ended there [R], and what was overwritten [R, block_length].
+    """
+    from_end_on = (block_ids == eos_id).cumsum(dim=1) > 0
+    ended = from_end_on[:, -1] & ~((block_ids == mask_id) & ~from_end_on).any(dim=1)
+    overwritten = ended[:, None] & from_end_on & (block_ids != eos_id)
+    block_ids.masked_fill_(overwritten, eos_id)
+    return ended, overwritten

@@ -59,10 +59,12 @@ def generate(
     factor: float | None = None,
     threshold: float | None = None,
 ) -> tuple[list[int], int]:
-    """Answer ids [max_new_tokens], and the number of forward passes of the LLM."""
-    options = GenerationOptions(
-        steps=steps, block_length=block_length, max_new_tokens=max_new_tokens, cfg_scale=cfg_scale, factor=factor,
-        threshold=threshold,
-    )  # fmt: skip
+    """Answer ids [max_new_tokens], and the number of forward passes of the LLM.
+
+    Mode "origin" decodes in fixed steps, "fast" as the published fast mode does, by factor, threshold or neither.
+    """
+    length = {"steps": steps, "block_length": block_length, "max_new_tokens": max_new_tokens}
+    preset = "fast_dllm" if mode == "fast" else "exact"
+    options = GenerationOptions.of_preset(preset, cfg_scale=cfg_scale, factor=factor, threshold=threshold, **length)
     answers = model.answer([waveform], [instruction], options)
     return answers.ids[0].tolist(), answers.forward_passes[0]

@@ -74,8 +74,6 @@ SETTINGS = ("mode", "steps", "block_length", "max_new_tokens", "cfg_scale", "fac
 
 @each("generate")
 def test_generations_token_for_token_in_as_many_passes(case, figures):
-    if case["mode"] == "fast":
-        pytest.skip("not there yet")
     settings = {name: case[name] for name in SETTINGS}
     ids, passes = api.generate(
         model(case["checkpoint"], case["stage"]), clip(case["clip"]), case["question"], **settings

@@ -26,11 +26,27 @@ def test_when_everything_is_computed():
 
 
 def test_presets_name_valid_options():
-    assert list(PRESETS) == ["exact", "fast", "fastest"]
+    assert list(PRESETS) == ["exact", "fast", "fastest", "fast_dllm"]
     assert GenerationOptions.of_preset("exact") == GenerationOptions()
-    for preset in ("fast", "fastest"):
+    for preset in ("fast", "fastest", "fast_dllm"):
         options = GenerationOptions.of_preset(preset, max_new_tokens=32)
         assert options.parallel and options.stop_at_eos and options.max_new_tokens == 32
+
+
+def test_our_own_rules_are_the_presets_unless_the_published_ones_are_asked_for():
+    for preset in ("exact", "fast", "fastest"):
+        options = GenerationOptions.of_preset(preset)
+        assert not options.last_rank and not options.stop_in_block
+    published = GenerationOptions.of_preset("fast_dllm")
+    assert (published.factor, published.last_rank, published.stop_in_block) == (1.0, True, True)
+
+
+def test_what_refines_a_setting_of_the_preset_goes_when_that_does():
+    by_threshold = GenerationOptions.of_preset("fast_dllm", threshold=0.9)
+    assert (by_threshold.factor, by_threshold.last_rank, by_threshold.stop_in_block) == (None, False, True)
+    assert not GenerationOptions.of_preset("fast_dllm", stop_at_eos=False).stop_in_block
+    assert GenerationOptions.of_preset("fast_dllm", factor=2.0).last_rank
+    assert not GenerationOptions.of_preset("fast_dllm", last_rank=False).last_rank
 
 
 def test_settings_win_over_a_preset():
@@ -70,6 +86,9 @@ def test_settings_win_over_a_preset():
         ({"threshold": 0.0}, "threshold is 0.0; it is a probability, above 0 and at most 1"),
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"factor": 0.0}, "factor is 0.0; it must be above 0"),
+        ({"last_rank": True}, "last_rank is part of the factor rule; it needs factor"),
+        ({"last_rank": True, "threshold": 0.9}, "it needs factor"),
+        ({"stop_in_block": True}, "stop_in_block says when to look for the end; it needs stop_at_eos"),
         ({"threshold": 0.9, "remasking": "random"}, "threshold .* needs remasking='low_confidence', not 'random'"),
         ({"factor": 0.9, "remasking": "random"}, "factor goes by confidence"),
     ],

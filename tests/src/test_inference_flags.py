@@ -16,11 +16,31 @@ def test_without_flags_decoding_is_exact():
     assert options() == options("--preset", "exact") == GenerationOptions(seed=0)
 
 
-@pytest.mark.parametrize("preset", ["fast", "fastest"])
+@pytest.mark.parametrize("preset", ["fast", "fastest", "fast_dllm"])
 def test_a_preset_brings_its_settings(preset):
     assert options("--preset", preset, "--max_new_tokens", "32") == GenerationOptions(
         max_new_tokens=32, seed=0, **PRESETS[preset]
     )
+
+
+def test_the_published_scripts_name_of_the_fast_mode():
+    published = options("--accelerate", "fast_dllm", "--use_lora", "True")
+    assert published == options("--preset", "fast_dllm") and (published.factor, published.last_rank) == (1.0, True)
+    assert options("--accelerate", "fast_dllm", "--no-last_rank", "--no-stop_in_block") == GenerationOptions(
+        factor=1.0, stop_at_eos=True, seed=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [([], None), (["--use_lora"], True), (["--use_lora", "True"], True), (["--use_lora", "false"], False)],
+)
+def test_lora_may_be_insisted_on_as_published_scripts_write_it(flags, value, capsys):
+    parser = make_parser("", steps=16, block_length=16, max_new_tokens=16)
+    assert parser.parse_args(["--model_path", "x", *flags]).use_lora is value
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--model_path", "x", "--use_lora", "maybe"])
+    assert "'maybe' is neither True nor False" in capsys.readouterr().err
 
 
 def test_flags_win_over_the_preset():

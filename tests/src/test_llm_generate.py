@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.configuration_DIFFA import LLaDAConfig
-from src.llm_generate import GenerationOptions, Prompt, decode, generate, pick, position_ids_of, select
+from src.llm_generate import GenerationOptions, Prompt, choose, decode, generate, pick, position_ids_of, select
 from src.modeling_llada import LLaDAModel, rotary_tables
 from tests import reference
 
@@ -136,7 +136,11 @@ def test_a_batch_equals_its_members_in_every_mode(llm, seed):
     }
     if settings["cache"] != "none":
         settings["refresh_interval"] = rng.choice([None, None, 2])
+    if settings["stop_at_eos"]:
+        settings["stop_in_block"] = rng.choice([True, False])
     options = rng.choice([random_options, parallel_options, parallel_options])(rng, **settings)
+    if options.factor is not None:
+        options = replace(options, last_rank=rng.choice([True, False]))
     prompts = random_prompts(rng, 4)
     batch, alone = generate(llm, together(prompts), options), [generate(llm, prompt, options) for prompt in prompts]
     assert torch.equal(batch.answer_ids, torch.cat([one.answer_ids for one in alone])), options
@@ -270,6 +274,27 @@ def test_factor_takes_the_largest_number_that_its_rule_allows():
     assert chosen([[NONE, 1.0, 1.0, NONE], row, [NONE] * 4], factor=0.5) == [[1, 2], [1], []]
 
 
+def test_the_last_rank_goes_with_all_others():
+    row = [0.7, 0.9, 0.2, 0.8]
+    assert chosen([row], factor=1.3, last_rank=True) == [[0, 1, 2, 3]]  # three pass, and the fourth comes along
+    assert chosen([row], factor=0.61, last_rank=True) == [[1, 3]]  # the third does not pass, so the fourth does not
+    assert chosen([[0.1, NONE, 0.2, NONE]], factor=1e-9, last_rank=True) == [[0, 2]]  # two always go together
+    assert chosen([[NONE] * 4, [NONE, NONE, 0.1, NONE]], factor=1e-9, last_rank=True) == [[], [2]]
+    assert chosen([[0.1, 0.2, 0.3]], factor=1e-9, last_rank=True) == [[2]]
+
+
+def test_the_mask_token_holds_the_ranks_of_what_it_wins_unless_nothing_else_is_fixed():
+    def fixed(confidence: list[float], won: list[bool], **rule) -> list[int]:
+        options = GenerationOptions(factor=0.61, **rule)
+        rows = choose(torch.tensor([confidence], dtype=torch.float64), torch.tensor([won]), 1, options)
+        return (rows[0] & ~torch.tensor(won)).nonzero()[:, 0].tolist()
+
+    won = [False, True, False, False]
+    assert fixed([0.85, 0.9, 0.2, 0.8], won) == [0, 3]  # ranks 1 and 2 of three: 3 (1 - 0.8) fits
+    assert fixed([0.85, 0.9, 0.2, 0.8], won, last_rank=True) == [0]  # ranks 2 and 3 of four: 4 (1 - 0.8) does not
+    assert fixed([0.75, 0.9, 0.2, 0.7], won, last_rank=True) == [0]  # rank 1 alone would fix nothing
+
+
 def plain_parallel(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> tuple[list[int], int]:
     """Parallel decoding of one prompt, greedily and without guidance: the answer and the number of passes."""
     answer, passes = [MASK] * options.max_new_tokens, 0
@@ -299,6 +324,56 @@ def test_parallel_decoding_equals_its_plain_form(decided_llm, seed):
     assert list(zip(result.answer_ids.tolist(), result.forward_passes.tolist(), strict=True)) == expected, options
 
 
+def plain_fast_dllm(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> tuple[list[int], int] | None:
+    """DIFFA-2's published fast mode for one prompt: the answer and the number of passes; None where it does not end."""
+    answer, passes = [MASK] * options.max_new_tokens, 0
+    for start in range(0, options.max_new_tokens, options.block_length):
+        end = start + options.block_length
+        while MASK in answer[start:end]:
+            logits = reference.all_logits(llm, prompt.inputs_embeds[0], torch.tensor(answer))[-len(answer) :]
+            best, candidates = logits.double().softmax(dim=-1).max(dim=-1)
+            passes, before = passes + 1, list(answer)
+            ranked = sorted((i for i in range(start, end) if answer[i] == MASK), key=lambda i: -best[i])
+            if options.threshold is not None:
+                accepted = [i for place, i in enumerate(ranked) if place == 0 or best[i] >= options.threshold]
+            else:
+                failing = [r for r, i in enumerate(ranked, 1) if r > 1 and best[i] < 1 - options.factor / (r + 1)]
+                first = min(failing, default=len(ranked))
+                accepted = ranked if first == len(ranked) else ranked[: first - 1]
+            for i in accepted:
+                answer[i] = int(candidates[i])
+            if answer == before:
+                return None
+            block = answer[start:end]
+            if EOS in block and MASK not in block[: block.index(EOS)]:
+                answer[start + block.index(EOS) : end] = [EOS] * (options.block_length - block.index(EOS))
+                return answer, passes
+    return answer, passes
+
+
+@pytest.mark.parametrize("mask_wins", [True, False])
+def test_the_published_fast_mode_token_for_token_and_pass_for_pass(llm, decided_llm, mask_wins):
+    """Its last rank, its end within a block, its ranks for the mask token; in batches. Ours ends where it does not."""
+    model = llm if mask_wins else decided_llm
+    endless = quirks = stopped = 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        options = parallel_options(rng, temperature=0.0, cfg_scale=0.0, stop_at_eos=True, stop_in_block=True)
+        options = replace(options, last_rank=options.factor is not None)
+        prompts = random_prompts(rng)
+        result = generate(model, together(prompts), options)
+        for row, prompt in enumerate(prompts):
+            expected = plain_fast_dllm(model, prompt, options)
+            ids, passes = result.answer_ids[row].tolist(), result.forward_passes[row].item()
+            assert expected is None or (ids, passes) == expected, (seed, options)
+            assert passes <= options.max_new_tokens
+            endless += expected is None
+            stopped += MASK in ids and EOS in ids
+        own = replace(options, last_rank=False)
+        quirks += not torch.equal(generate(model, together(prompts), own).answer_ids, result.answer_ids)
+    assert (endless > 0) == mask_wins and quirks > 5 and stopped > 5
+
+
 def test_parallel_decoding_takes_fewer_passes_than_tokens_and_a_sure_model_one_a_block(decided_llm):
     options = GenerationOptions(block_length=8, max_new_tokens=16, steps=16, threshold=0.3)
     assert generate(decided_llm, one_prompt(), options).forward_passes.item() < 16
@@ -320,7 +395,7 @@ class MaskWins(LLaDAModel):
         return logits
 
 
-PARALLEL = [{"threshold": 0.9}, {"factor": 1.0}]
+PARALLEL = [{"threshold": 0.9}, {"factor": 1.0}, {"factor": 1.0, "last_rank": True}]
 
 
 @pytest.mark.parametrize("settings", [{}, {"cache": "dual"}, *PARALLEL, {"cache": "prefix", "threshold": 0.9}])
@@ -367,6 +442,40 @@ def test_after_a_block_with_an_end_token_all_are_end_tokens(decided_llm, seed):
         assert not stopped.confidence[row, end:].any()
         if not options.parallel:
             assert stopped.forward_passes[row] == passes * end / len(ids)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_answer_may_end_within_its_block(decided_llm, seed):
+    """It is the answer without an end up to the block's first end token; end tokens follow, then masks."""
+    rng = random.Random(seed)
+    options = rng.choice([random_options, parallel_options])(rng, cache=rng.choice(["none", "prefix", "dual"]))
+    prompts = random_prompts(rng, 4)
+    whole = generate(decided_llm, together(prompts), options)
+    stopped = generate(decided_llm, together(prompts), replace(options, stop_at_eos=True, stop_in_block=True))
+    length = options.block_length
+    for row, ids in enumerate(whole.answer_ids.tolist()):
+        found, confidence = stopped.answer_ids[row].tolist(), stopped.confidence[row]
+        end = found.index(EOS) if EOS in found else len(ids)
+        block_end = end // length * length + length if end < len(ids) else end
+        # what stood behind the end, had it been fixed, would not be the same: nothing is compared after it
+        assert MASK not in found[:end] and found[end:] == [EOS] * (block_end - end) + [MASK] * (len(ids) - block_end)
+        assert found[: end // length * length] == ids[: end // length * length], options
+        assert stopped.forward_passes[row] <= whole.forward_passes[row]
+        assert (confidence[:end] > 0).all() and not confidence[block_end:].any()
+
+
+def test_what_an_end_overwrites_is_no_longer_sure_of_itself(decided_llm):
+    overwritten = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        options = parallel_options(rng, temperature=0.0, cfg_scale=0.0, stop_at_eos=True, stop_in_block=True)
+        (prompt,) = random_prompts(rng, 1)
+        *_, before, last = [None, *decode(decided_llm, prompt, options)]
+        if before is not None:
+            changed = (before.answer_ids != last.answer_ids) & (before.answer_ids != MASK)
+            assert (last.answer_ids[changed] == EOS).all() and not last.confidence[changed].any()
+            overwritten += int(changed.sum())
+    assert overwritten > 0
 
 
 def test_answers_that_stopped_cost_nothing(watched):
