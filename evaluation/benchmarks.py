@@ -155,6 +155,28 @@ MMAU = Benchmark(
     first_level="task",
 )
 
+# --- MMAR ----------------------------------------------------------------------------------------------------------
+
+MMAR = Benchmark(
+    name="mmar",
+    title="MMAR",
+    file="mmar/MMAR-meta.json",
+    source="Pass MMAR-meta.json with --input; it and its audio come with BoJack/MMAR on the Hugging Face hub",
+    required={"id": str, "audio_path": str, "question": str, "answer": str},
+    problem=mmau_problem,
+    audio="audio_path",
+    prompt=mmau_prompt,
+    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    answer_fields=("answer_prediction", "model_prediction", "model_output"),
+    as_list=True,
+    key=lambda record: record["id"],
+    choices=lambda record: record["choices"],
+    answer="answer",
+    official=mmau_rule,
+    levels=("modality", "category", "sub-category"),
+    first_level="modality",
+)
+
 
 # --- VoiceBench ----------------------------------------------------------------------------------------------------
 
@@ -234,4 +256,4 @@ ASR = Benchmark(
     answer="transcription",
 )
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (MMSU, MMAU, VOICEBENCH, ASR)}  # in the report's order
+BENCHMARKS = {benchmark.name: benchmark for benchmark in (MMSU, MMAU, MMAR, VOICEBENCH, ASR)}  # in the report's order

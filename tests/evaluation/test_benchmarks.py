@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.benchmarks import ASR, BENCHMARKS, LEADERBOARD, MMAU, MMSU, SUBSETS, VOICEBENCH
+from evaluation.benchmarks import ASR, BENCHMARKS, LEADERBOARD, MMAR, MMAU, MMSU, SUBSETS, VOICEBENCH
 from evaluation.scoreboard import PUBLISHED
 from src.generation_options import GenerationOptions
 from src.prompts import ASR_PROMPT, VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
@@ -28,9 +28,9 @@ def test_every_benchmark_has_its_scripts_and_settings_of_both_families(name):
 
 def test_the_settings_are_the_published_ones():
     assert tuple(vars(MMSU.settings["diffa"]).values()) == (4, 4, 4)
-    for benchmark in (MMAU, VOICEBENCH):
+    for benchmark in (MMAU, MMAR, VOICEBENCH):
         assert tuple(vars(benchmark.settings["diffa"]).values()) == (16, 16, 16)
-    for benchmark in (MMSU, MMAU, VOICEBENCH):
+    for benchmark in (MMSU, MMAU, MMAR, VOICEBENCH):
         assert tuple(vars(benchmark.settings["diffa2"]).values()) == (16, 16, 16)
 
 
@@ -44,11 +44,13 @@ def test_prompts_are_the_protocols():
     assert MMSU.prompt(record) == mmsu_instruction("Which?", ["x", None, "z", None])
     record = {"question": "Which?", "choices": ["(A) x", None, "(C) z"]}
     assert MMAU.prompt(record) == mmau_instruction("Which?", ["x", None, "z"])
+    assert MMAR.prompt(record) == MMAU.prompt(record)
     assert (VOICEBENCH.prompt({}), ASR.prompt({})) == (VOICEBENCH_PROMPT, ASR_PROMPT)
 
 
 def test_records_are_told_apart():
     assert MMSU.key({"id": 3}) == "3" and MMAU.key({"id": "a", "audio_id": "b"}) == "a"
+    assert MMAR.key({"id": "a", "audio_path": "b"}) == "a"
     assert MMAU.key({"audio_id": "a.wav", "question": "Which?"}) == "a.wav Which?"
     assert VOICEBENCH.key({"id": None, "key": 7}) == "7"
     assert ASR.key({"audio_filepath": "a.wav"}) == "a.wav"
@@ -68,7 +70,7 @@ def test_published_scores_are_of_benchmarks_of_the_table():
 
 def test_scorers_start_without_pytorch():
     code = (
-        "import mmsu.evaluate, mmau.evaluate, voicebench.evaluate, evaluation.report, sys; "
+        "import mmsu.evaluate, mmau.evaluate, mmar.evaluate, voicebench.evaluate, evaluation.report, sys; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

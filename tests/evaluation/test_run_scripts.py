@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.small_runs import GOLDEN, ROOT, lines, write_lines
+from tests.evaluation.small_runs import GOLDEN, GOLDEN2, ROOT, lines, write_lines
 
 
 def shell(script, folder, **settings):
@@ -21,10 +21,17 @@ def shell(script, folder, **settings):
     )
 
 
-@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "voicebench"])
+@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "mmar", "voicebench"])
 def test_shell_script_says_what_to_set(benchmark, tmp_path):
     done = shell(f"run_{benchmark}_inference.sh", tmp_path)
     assert done.returncode == 2 and "set MODEL_PATH to the DIFFA checkpoint" in done.stderr
+
+
+def mmar_item(n):
+    return {
+        "id": f"q{n}", "audio_path": f"./clip{n}.wav", "question": "Which?", "choices": ["one", "two"], "answer": "one",
+        "modality": "mix-sound-speech", "category": "Signal Layer",
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -35,6 +42,13 @@ def test_shell_scripts_answer_and_score(folder):
     assert done.returncode == 0, done.stderr
     assert "official" in done.stdout and len(lines(folder / "mmsu.out")) == 2
     assert json.loads((folder / "mmsu.out.scores.json").read_text())["levels"]["total"]["total"]["n"] == 2
+    diffa2 = dict(zip(paths, (GOLDEN2 / part for part in ("diffa2_stage4", "llada", "whisper")), strict=True))
+    (folder / "mmar.json").write_text(json.dumps([mmar_item(n) for n in range(2)]))
+    for said in ("2 of 2 items answered: ", "2 of 2 items answered before: "):
+        files = {"INPUT": folder / "mmar.json", "OUTPUT": folder / "mmar.out.json"}
+        done = shell("run_mmar_inference.sh", folder, **diffa2, **files)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout and "modality:" in done.stdout and "mix-sound-speech" in done.stdout
     write_lines(folder / "v" / "advbench" / "test.jsonl", [{"audio_path": "../../clip0.wav"}] * 2)
     paths |= {"INPUT": folder / "v", "OUTPUT": folder / "o", "DATA": "advbench"}
     done = shell("run_voicebench_inference.sh", folder, **paths)

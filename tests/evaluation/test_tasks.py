@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import inference_stage1_asr
+import inference_stage2_mmar
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import inference_stage2_voicebench
@@ -13,7 +14,10 @@ from evaluation.tasks import BenchmarkItem, benchmark_parser, find_audio, read_i
 from src.configuration_DIFFA import ROOT
 from src.inference_flags import OptionError
 
-SCRIPTS = [inference_stage1_asr, inference_stage2_mmau, inference_stage2_mmsu, inference_stage2_voicebench]
+SCRIPTS = [
+    inference_stage1_asr, inference_stage2_mmar, inference_stage2_mmau, inference_stage2_mmsu,
+    inference_stage2_voicebench,
+]  # fmt: skip
 RECORD = {"id": 1, "audio_path": "a.wav", "question": "Which?", "choice_a": "x", "choice_b": "y", "answer_gt": "x"}
 
 

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Answer MMAR with a DIFFA checkpoint, then score the answers.
+#
+#   MODEL_PATH=exp/stage2 INPUT=data/mmar/MMAR-meta.json bash run_mmar_inference.sh [flags]
+#
+# Flags go to the Python script (see its --help). Run it again to answer what is still missing. Every setting below is
+# an environment variable; relative paths count from this folder. NPROC processes share the items: by default one a GPU.
+set -euo pipefail
+cd "$(dirname "$0")"
+source config/launch.sh
+source config/launch_inference.sh
+
+INPUT=${INPUT:-data/mmar/MMAR-meta.json}       # the questions; the audio paths in it count from its folder
+OUTPUT=${OUTPUT:-results/mmar.json}            # the answers; scores and settings are written beside
+STEPS=${STEPS:-16}                             # forward passes an answer, as published
+BLOCK_LENGTH=${BLOCK_LENGTH:-16}               # tokens that are unmasked together
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}           # the answer is the text of a choice
+
+answer inference_stage2_mmar.py --input "$INPUT" --output "$OUTPUT" "$@"
+python mmar/evaluate.py "$OUTPUT"
