@@ -7,10 +7,12 @@ Fast-dLLM (arXiv 2505.22618) adds: keys and values kept between steps, and sever
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from src.configuration_DIFFA import SEEDS
+from src.cuda_graphs import PassGraphs
 from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
 from src.splice import position_ids_of
@@ -61,6 +63,7 @@ def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Itera
     batch = Batch.of(llm, prompt, options)
     for start in range(0, options.max_new_tokens, options.block_length):
         block = slice(start, start + options.block_length)
+        batch.graphs.forget()
         busy = torch.ones_like(batch.rows, dtype=torch.bool)  # [R], the answers with work left in this block
         for step, quota in enumerate(options.quotas()):
             # 1. where the masks are; those that earlier blocks left compete for the quota, as published, whenever they
@@ -116,12 +119,13 @@ class Batch:
     """
 
     rows: torch.Tensor  # int64 [R], which answers
-    inputs_embeds: torch.Tensor  # [R or 2 R, T, d], T = P + max_new_tokens; full passes fill in the answers' part
+    inputs_embeds: torch.Tensor  # [R or 2 R, T, d], T = P + max_new_tokens; passes fill in what they compute of answers
     attention_mask: torch.Tensor | None  # [R or 2 R, T]; None when nothing is padded
     position_ids: torch.Tensor  # same shape
     generators: Sequence[torch.Generator]  # one an answer
     caches: Sequence[KeyValueCache] | None  # one a layer
     keeps_suffix: bool  # whether the caches serve what comes after the block, too
+    graphs: PassGraphs
 
     @classmethod
     def of(cls, llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> "Batch":
@@ -142,6 +146,7 @@ class Batch:
             generators=[torch.Generator(device).manual_seed(seed) for _ in range(num_rows)],
             caches=None if options.cache == "none" else llm.new_caches(embeds),
             keeps_suffix=options.cache == "dual",
+            graphs=PassGraphs.of(device, 0 if options.parallel else len(options.quotas())),
         )
 
     def select(self, wanted: torch.Tensor) -> "Batch":
@@ -156,6 +161,7 @@ class Batch:
             position_ids=self.position_ids[sequences],
             generators=[self.generators[row] for row in wanted.nonzero()[:, 0].tolist()],
             caches=None if self.caches is None else [cache.rows(len(inputs_embeds)) for cache in self.caches],
+            graphs=PassGraphs(self.graphs.enabled),
         )
 
     def forward(self, llm: LLaDAModel, ids: torch.Tensor, block: slice, everything: bool) -> torch.Tensor:
@@ -164,16 +170,17 @@ class Batch:
         With `everything`, one pass over the whole sequences, for the answers' columns up to the block's end; else, with
         caches that such a pass filled, over the block (and what follows it, if that is not kept), for the block alone.
         """
-        branches, prompt_length = len(self.inputs_embeds) // len(ids), self.inputs_embeds.shape[1] - ids.shape[1]
+        branches, length = len(self.inputs_embeds) // len(ids), ids.shape[1]
+        prompt_length = self.inputs_embeds.shape[1] - length
+        columns = slice(0, length) if everything else block if self.keeps_suffix else slice(block.start, length)
+        start, stop = prompt_length + columns.start, prompt_length + columns.stop
+        self.inputs_embeds[:, start:stop] = llm.embed(ids[:, columns]).repeat(branches, 1, 1)
+        wanted = slice(0, block.stop - block.start)
         if everything:
-            self.inputs_embeds[:, prompt_length:] = llm.embed(ids).repeat(branches, 1, 1)
-            wanted = slice(prompt_length, prompt_length + block.stop)
-            return llm(self.inputs_embeds, self.attention_mask, self.position_ids, wanted, self.caches)
-        columns = block if self.keeps_suffix else slice(block.start, ids.shape[1])
-        start = prompt_length + columns.start
-        embeds = llm.embed(ids[:, columns]).repeat(branches, 1, 1)
-        positions = self.position_ids[:, start : prompt_length + columns.stop]
-        return llm(embeds, self.attention_mask, positions, slice(0, block.stop - block.start), self.caches, start)
+            start, wanted = 0, slice(prompt_length, prompt_length + block.stop)
+        inputs_embeds, position_ids = self.inputs_embeds[:, start:stop], self.position_ids[:, start:stop]
+        call = partial(llm, inputs_embeds, self.attention_mask, position_ids, wanted, self.caches, start)
+        return self.graphs.run((start, wanted.stop), inputs_embeds.shape[:2].numel(), call)
 
 
 def logits_at(
