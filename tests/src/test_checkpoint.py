@@ -59,7 +59,10 @@ def test_frozen_parts_of_another_size_are_refused_before_they_are_loaded(tmp_pat
     check_frozen_parts(DIFFAConfig(), *parts)  # it remembers nothing of them
     for config, size, message in (
         (saved.llm_config, "d_model", r"LLM with d_model 1234, but .*llada has 64; pass .* with --llm_path"),
-        (saved.whisper_config, "encoder_layers", r"encoder with encoder_layers 1234, but .* has \d+; .*--whisper_path"),
+        *(
+            (saved.whisper_config, name, rf"encoder with {name} 1234, but .* has \d+; .*--whisper_path")
+            for name in ("d_model", "encoder_layers", "num_mel_bins")
+        ),
     ):
         fitting, config[size] = config[size], 1234
         with pytest.raises(CheckpointError, match=message):

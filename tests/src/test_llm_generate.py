@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from src import llm_generate
 from src.configuration_DIFFA import LLaDAConfig
-from src.llm_generate import GenerationOptions, Prompt, choose, decode, generate, pick, position_ids_of, select
+from src.llm_generate import GenerationOptions, Prompt, choose, decode, generate, pick, select
 from src.modeling_llada import LLaDAModel, rotary_tables
 from tests import reference
 
@@ -534,11 +535,18 @@ def test_without_a_seed_the_global_generator_decides(llm):
     assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])
 
 
-def test_positions_skip_padding():
-    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
-    assert position_ids_of(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
-
-
 def test_guidance_needs_its_branch(llm):
     with pytest.raises(ValueError, match="needs the prompt's unconditional_embeds"):
         generate(llm, one_prompt(), GenerationOptions(cfg_scale=1.0))
+
+
+def test_gumbel_noise_is_float64_throughout(monkeypatch):
+    """In float32 the first two logits would be infinite, and so would those of the two smallest noises."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = llm_generate.uniform(generator, (1000,))
+    assert drawn.dtype == torch.float64 and (drawn != drawn.float()).any()
+    monkeypatch.setattr(llm_generate, "uniform", lambda generator, size: torch.full(size, 0.5, dtype=torch.float64))
+    assert llm_generate.gumbel_max(torch.tensor([[200.0, 201.0, 3.0]]), 1.0, generator).tolist() == [1]
+    near_one = torch.tensor([[1 - 2e-10, 1 - 1e-10, 0.5]], dtype=torch.float64)
+    monkeypatch.setattr(llm_generate, "uniform", lambda generator, size: near_one)
+    assert llm_generate.gumbel_max(torch.zeros(1, 3), 1.0, generator).tolist() == [1]

@@ -209,6 +209,16 @@ def test_hidden_text_padding_does_not_count(golden, golden_cases, clips):
     assert model(**batch).loss.item() == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_number_of_embeddings_is_known_before_they_are_computed(model, clips, stage):
+    """Where a mel frame, or an embedding, has just begun or is just whole; two seconds give 25 embeddings."""
+    model.stage = stage
+    for num_samples in (1, 160, 161, 7 * 160 - 1, 7 * 160, 6 * 160 + 1, 14 * 160, 14 * 160 + 1, 15 * 160, 32_000):
+        lengths = model.get_speech_features([clips[2][8000 : 8000 + num_samples]])[1]
+        assert model.num_audio_embeddings(num_samples) == lengths.item(), num_samples
+    assert model.num_audio_embeddings(32_000) == (20 if stage == 1 else 64) + 25
+
+
 def test_clips_too_short_for_a_semantic_embedding_still_go_through(model, clips):
     short = clips[0][:800]  # 50 ms: 5 mel frames, 3 encoder frames, no semantic embedding
     embeds, lengths = model.get_speech_features([short])
@@ -290,6 +300,17 @@ def test_a_trained_stage_saves_its_adapters_alone_and_loads_again(tmp_path, clip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_the_frozen_parts_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(GOLDEN)
+    DIFFAModel.from_pretrained("diffa_upstream", "llada", "whisper").save_pretrained(tmp_path / "saved")
+    monkeypatch.chdir(tmp_path)
+    again = DIFFAModel.from_pretrained("saved")
+    assert (again.config.llm_model_id, again.config.whisper_model_id) == (
+        str(GOLDEN / "llada"),
+        str(GOLDEN / "whisper"),
+    )
+
+
 def test_a_published_checkpoint_saves_all_its_adapters(tmp_path, model):
     model.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
@@ -339,7 +360,7 @@ def test_a_pickle_that_would_run_code_is_refused(copy):
 
     (copy / "model.safetensors").unlink()
     torch.save({"trap": Trap()}, copy / "pytorch_model.bin")
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
+    with pytest.raises(CheckpointError, match=r"(?i)weights.only"):
         load(copy)
 
 
@@ -387,7 +408,7 @@ def test_one_instruction_for_each_waveform(model, clips):
         model.generate(clips, ["hello"])
 
 
-def test_loading_in_bfloat16_answers_in_words(clips):
+def test_loaded_in_bfloat16_it_hears_what_it_does_in_float32(clips):
     model = DIFFAModel.from_pretrained(
         GOLDEN / "diffa_upstream", GOLDEN / "llada", GOLDEN / "whisper", torch_dtype=torch.bfloat16
     )

@@ -55,6 +55,7 @@ def test_missing_encoder_weights_are_named(tmp_path):
         WhisperAudioEncoder.from_pretrained(folder)
 
 
-def test_features_of_another_window_are_refused(model):
-    with pytest.raises(CheckpointError, match=r"takes log-mel features \[80, 3000\], found \[80, 400\]"):
-        model.whisper_model(torch.zeros(1, 80, 400), torch.ones(1, 400))
+@pytest.mark.parametrize(("bins", "frames"), [(80, 400), (128, 3000)])
+def test_features_of_another_window_or_number_of_bins_are_refused(model, bins, frames):
+    with pytest.raises(CheckpointError, match=rf"takes log-mel features \[80, 3000\], found \[{bins}, {frames}\]"):
+        model.whisper_model(torch.zeros(1, bins, frames), torch.ones(1, frames))

@@ -77,3 +77,17 @@ def test_no_mask_between_queries(connector):
     before = connector(states)[0, 0]
     connector.layer_prompts[0].data[0, -1] += torch.randn(8) * 5
     assert (connector(states)[0, 0] - before).abs().max() > 1e-4
+
+
+def test_a_tenth_drops_out_in_training_as_in_bert(connector):
+    """BertConfig's defaults, for attention and for hidden states, in both layers."""
+    shares: list[float] = []
+    dropouts = [module for module in connector.modules() if isinstance(module, torch.nn.Dropout)]
+    for module in dropouts:
+        module.register_forward_hook(lambda module, inputs, output: shares.append((output == 0).float().mean().item()))
+    states = hidden(64)
+    connector(states)
+    assert len(shares) == 2 * 5 and max(shares) == 0  # two attentions with an output each, and the feed-forward
+    shares.clear()
+    connector.train()(states)
+    assert len(shares) == 2 * 5 and all(0.08 < share < 0.12 for share in shares), shares

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.splice import splice
+from src.splice import position_ids_of, splice
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,8 @@ def test_splice_packs_each_row(side, first, second):
     assert real.sum(dim=1).tolist() == [5, 4]
     landed = spliced.inputs_embeds[:, :, 0].gather(1, spliced.text_columns)
     assert torch.equal(landed * text_mask, text[:, :, 0] * text_mask)
+
+
+def test_positions_skip_padding():
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    assert position_ids_of(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
