@@ -1,15 +1,18 @@
 """Part `decoding` of perf/gpu.py: seconds an answer at LLaDA-8B's shape, in each mode, for one prompt and for batches.
 
 Rows named "answer" are whole answers by the sampler (and, as "naive", by tests/reference.py), the encoder not counted.
+Rows named "graphs" compare answers whose repeated passes are replayed with the same ones launched kernel by kernel.
 Rows named "pass" are single forward passes of fixed shape, with the projection of a block and its argmax: eager,
 captured in a CUDA graph, compiled, and both. Rows named "profile" look into one step of the sampler.
 """
 
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -18,6 +21,7 @@ from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, modes_of
 from perf.gpu_model import Limits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_profile import profile_of
 from perf.gpu_record import Record
+from src import cuda_graphs
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
 
@@ -54,6 +58,11 @@ def measure_all(record: Record) -> None:
     modes = ("naive", "exact", "prefix", "dual", "dual_parallel")
     answers(GenerationOptions(long, long // 2, long), 1, modes)
     answers(GenerationOptions(short, short, short), 1, modes)
+    for batch_size in shape.batch_sizes[:2]:
+        for name in ("exact", "dual"):
+            mode = modes_of(GenerationOptions(long, long // 2, long), TOKENS_PER_PASS)[name]
+            record.row(f"graphs, batch {batch_size}: {name}, {long} tokens", partial(
+                against_no_graphs, partial(by_sampler, llm, prompts[batch_size], mode), device))  # fmt: skip
     profiles = modes_of(GenerationOptions(short, short, short), TOKENS_PER_PASS)
     for name in ("exact", "dual"):
         record.row(f"profile: {name}", lambda name=name: step_profile(llm, one, profiles[name]))
@@ -71,6 +80,16 @@ def measure_all(record: Record) -> None:
             record.row(f"answer, batch 1: {name}, {long} tokens, compiled", lambda mode=mode: timed(
                 partial(by_sampler, compiled, one, mode), device))  # fmt: skip
         passes(record, compiled, prompts[shape.batch_sizes[1]], block, "compiled")
+
+
+def against_no_graphs(call: Callable[[], Answer], device: torch.device) -> dict[str, Any]:
+    """The sampler as it is, which replays passes of one shape as CUDA graphs, and with every kernel launched."""
+    answer = call()
+    row = {"seconds": statistics.median(measure.seconds_of(call, device) for _ in range(RUNS))}
+    with patch.object(cuda_graphs, "MIN_PASSES", sys.maxsize):
+        launched = call()
+        row["seconds_without"] = statistics.median(measure.seconds_of(call, device) for _ in range(RUNS))
+    return row | {"ratio": row["seconds_without"] / row["seconds"], "ok": torch.equal(answer.ids, launched.ids)}
 
 
 def bytes_read(llm: LLaDAModel) -> int:

@@ -18,7 +18,12 @@ ANSWER = (
     "peak_gigabytes",
 )  # fmt: skip
 PROFILE = ("kernels", "launches", "waits", "copies_to_host", "busy_milliseconds", "gap_milliseconds", "idle_share")
-COLUMNS = {"answer": ANSWER, "pass": ("seconds", "first_seconds"), "profile": PROFILE}
+COLUMNS = {
+    "answer": ANSWER,
+    "graphs": ("seconds", "seconds_without", "ratio", "ok"),
+    "pass": ("seconds", "first_seconds"),
+    "profile": PROFILE,
+}
 NOTES = {
     "golden": "float32 without TF32; the largest error is relative to the largest number of a tensor.",
     "training": "The mean loss of the first updates, each stage under DeepSpeed ZeRO-1, one process a GPU, against "
