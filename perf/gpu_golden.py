@@ -16,9 +16,10 @@ from src.configuration_DIFFA import ROOT
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN, GOLDEN2 = ROOT / "tests" / "golden", ROOT / "tests" / "golden2"  # DIFFA, DIFFA-2
 TOLERANCE = 1e-3  # of float32, relative to the largest number of a tensor
 AUDIO_POSITION = 28  # in every golden prompt
+DIFFA2_SETTINGS = ("steps", "block_length", "max_new_tokens", "cfg_scale", "factor", "threshold")
 SETTINGS = ("steps", "block_length", "max_new_tokens", "cfg_scale", "temperature", "remasking")
 
 
@@ -33,6 +34,18 @@ def measure_all(record: Record) -> None:
     record.row("generations, float32", lambda: generations(model, golden, cases, clips, exactly=True))
     low = load(record.device, torch.bfloat16)
     record.row("generations, bfloat16", lambda: generations(low, golden, cases, clips, exactly=False))
+    measure_diffa2(record)
+
+
+def measure_diffa2(record: Record) -> None:
+    figures, cases = load_file(GOLDEN2 / "golden.safetensors"), json.loads((GOLDEN2 / "golden.json").read_text())
+    clips = [read_audio(GOLDEN2 / name) for name in cases["clips"]]
+    models = {
+        name: DIFFAModel.from_pretrained(GOLDEN2 / name, GOLDEN2 / "llada", GOLDEN2 / "whisper", device=record.device)
+        for name in {case["checkpoint"] for kind in ("speech", "generate") for case in cases[kind]}
+    }
+    record.row("DIFFA-2, audio embeddings", lambda: checked(diffa2_speech(models, figures, cases, clips)))
+    record.row("DIFFA-2, generations, float32", lambda: diffa2_generations(models, figures, cases, clips))
 
 
 def load(device: torch.device, dtype: torch.dtype) -> DIFFAModel:
@@ -115,3 +128,32 @@ def generations(
         expected = golden[f"{case['key']}.answer_ids"]
         same, total = same + int((ids == expected).sum()), total + expected.numel()
     return {"same_tokens": same, "tokens": total} | ({"ok": same == total} if exactly else {})
+
+
+def diffa2_speech(
+    models: dict[str, DIFFAModel], figures: dict[str, torch.Tensor], cases: dict[str, Any], clips: list
+) -> dict[str, float]:
+    errors = {}
+    for case in cases["speech"]:
+        model = models[case["checkpoint"]]
+        model.stage = case["stage"]
+        embeds, _ = model.get_speech_features([clips[case["clip"]]])
+        errors[case["key"]] = error_of(embeds[0], figures[case["key"]][0])
+    return errors
+
+
+def diffa2_generations(
+    models: dict[str, DIFFAModel], figures: dict[str, torch.Tensor], cases: dict[str, Any], clips: list
+) -> dict[str, Any]:
+    """Fixed steps, and the published fast mode, whose number of passes must agree as well."""
+    same = total = passes = expected_passes = 0
+    for case in cases["generate"]:
+        model = models[case["checkpoint"]]
+        model.stage = case["stage"]
+        settings = {name: case[name] for name in DIFFA2_SETTINGS}
+        options = GenerationOptions.of_preset("fast_dllm" if case["mode"] == "fast" else "exact", **settings)
+        answers = model.answer([clips[case["clip"]]], [case["question"]], options)
+        expected = figures[f"{case['key']}.answer_ids"]
+        same, total = same + int((answers.ids == expected).sum()), total + expected.numel()
+        passes, expected_passes = passes + answers.forward_passes[0], expected_passes + case["forward_passes"]
+    return {"same_tokens": same, "tokens": total, "ok": (same, passes) == (total, expected_passes)}
