@@ -126,6 +126,7 @@ class Runner:
     @cached_property
     def model(self) -> DIFFAModel:
         model = self.parts.load(self.dtype, self.device, self.args.use_lora)
+        model.system_prompt = self.args.system_prompt
         if self.args.compile:
             model.llm_model.compile_blocks()
         return model
@@ -137,6 +138,7 @@ class Runner:
             **asdict(self.options),
             "dtype": self.dtype,
             "stage": self.parts.stage,
+            "system_prompt": self.args.system_prompt,
             "swap_audio": self.args.swap_audio,
             "compile": self.args.compile,  # another order of operations: nearly equal tokens can change places
             "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),

@@ -15,7 +15,7 @@ from src.audio import AudioError, first_window, window_seconds
 from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
-from src.prompts import SYSTEM_PROMPT, VOICEBENCH_PROMPT, build_prompt, tokenize_prompt
+from src.prompts import SYSTEM_PROMPTS, VOICEBENCH_PROMPT, build_prompt, tokenize_prompt
 
 SYSTEM_ROLES = ("system", "developer")
 MAX_STOPS = 4
@@ -202,7 +202,9 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     options, num_tokens = options_for(request, service)
     check_control_tokens(service.model, instruction)
     waveform, warning = decode_audio(clip, service)
-    prompt_tokens = len(tokenize_prompt(service.model.tokenizer, build_prompt(instruction))[0])
+    prompt_tokens = len(
+        tokenize_prompt(service.model.tokenizer, build_prompt(instruction, service.model.system_prompt))[0]
+    )
     prompt_tokens += service.model.num_audio_embeddings(len(waveform))
     longest = service.model.llm_model.config.max_sequence_length
     if prompt_tokens + options.max_new_tokens > longest:
@@ -235,7 +237,7 @@ def read_messages(messages: list[ChatMessage]) -> tuple[str, InputAudio]:
     [user] = turns
     if len(user.clips) != 1:
         raise RequestError(f"one input_audio part is expected in the user message, found {len(user.clips)}", "messages")
-    texts = [message.text.strip() for message in systems if message.text.strip() != SYSTEM_PROMPT]
+    texts = [text for message in systems if (text := message.text.strip()) not in SYSTEM_PROMPTS.values()]
     texts.append(user.text if user.text.strip() else VOICEBENCH_PROMPT)
     return "\n".join(text for text in texts if text), user.clips[0]
 

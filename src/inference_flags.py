@@ -8,6 +8,7 @@ import torch
 
 from src.errors import UserError
 from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
+from src.prompts import system_prompt_of
 
 # The flags that say how to decode. What is not given, the preset decides.
 DECODING_FLAGS = (
@@ -62,8 +63,20 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
         "--use_lora", nargs="?", const=True, type=yes_or_no, metavar="True",
         help="insist on LoRA factors (DIFFA-2, stages 3 and 4); where a checkpoint has them, they are always merged",
     )  # fmt: skip
+    model.add_argument(
+        "--system_prompt", type=system_prompt_flag, default="short", metavar="short|long|TEXT",
+        help="short: DIFFA's, and DIFFA-2's in inference; long: DIFFA-2's in training (default: %(default)s)",
+    )  # fmt: skip
     model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     model.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
+
+
+def system_prompt_flag(text: str) -> str:
+    """What `--system_prompt` stands for. Raises ArgumentTypeError."""
+    try:
+        return system_prompt_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def yes_or_no(text: str) -> bool:

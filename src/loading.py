@@ -32,5 +32,6 @@ def load_model(args: argparse.Namespace) -> DIFFAModel:
         parts = (MODEL, args.llm_path or LLM, args.whisper_path or WHISPER)
     dtype = DTYPES[dtype_of(args, device)]
     model = DIFFAModel.from_pretrained(*parts, torch_dtype=dtype, device=device, use_lora=args.use_lora)
+    model.system_prompt = args.system_prompt
     print(f"note: {parts[0]} is {describe(model.config, model.lora)}", file=sys.stderr)
     return model

@@ -40,7 +40,7 @@ from src.lora import LLM_PREFIX, LoRA, is_peft, llm_name, read_lora
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
-from src.prompts import build_prompt, tokenize_prompt
+from src.prompts import SYSTEM_PROMPT, build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
 from src.subsample import WhisperProjector
@@ -61,6 +61,7 @@ class DIFFAModel(nn.Module):
 
     Attributes:
         stage: of `STAGES`, which says what the LLM hears before the semantic embeddings; can be set.
+        system_prompt: what answers are asked for with; can be set.
         tokenizer, feature_extractor: the frozen parts' own.
         saved_modules: the adapters that `save_pretrained` writes: those a checkpoint brought or training trains.
         lora: the LoRA factors that were merged into the LLM's weights, on the CPU; None where there are none.
@@ -94,6 +95,7 @@ class DIFFAModel(nn.Module):
         self.saved_modules: tuple[str, ...] = ADAPTER_MODULES
         self.lora: LoRA | None = None
         self.stage = config.stage or DEFAULT_STAGE
+        self.system_prompt = SYSTEM_PROMPT
         # Checkpoints never hold the frozen parts: strict loading is about the trained ones alone.
         self.register_load_state_dict_post_hook(forget_unsaved_keys)
 
@@ -401,7 +403,8 @@ class DIFFAModel(nn.Module):
     ) -> Prompt:
         """Prompts with the audio spliced in, left-padded."""
         audio_embeds, audio_lengths = self.get_speech_features(waveforms)
-        prompts = [tokenize_prompt(self.tokenizer, build_prompt(instruction)) for instruction in instructions]
+        texts = [build_prompt(instruction, self.system_prompt) for instruction in instructions]
+        prompts = [tokenize_prompt(self.tokenizer, text) for text in texts]
         config, longest = self.llm_model.config, max(len(ids) for ids, _ in prompts)
         pads = [longest - len(ids) for ids, _ in prompts]
         input_ids = torch.tensor(

@@ -10,6 +10,13 @@ from transformers import PreTrainedTokenizerBase
 from src.configuration_DIFFA import AUDIO_MARKER
 
 SYSTEM_PROMPT = "You are a helpful voice assistant."
+SYSTEM_PROMPTS = {
+    "short": SYSTEM_PROMPT,  # DIFFA's in training and inference, DIFFA-2's in inference
+    "long": (  # DIFFA-2's in training
+        "You are a helpful voice assistant. Imagine you can hear the audio clips. Focus on the audios and respond "
+        "directly to the prompts."
+    ),
+}
 USER_PREFIX = f"This is the audio: {AUDIO_MARKER}. "
 END_OF_TURN = "<|eot_id|>"
 
@@ -56,14 +63,26 @@ def turn_header(role: str) -> str:
     return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
 
 
-def build_prompt(instruction: str) -> str:
+def build_prompt(instruction: str, system_prompt: str = SYSTEM_PROMPT) -> str:
     """Everything before the answer, the assistant's header included; the answer follows without a space."""
-    return (
-        "<|startoftext|>"
-        + turn("system", SYSTEM_PROMPT)
-        + turn("user", USER_PREFIX + instruction)
-        + turn_header("assistant")
-    )
+    return turns_before_answer(instruction, system_prompt) + turn_header("assistant")
+
+
+def turns_before_answer(instruction: str, system_prompt: str = SYSTEM_PROMPT) -> str:
+    """What the published code calls the prompt in training: the assistant's header belongs to the answer there."""
+    return "<|startoftext|>" + turn("system", system_prompt) + turn("user", USER_PREFIX + instruction)
+
+
+def system_prompt_of(choice: str) -> str:
+    """A system prompt by its name in `SYSTEM_PROMPTS`, or as it is.
+
+    Raises ValueError for a text that would take the place of the audio or end the turn.
+    """
+    text = SYSTEM_PROMPTS.get(choice, choice)
+    for forbidden in (AUDIO_MARKER, "<|"):
+        if forbidden in text:
+            raise ValueError(f"a system prompt must not hold {forbidden!r}, found {choice!r:.200}")
+    return text
 
 
 def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[list[int], int]:

@@ -10,7 +10,7 @@ import torch
 
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
-from src.prompts import build_prompt, tokenize_prompt
+from src.prompts import SYSTEM_PROMPTS, build_prompt, tokenize_prompt, turns_before_answer
 from src.splice import splice
 
 
@@ -33,8 +33,9 @@ def speech(model: DIFFAModel, waveform: np.ndarray) -> torch.Tensor:
 
 
 def prompt(model: DIFFAModel, instruction: str, training: bool) -> tuple[torch.Tensor, int]:
-    """Token ids [L] and the audio's position; a prompt of inference ends with the assistant's header."""
-    ids, position = tokenize_prompt(model.tokenizer, build_prompt(instruction))
+    """Token ids [L] and the audio's position; the assistant's header ends it at inference, and follows in training."""
+    text = turns_before_answer(instruction, SYSTEM_PROMPTS["long"]) if training else build_prompt(instruction)
+    ids, position = tokenize_prompt(model.tokenizer, text)
     return torch.tensor(ids), position
 
 

@@ -55,10 +55,12 @@ def test_speech_features(case, figures):
     assert_close(found, figures[case["key"]][0])
 
 
-def test_the_prompt_of_inference(figures):
-    case = CASES["prompts"]["inference"]
-    ids, position = api.prompt(model("diffa2_stage4", 2), CASES["prompts"]["instruction"], training=False)
-    assert torch.equal(ids, figures[case["key"]][0]) and position == case["audio_position"]
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_prompt(mode, figures):
+    case = CASES["prompts"][mode]
+    ids, position = api.prompt(model("diffa2_stage4", 2), CASES["prompts"]["instruction"], mode == "training")
+    expected = figures[case["key"]][0, : case.get("prompt_length")]
+    assert torch.equal(ids, expected) and position == case["audio_position"]
 
 
 def test_logits(figures):

@@ -4,6 +4,7 @@ import pytest
 
 from src.generation_options import PRESETS, GenerationOptions
 from src.inference_flags import OptionError, device_of, make_parser, options_of
+from src.prompts import SYSTEM_PROMPTS
 
 
 def options(*flags: str) -> GenerationOptions:
@@ -36,11 +37,23 @@ def test_the_published_scripts_name_of_the_fast_mode():
     [([], None), (["--use_lora"], True), (["--use_lora", "True"], True), (["--use_lora", "false"], False)],
 )
 def test_lora_may_be_insisted_on_as_published_scripts_write_it(flags, value, capsys):
-    parser = make_parser("", steps=16, block_length=16, max_new_tokens=16)
+    parser = make_parser("")
     assert parser.parse_args(["--model_path", "x", *flags]).use_lora is value
     with pytest.raises(SystemExit):
         parser.parse_args(["--model_path", "x", "--use_lora", "maybe"])
     assert "'maybe' is neither True nor False" in capsys.readouterr().err
+
+
+def test_a_system_prompt_by_name_or_as_text(capsys):
+    def parse(*flags: str) -> str:
+        return make_parser("").parse_args(["--model_path", "x", *flags]).system_prompt
+
+    assert parse() == parse("--system_prompt", "short") == SYSTEM_PROMPTS["short"]
+    assert parse("--system_prompt", "long") == SYSTEM_PROMPTS["long"]
+    assert parse("--system_prompt", "Be brief.") == "Be brief."
+    with pytest.raises(SystemExit):
+        parse("--system_prompt", "see <audio>")
+    assert "a system prompt must not hold '<audio>'" in capsys.readouterr().err
 
 
 def test_flags_win_over_the_preset():

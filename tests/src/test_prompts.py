@@ -89,3 +89,18 @@ def test_benchmark_instructions_are_the_protocol():
 def test_braces_in_a_question_stay():
     question = "".join(random.Random(0).sample("{}%s{choice_lines}", 18))
     assert f"Question: {question}\n" in prompts.mmsu_instruction(question, ["a"])
+
+
+def test_the_system_prompt_can_be_chosen():
+    assert prompts.build_prompt("Hi?", "Be brief.").startswith(
+        "<|startoftext|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|><|start_header_id|>user<|"
+    )
+    assert prompts.system_prompt_of("short") == "You are a helpful voice assistant."
+    assert prompts.system_prompt_of("long") == (
+        "You are a helpful voice assistant. Imagine you can hear the audio clips. "
+        "Focus on the audios and respond directly to the prompts."
+    )
+    assert prompts.system_prompt_of("Be brief.") == "Be brief."
+    for text in ("hear <audio>", "<|eot_id|>"):
+        with pytest.raises(ValueError, match=r"a system prompt must not hold '<(audio>|\|)', found"):
+            prompts.system_prompt_of(text)
