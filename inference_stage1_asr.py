@@ -1,26 +1,66 @@
-"""Transcribe the clips of a manifest with a DIFFA checkpoint.
+"""Transcribe the clips of a manifest, or of Kaldi's wav.scp, with a DIFFA checkpoint.
 
     python inference_stage1_asr.py --model_path CHECKPOINT --input test-clean.json --output asr.jsonl
     python asr/evaluate.py asr.jsonl
+    python inference_stage1_asr.py --model_path CHECKPOINT --wav_scp wav.scp --output_text hypotheses
+    python asr/evaluate.py hypotheses --reference text
 
-The output holds every sample of the manifest with what was heard added as `response`. Started again, it answers only
-what is missing.
+The output holds every sample of the manifest with what was heard added as `response`. `--output_text` writes lines of
+ids and texts besides, or alone: the output is then FILE.jsonl. An utterance that could not be transcribed is an id
+without words there, and the output says why, as `error`. Started again, it answers only what is missing.
 """
 
+import argparse
 import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from evaluation.benchmarks import ASR
+from evaluation.kaldi_files import check_ids, read_wav_scp, write_text
 from evaluation.runner import run
-from evaluation.tasks import benchmark_parser, task_of
+from evaluation.tasks import BenchmarkItem, Task, benchmark_parser, find_audio, read_items
+from src.checkpoint import resolve
+from src.family import read_family
+from src.prompts import ASR_PROMPTS
+
+
+def task(args: argparse.Namespace) -> Task:
+    """What the flags ask for. Raises BenchmarkFileError."""
+    source = args.wav_scp or args.input
+    if args.wav_scp:
+        records = read_wav_scp(source)
+        items = [BenchmarkItem(r, "", find_audio(r[ASR.audio], source, args.audio_root)) for r in records]
+    else:
+        items = read_items(ASR, source, args.audio_root)
+    if args.output_text:
+        check_ids(source, [item.record for item in items])
+    family = read_family(resolve(args.model_path, "the DIFFA checkpoint", "--model_path"))
+    instruction = args.instruction or ASR_PROMPTS[family]
+    items = [replace(item, instruction=instruction) for item in items]
+    output = args.output or args.output_text.with_name(f"{args.output_text.name}.jsonl")
+    return Task(ASR, items, output, finished=partial(write_text, args.output_text) if args.output_text else None)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = benchmark_parser(ASR, __doc__)
+    parser = benchmark_parser(ASR, __doc__, required=False)
+    parser.add_argument(
+        "--wav_scp",
+        type=Path,
+        metavar="FILE",
+        help="Kaldi's list of utterances, lines of id and path; replaces --input",
+    )
+    parser.add_argument("--output_text", type=Path, metavar="FILE", help="lines of id and text, as Kaldi has them")
+    parser.add_argument("--instruction", metavar="TEXT", help="default: the published one of the checkpoint's family")
     parser.add_argument(
         "--stage", type=int, choices=(1, 2), help="default: the one the checkpoint was trained in, else 1"
     )
     args = parser.parse_args(argv)
-    return run(args, lambda: [task_of(ASR, args)], args.stage)
+    if (args.input is None) == (args.wav_scp is None):
+        parser.error("pass one of --input and --wav_scp")
+    if args.output is None and args.output_text is None:
+        parser.error("pass --output, --output_text or both")
+    return run(args, lambda: [task(args)], args.stage)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ source config/launch_inference.sh
 
 INPUT=${INPUT:-data/mmar/MMAR-meta.json}       # the questions; the audio paths in it count from its folder
 OUTPUT=${OUTPUT:-results/mmar.json}            # the answers; scores and settings are written beside
-STEPS=${STEPS:-16}                             # forward passes an answer, as published
-BLOCK_LENGTH=${BLOCK_LENGTH:-16}               # tokens that are unmasked together
-MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-16}           # the answer is the text of a choice
+STEPS=${STEPS:-}                               # forward passes an answer; empty, as the next two: as published, see --help
+BLOCK_LENGTH=${BLOCK_LENGTH:-}                 # tokens that are unmasked together
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}             # length of an answer
 
 answer inference_stage2_mmar.py --input "$INPUT" --output "$OUTPUT" "$@"
 python mmar/evaluate.py "$OUTPUT"

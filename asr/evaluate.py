@@ -1,19 +1,25 @@
-"""Word and character error rate of transcripts, after Whisper's English text normalisation.
+"""Word and character error rate of transcripts, after Whisper's text normalisation (English alone), and as published.
 
     python asr/evaluate.py results/asr.jsonl
     python asr/evaluate.py results/asr.jsonl --reference data/test-clean.json --compare baseline/asr.jsonl
+    python asr/evaluate.py results/hypotheses --reference data/test-clean/text
 
-Each line holds `transcription` (the truth) and `response` (what the model heard).
+Each line holds `transcription` (the truth) and `response` (what the model heard); or results and reference are Kaldi's
+text, lines of ids and words. The column "published rule" is DIFFA-2's: WeNet's compute-wer.py with --char=1, which
+normalises little and serves other languages too; what is missing counts as deleted, while that script skips it.
 """
 
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evaluation.benchmarks import ASR
 from evaluation.intervals import mean_interval
+from evaluation.kaldi_files import read_transcripts
+from evaluation.official_rules import asr_tokens
 from evaluation.result_files import BenchmarkFileError, Result, answer_of, check_same_items, read_result
 from evaluation.scoring import format_interval, format_table, parse_args, percent, report
 from src.errors import reports_user_errors
@@ -31,13 +37,16 @@ class AlignedUtterance:
     hypothesis: str
     words: Edits
     characters: Edits
+    tokens: Edits  # of the texts as they were, by the published rule
     error: bool  # no answer was made
 
 
-def align(key: str, reference: str, hypothesis: str, error: bool) -> AlignedUtterance:
-    """Align two normalised texts by words and by characters."""
+def align(key: str, said: str, heard: str, error: bool) -> AlignedUtterance:
+    """Align two texts: normalised by words and by characters, and as they are by the published rule's tokens."""
+    reference, hypothesis = normalise(said), normalise(heard)
     words, characters = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
-    return AlignedUtterance(key, reference, hypothesis, words, characters, error)
+    tokens = word_edits(" ".join(asr_tokens(said)), " ".join(asr_tokens(heard)))
+    return AlignedUtterance(key, reference, hypothesis, words, characters, tokens, error)
 
 
 def interval(edits: list[Edits]) -> tuple[float, float]:
@@ -47,8 +56,8 @@ def interval(edits: list[Edits]) -> tuple[float, float]:
 
 def summarise(utterances: list[AlignedUtterance]) -> dict:
     """Totals: rates as fractions with their intervals, counts of errors of both kinds."""
-    words, characters = [u.words for u in utterances], [u.characters for u in utterances]
-    by_word, by_character = total(words), total(characters)
+    words, characters, tokens = ([getattr(u, name) for u in utterances] for name in ("words", "characters", "tokens"))
+    by_word, by_character, by_token = total(words), total(characters), total(tokens)
     return {
         "utterances": len(utterances),
         "errors": sum(u.error for u in utterances),
@@ -64,17 +73,29 @@ def summarise(utterances: list[AlignedUtterance]) -> dict:
         "character_substitutions": by_character.substitutions,
         "character_deletions": by_character.deletions,
         "character_insertions": by_character.insertions,
+        "published": by_token.rate,
+        "published_interval": interval(tokens),
+        "tokens": by_token.length,
+        "published_substitutions": by_token.substitutions,
+        "published_deletions": by_token.deletions,
+        "published_insertions": by_token.insertions,
     }
 
 
 def format_rates(summary: dict) -> str:
     """The table of `summarise`."""
+    rates = {"WER": ("wer", "", "words"), "CER": ("cer", "character_", "characters"),
+             "published rule": ("published", "published_", "tokens")}  # fmt: skip
     rows = [
-        [rate.upper(), percent(summary[rate]), format_interval(summary[f"{rate}_interval"]),
-         *(summary[prefix + kind] for kind in ("substitutions", "deletions", "insertions")), f"{summary[unit]} {unit}"]
-        for rate, prefix, unit in (("wer", "", "words"), ("cer", "character_", "characters"))
-    ]  # fmt: skip
-    return format_table(["", "rate", "95 %", "sub", "del", "ins", "of"], rows)
+        ["rate", *(percent(summary[rate]) for rate, _, _ in rates.values())],
+        ["95 %", *(format_interval(summary[f"{rate}_interval"]) for rate, _, _ in rates.values())],
+        *(
+            [kind, *(summary[prefix + kind] for _, prefix, _ in rates.values())]
+            for kind in ("substitutions", "deletions", "insertions")
+        ),
+        ["of", *(f"{summary[unit]} {unit}" for _, _, unit in rates.values())],
+    ]
+    return format_table(["", *rates], rows)
 
 
 def compare(ours: list[AlignedUtterance], theirs: list[AlignedUtterance]) -> dict:
@@ -93,16 +114,31 @@ def align_items(result: Result) -> list[AlignedUtterance]:
     utterances = []
     for name, record in result.items.items():
         if ASR.answer not in record:
-            raise BenchmarkFileError(f"{result.path} item {name}: no field {ASR.answer!r} to hold the answer against")
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {ASR.answer!r} to hold the answer against; pass the manifest, or "
+                "Kaldi's text, with --reference"
+            )
         heard = answer_of(record, ASR.answer_fields)
-        utterances.append(align(name, normalise(record[ASR.answer]), normalise(heard or ""), error=heard is None))
+        utterances.append(align(name, record[ASR.answer], heard or "", error=heard is None))
     return utterances
+
+
+def read(path: Path, reference: Path | None) -> Result:
+    """`read_result`, also of Kaldi's text."""
+    return read_result(
+        path,
+        ASR.key,
+        ASR.answer_fields,
+        reference,
+        read_reference=partial(read_transcripts, field=ASR.answer),
+        read=partial(read_transcripts, field=ASR.answer_fields[0]),
+    )
 
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(__doc__, argv)
-    result = read_result(args.result, ASR.key, ASR.answer_fields, args.reference)
+    result = read(args.result, args.reference)
     utterances = align_items(result)
     scores = {
         "benchmark": ASR.name,
@@ -112,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         **summarise(utterances),
     }
     if args.compare:
-        other = read_result(args.compare, ASR.key, ASR.answer_fields, args.reference)
+        other = read(args.compare, args.reference)
         check_same_items(result, other)
         theirs = {u.key: u for u in align_items(other)}
         scores["broken"] += other.broken

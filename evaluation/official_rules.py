@@ -5,9 +5,12 @@ that is not on offer), and returns whether the response counts as right.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 LETTERS = "ABCD"
+ASR_PUNCTUATION = frozenset("!,?、。！，；？：「」︰『』《》")
+ASR_SPACES = frozenset(" \t\r\n")
 
 
 def mmsu_letter(response: str) -> str | None:
@@ -50,3 +53,26 @@ def mmau_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool
 
 def word_set(text: str) -> set[str]:
     return set(re.findall(r"\b\w+\b", text.lower()))
+
+
+def asr_tokens(text: str) -> list[str]:
+    """ASR, as DIFFA-2's authors score it: what WeNet's compute-wer.py takes as a word, with --char=1.
+
+    Upper case; a letter of a script without case (Chinese, Japanese, Arabic, ...) is a token of its own, others go up
+    to the next space or the next character that is not ASCII. `<...>` is dropped, and so is listed punctuation where a
+    token starts: "hello," keeps its comma, and is not "hello".
+    """
+    tokens, start = [], 0
+    while start < len(text):
+        first, category, end = text[start], unicodedata.category(text[start]), start + 1
+        if first in ASR_PUNCTUATION or first in ASR_SPACES or category in ("Zs", "Cn"):
+            start = end
+            continue
+        if category != "Lo":
+            while end < len(text) and text[end].isascii() and text[end] not in ASR_SPACES:
+                end += 1
+                if first == "<" and text[end - 1] == ">":
+                    break
+        tokens.append(re.sub("<[^>]*>?", "", text[start:end].upper()))
+        start = end
+    return [token for token in tokens if token]

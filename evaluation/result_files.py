@@ -105,13 +105,14 @@ def read_result(
     answer_fields: Sequence[str],
     reference: Path | None = None,
     read_reference: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
+    read: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
 ) -> Result:
     """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
 
     `key` names an item and raises KeyError where it cannot; without a reference, its place in the file does instead.
     Raises BenchmarkFileError for duplicates, a file without items or answers, and a reference with broken lines.
     """
-    records, broken = read_records(path)
+    records, broken = read(path)
     if records and not any(field in record for record in records for field in answer_fields):
         raise BenchmarkFileError(
             f"{path}: no item has a field {answer_fields[0]!r}. Is this a result of this benchmark?"

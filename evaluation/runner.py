@@ -171,6 +171,8 @@ class Runner:
         if not missing and task.output.exists() and not partial_files(task.output):
             if self.ranks.rank == 0:
                 print(f"{len(items)} of {len(items)} items answered before: {task.output}")
+                if task.finished:
+                    task.finished(task.output)
             return False
         throughput = self.answer_items(items, journal)
         seconds = time.perf_counter() - clock
@@ -204,6 +206,8 @@ class Runner:
                 **speed,
             },
         )
+        if task.finished:
+            task.finished(task.output)
         print(f"{len(items) - len(errors)} of {len(items)} items answered: {task.output}")
         for error in errors:
             print(f"no answer: {error}", file=sys.stderr)

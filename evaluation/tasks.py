@@ -2,7 +2,7 @@
 
 import argparse
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,20 +35,28 @@ class Task:
     items: Sequence[BenchmarkItem]
     output: Path
     about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
+    finished: Callable[[Path], None] | None = None  # makes other files of the output once that is there
 
 
 def benchmark_parser(
-    benchmark: Benchmark, docstring: str, more_inputs: Sequence[str] = (), more_outputs: Sequence[str] = ()
+    benchmark: Benchmark,
+    docstring: str,
+    more_inputs: Sequence[str] = (),
+    more_outputs: Sequence[str] = (),
+    required: bool = True,
 ) -> argparse.ArgumentParser:
-    """The flags of a benchmark's script; `--input` and `--output` keep the names that they had before, and more."""
+    """The flags of a benchmark's script; `--input` and `--output` keep the names that they had before, and more.
+
+    Without `required`, the script adds flags that may stand in place of these two.
+    """
     parser = make_parser(f"{docstring}\n{settings_text(benchmark)}")
     default = ROOT / "data" / benchmark.file if benchmark.file else None
     parser.add_argument(
-        *INPUT_FLAGS, *more_inputs, dest="input", type=Path, default=default, required=default is None,
+        *INPUT_FLAGS, *more_inputs, dest="input", type=Path, default=default, required=required and default is None,
         metavar="PATH", help=f"{benchmark.title}'s items" + (" (default: %(default)s)" if default else ""),
     )  # fmt: skip
     parser.add_argument(
-        *OUTPUT_FLAGS, *more_outputs, dest="output", type=Path, required=True, metavar="PATH", help="the answers"
+        *OUTPUT_FLAGS, *more_outputs, dest="output", type=Path, required=required, metavar="PATH", help="the answers"
     )
     return parser
 

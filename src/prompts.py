@@ -21,6 +21,7 @@ USER_PREFIX = f"This is the audio: {AUDIO_MARKER}. "
 END_OF_TURN = "<|eot_id|>"
 
 ASR_PROMPT = "What can you hear from the audio?"
+ASR_PROMPTS = {"diffa": ASR_PROMPT, "diffa2": "Please transcribe the audio to text."}  # by model family
 MMSU_PROMPT = (
     "Choose the most suitable answer from options A, B, C, and D to respond the question in next line, "
     "**you should only choose A or B or C or D.** Do not provide any additional explanations or content.\n\n"

@@ -142,3 +142,22 @@ def test_what_cannot_be_scored_is_named(tmp_path, capsys):
     assert "line 2" in capsys.readouterr().err
     assert asr.main([str(write(tmp_path, [{"audio_id": "a", "transcription": "a", "response": "a"}] * 2))]) == 2
     assert "more than once: a" in capsys.readouterr().err
+
+
+def test_the_published_rule_normalises_little(tmp_path, capsys):
+    path = write(
+        tmp_path,
+        [
+            {"audio_id": "a", "transcription": "HELLO MISTER SMITH", "response": "hello, Mr. Smith"},
+            {"audio_id": "b", "transcription": "\u4f60\u597d", "response": "\u4f60 \u4e0d"},
+            {"audio_id": "c", "transcription": "good bye", "response": "good bye", "error": "no audio"},
+        ],
+    )
+    assert asr.main([str(path)]) == 0
+    table = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:9]]
+    table = [[cell.strip() for cell in line if cell.strip()] for line in table]
+    assert table[0] == ["WER", "CER", "published rule"] and table[2][::3] == ["rate", "71.4 %"]
+    assert table[-1][0] == "of" and table[-1][-1] == "7 tokens"
+    scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())
+    assert scores["published"] == 5 / 7
+    assert [scores[f"published_{kind}"] for kind in ("substitutions", "deletions", "insertions")] == [3, 2, 0]

@@ -31,7 +31,7 @@ TABLES = {  # lines of each table, up to the number of items or words
     "mmau": ["total  10", "task:", "sound  10"],
     "mmar": ["total  10", "modality:", "mix-sound-music-speech  2", "category:", "Signal Layer  3"],
     "voicebench": ["total  10"],
-    "asr": ["WER", "CER"],
+    "asr": ["WER CER published rule", "rate"],
 }
 
 
