@@ -206,6 +206,10 @@ class dLLMTrainer(AdapterTrainer):
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
+    def _determine_best_metric(self, *args, **kwargs) -> bool:
+        """Of the evaluations after which a checkpoint is written: the best of the others could not be loaded."""
+        return self.control.should_save and super()._determine_best_metric(*args, **kwargs)
+
     def prediction_step(self, *args, **kwargs) -> tuple:
         """A batch of an evaluation. Raises StopRequested, on all processes, where one was asked to stop."""
         asked = torch.tensor(self.stop_requested, device=self.args.device, dtype=torch.int64)

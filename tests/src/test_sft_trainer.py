@@ -428,3 +428,19 @@ def test_the_best_checkpoint_by_word_error_rate_is_loaded_at_the_end(tmp_path, m
         assert torch.equal(trainer.model.state_dict()[name], tensor), name
     last = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
     assert any(not torch.equal(last[name], tensor) for name, tensor in best.items())
+
+
+@pytest.mark.parametrize("wer", [True, False])
+def test_the_best_checkpoint_is_the_best_of_those_that_were_saved(tmp_path, monkeypatch, wer):
+    """Evaluated after each step and saved after every second one; the best evaluation is the first."""
+    worse_and_worse = iter(range(6))
+    metric = "wer" if wer else "loss"
+    monkeypatch.setattr(
+        dLLMTrainer, "word_error_rate" if wer else "validation_loss", lambda _: {metric: float(next(worse_and_worse))}
+    )
+    options = EVALUATE | {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": False}
+    trainer = trained(1, tmp_path, max_steps=5, save_steps=2, save_total_limit=2, **options)
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-2") and trainer.state.best_metric == 1
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
+    best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in best.items())
