@@ -6,7 +6,8 @@ The two recipes are shell scripts; start with them:
     LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh
 
 `python train.py --help` lists every flag, `transformers.TrainingArguments` included. Started again with the same
-`--output_dir`, training goes on from the last complete checkpoint there. SIGTERM has it write one and stop.
+`--output_dir`, training goes on from the last complete checkpoint there. SIGTERM, SIGINT and SIGHUP have
+it write one and stop.
 """
 
 import os
@@ -36,6 +37,7 @@ from src.training_arguments import (
     samples_to_transcribe,
 )
 from src.training_checkpoint import last_complete
+from src.training_readers import STOP_SIGNALS
 from src.training_run import check_same_run, describe, fixed_settings, last_checkpoint, write_run
 
 
@@ -90,12 +92,15 @@ def read_samples(
 
 
 def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
-    """Train to the end, from a checkpoint if there is one, or until SIGTERM. Returns the exit status."""
+    """Train to the end, from a checkpoint if there is one, or until a signal to stop. Returns the exit status."""
+    received: list[int] = []
 
-    def request_stop(*_: object) -> None:
+    def request_stop(number: int, _: object) -> None:
+        received.append(number)
         trainer.stop_requested = True
 
-    signal.signal(signal.SIGTERM, request_stop)
+    for number in STOP_SIGNALS:
+        signal.signal(number, request_stop)
     if checkpoint and trainer.steps_done(checkpoint) >= trainer.planned_steps():
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
@@ -108,7 +113,7 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
             if trainer.is_world_process_zero():
                 last = last_complete(Path(trainer.args.output_dir))
                 print(f"train.py: asked to stop; the same command goes on from {last or 'the start'}", flush=True)
-            return 128 + signal.SIGTERM
+            return 128 + (received or [signal.SIGTERM])[0]  # another process may have been asked
     trainer.save_state()
     trainer.save_model()
     return 0

@@ -12,6 +12,7 @@ from transformers.trainer import SCHEDULER_NAME
 from src.checkpoint import CheckpointError
 from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import UNFINISHED, finish, last_complete
+from src.training_readers import is_of_reader
 
 
 class AdapterTrainer(Trainer):
@@ -59,6 +60,8 @@ class AdapterTrainer(Trainer):
             if self.args.should_save:
                 finish(run_dir / UNFINISHED / name, run_dir / name)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            if is_of_reader(error):
+                raise
             free, reason = shutil.disk_usage(run_dir).free, str(error).partition("\n")[0]
             raise CheckpointError(
                 f"{run_dir / name} could not be written, with {free / 1e6:.0f} MB free on its disk: {reason}. The last "

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, validation_loss
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter
+from src.training_readers import deaf_to_stop_signals, readers_end_with_training
 from src.word_errors import total
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,10 @@ class dLLMTrainer(AdapterTrainer):
     # -- data ---------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        loader = super().get_train_dataloader()
-        # A cluster's SIGTERM goes to the reading processes as well; the step that is under way still needs them.
-        loader.base_dataloader.worker_init_fn = ignore_sigterm
-        return loader
+        return deaf_to_stop_signals(super().get_train_dataloader())
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        return deaf_to_stop_signals(super().get_eval_dataloader(eval_dataset))
 
     def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
         if description == "evaluation":  # a sample's loss must not depend on how long its neighbours are
@@ -115,7 +115,8 @@ class dLLMTrainer(AdapterTrainer):
     def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
         """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""
         try:
-            return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
+            with readers_end_with_training():
+                return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
         except StopRequested:  # in --eval_on_start: there is nothing new to write
             self.stopped = True
 
@@ -255,7 +256,3 @@ def unchanged_random_state(device: torch.device) -> Iterator[None]:
     """Afterwards torch's random state is what it was: each evaluation's loader draws from it, for one."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-
-
-def ignore_sigterm(worker: int) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -223,6 +223,20 @@ def test_sigterm_has_a_checkpoint_written(tmp_path):
     assert not (tmp_path / "out" / "model.safetensors").exists()  # it does not look finished
 
 
+@pytest.mark.slow
+def test_a_reading_process_that_is_killed_ends_the_job(tmp_path):
+    """As the kernel kills one when memory runs out. The others are deaf to SIGTERM, and two trainers are waiting."""
+    env = stage2_environment(tmp_path, NPROC="2", WORKERS="2", DS_CONFIG="")
+    process = start("train_stage2.sh", env, "--max_steps=1000")
+    read_until_logged(process, 2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in family if child.name() == "pt_data_worker").kill()
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1 and "train.py: a process that reads audio was killed, perhaps because " in output
+    assert "goes on from the last checkpoint" in output
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
 def not_rounded(folder: Path) -> None:
     """The saved weights are DeepSpeed's own float32 ones, not the bf16 ones it leaves the model."""
     for name, tensor in load_file(folder / "model.safetensors").items():
@@ -396,8 +410,11 @@ def test_stage_2_starts_from_a_checkpoint_of_stage_1(tmp_path):
         train.check_start(folders[1], STAGES[2])
 
 
-@pytest.mark.parametrize(("step", "status"), [(1, 128 + signal.SIGTERM), (2, 0)])
-def test_only_a_run_with_steps_left_is_stopped_by_sigterm(tmp_path, monkeypatch, step, status):
+@pytest.mark.parametrize(
+    ("number", "step", "status"),
+    [(signal.SIGTERM, 1, 143), (signal.SIGINT, 1, 130), (signal.SIGHUP, 1, 129), (signal.SIGTERM, 2, 0)],
+)
+def test_only_a_run_with_steps_left_is_stopped_by_a_signal(tmp_path, monkeypatch, number, step, status):
     """In the last step there is nothing to stop: the final adapters are saved, and the status is 0."""
     handlers = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
@@ -408,7 +425,7 @@ def test_only_a_run_with_steps_left_is_stopped_by_sigterm(tmp_path, monkeypatch,
     class Ask(TrainerCallback):
         def on_step_begin(self, args, state, control, **_):
             if state.global_step == step - 1:
-                handlers[signal.SIGTERM](signal.SIGTERM, None)
+                handlers[number](number, None)
 
     trainer.add_callback(Ask())
     assert train.run(trainer, None) == status
