@@ -65,6 +65,8 @@ def test_ten_items_are_answered_once_and_scored(name, tmp_path, monkeypatch, cap
     monkeypatch.setattr(Parts, "load", None)  # a second run loads no model
     assert start(list(map(str, flags))) == 0
     assert "10 of 10 items answered before" in capsys.readouterr().out and output.read_text() == answers
+    assert start([*map(str, flags), "--accelerate", "fast_dllm"]) == 2
+    assert "made with other settings: factor was None, now 1.0" in capsys.readouterr().err
 
     assert importlib.import_module(f"{name}.evaluate").main([str(output)]) == 0
     table = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
