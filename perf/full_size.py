@@ -2,6 +2,7 @@
 
     python perf/full_size.py                      # 17 GB of disk, as much memory, no GPU needed
     python perf/full_size.py --device cuda --json full_size.json
+    python perf/full_size.py --lora_rank 8        # with random LoRA factors, as DIFFA-2 has, merged on the way
     python perf/full_size.py --layers 2           # a smaller model of the same width, to try it out
 
 It writes a checkpoint in bf16 shards with an index, loads it beside a random Whisper-small and random adapters, answers
@@ -30,6 +31,7 @@ from src.errors import UserError, reports_user_errors
 from src.files import write_file
 from src.inference_flags import device_of
 from src.llm_generate import GenerationOptions
+from src.lora import Factors, LoRA
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
 from src.prompts import mmsu_instruction
@@ -45,6 +47,7 @@ WHISPER_SMALL = {
     "d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072,
     "decoder_layers": 1, "decoder_attention_heads": 12, "decoder_ffn_dim": 3072,
 }  # fmt: skip
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "ff_proj", "up_proj")
 SHARD_BYTES = 5 * 10**9  # as the public shards
 SPARE_DISK = 1.1  # of the weights' bytes must be free
 GIGABYTE = 10**9
@@ -99,10 +102,23 @@ def write_whisper(folder: Path) -> None:
     WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
 
 
-def measure(folder: Path, weight_bytes: int, device: torch.device) -> dict[str, float]:
+def random_lora(config: dict, rank: int) -> LoRA:
+    """Factors for the layers that DIFFA-2 updates."""
+    return LoRA(
+        {
+            name: Factors(torch.randn(rank, shape[1]) * 0.02, torch.randn(shape[0], rank) * 0.02)
+            for name, shape in weight_shapes(config).items()
+            if name.split(".")[-2] in LORA_TARGETS
+        }
+    )
+
+
+def measure(folder: Path, weight_bytes: int, device: torch.device, lora: LoRA | None) -> dict[str, float]:
     """Load the two checkpoints, answer one item, and say what it took."""
     clock = time.perf_counter()
-    model = DIFFAModel.from_frozen(folder / "llada", folder / "whisper", torch_dtype=torch.bfloat16, device=device)
+    model = DIFFAModel.from_frozen(
+        folder / "llada", folder / "whisper", torch_dtype=torch.bfloat16, device=device, lora=lora
+    )
     model.to_adapter_dtype(torch.bfloat16)
     load_seconds = time.perf_counter() - clock
     waveform = np.random.default_rng(0).standard_normal(SECONDS_OF_AUDIO * SAMPLE_RATE).astype(np.float32) * 0.1
@@ -134,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where to write the checkpoint (default: the temporary folder)")
     parser.add_argument("--layers", type=int, default=LLADA_8B["n_layers"], help="of the LLM (default: %(default)s)")
+    parser.add_argument("--lora_rank", type=int, default=0, help="of random LoRA factors to merge (default: none)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
@@ -155,7 +172,8 @@ def main() -> None:
         weight_bytes = write_llada(folder / "llada", config)
         print(f"{weight_bytes / GIGABYTE:.2f} GB written in {time.perf_counter() - clock:.0f} s", flush=True)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of writing
-        result = measure(folder, weight_bytes, device)
+        lora = random_lora(config, args.lora_rank) if args.lora_rank else None
+        result = measure(folder, weight_bytes, device, lora)
     for key, value in result.items():
         print(f"{key:32} {value:10.3f}")
     if args.json:
