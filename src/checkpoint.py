@@ -3,9 +3,8 @@
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,7 +13,6 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
-from src.configuration_DIFFA import DIFFAConfig, LLaDAConfig
 from src.errors import UserError
 
 # Formats of other frameworks that public repositories ship beside the ones read here.
@@ -65,15 +63,6 @@ def read_json(path: Path) -> dict:
         raise CheckpointError(f"{path} is missing: {path.parent} is not a complete checkpoint folder") from None
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-
-
-def read_llada_config(folder: Path) -> LLaDAConfig:
-    """The configuration of a LLaDA checkpoint; raises CheckpointError for that of another model."""
-    config = read_json(folder / "config.json")
-    try:
-        return LLaDAConfig.from_dict(config)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -182,29 +171,3 @@ def check_names(what: str, missing: set[str], unexpected: set[str]) -> None:
     ]
     if problems:
         raise CheckpointError(f"{what} does not fit the model; " + "; ".join(problems))
-
-
-def check_frozen_parts(saved: DIFFAConfig, llm_path: str | os.PathLike, whisper_path: str | os.PathLike) -> None:
-    """Raise CheckpointError when a frozen part is not of the size that a checkpoint's adapters were trained on.
-
-    Reads the parts' `config.json` alone: nothing is loaded for adapters that cannot fit.
-    """
-    llm = read_llada_config(resolve(llm_path, "the LLM (LLaDA)", "--llm_path"))
-    whisper = read_json(resolve(whisper_path, "the Whisper encoder", "--whisper_path") / "config.json")
-    check_size("LLM", "--llm_path", llm_path, saved.llm_config, asdict(llm), ("d_model",))
-    check_size(
-        "Whisper encoder", "--whisper_path", whisper_path, saved.whisper_config, whisper,
-        ("d_model", "encoder_layers", "num_mel_bins"),
-    )  # fmt: skip
-
-
-def check_size(
-    what: str, flag: str, path: str | os.PathLike, trained_on: dict, found: dict, names: Sequence[str]
-) -> None:
-    """Raise CheckpointError when a frozen part is not of the size that the adapters were trained on."""
-    for name in names:
-        if name in trained_on and trained_on[name] != found.get(name):
-            raise CheckpointError(
-                f"the adapters were trained on a {what} with {name} {trained_on[name]}, but {path} has "
-                f"{found.get(name)}; pass the {what} they were trained on with {flag}"
-            )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig, WhisperConfig
+from transformers import PretrainedConfig
 
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
@@ -150,11 +150,3 @@ class DIFFAConfig(PretrainedConfig):
         self.family = family
         self.lora_alpha = lora_alpha
         super().__init__(**kwargs)
-
-    @property
-    def llm(self) -> LLaDAConfig:
-        return LLaDAConfig.from_dict(self.llm_config)
-
-    @property
-    def whisper(self) -> WhisperConfig:
-        return WhisperConfig.from_dict(self.whisper_config)

@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Whisp
 from src.audio import log_mel
 from src.checkpoint import (
     CheckpointError,
-    check_frozen_parts,
     check_names,
     identity,
     read_json,
@@ -35,6 +34,7 @@ from src.configuration_DIFFA import (
 )
 from src.family import family_of
 from src.files import write_file
+from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode
 from src.lora import LLM_PREFIX, LoRA, is_peft, llm_name, read_lora
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
@@ -127,8 +127,8 @@ class DIFFAModel(nn.Module):
         config.family = family_of(config, lora is not None)
         model = cls(
             config,
-            LLaDAModel.from_pretrained(llm_folder, torch_dtype, device, lora),
-            WhisperAudioEncoder.from_pretrained(whisper_folder, torch_dtype, device),
+            llm_class(llm_folder).from_pretrained(llm_folder, torch_dtype, device, lora),
+            encoder_class(whisper_folder).from_pretrained(whisper_folder, torch_dtype, device),
             PreTrainedTokenizerFast.from_pretrained(llm_folder),
             WhisperFeatureExtractor.from_pretrained(whisper_folder),
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from src.checkpoint import assign, check_names, read_llada_config, read_tensors
+from src.checkpoint import CheckpointError, assign, check_names, read_json, read_tensors
 from src.configuration_DIFFA import LLaDAConfig
 from src.lora import LoRA
 
@@ -115,9 +115,10 @@ class LLaDABlock(nn.Module):
 class LLaDAModel(nn.Module):
     """The whole language model. `state_dict()` has the public names, `model.transformer.wte.weight` and so on.
 
-    DIFFA reaches an LLM by these names alone, which another LLM must have as well: `from_pretrained`, `config` (with
-    `d_model`, `mask_token_id`, `eos_token_id`, `pad_token_id`), `embed`, the forward pass, `project`, `new_caches`,
-    `embedding_weight`, `output_weight`, `compile_blocks`, `gradient_checkpointing`.
+    DIFFA reaches an LLM by these names alone, which another one must have as well (`frozen_parts` chooses the class):
+    `read_config`, `from_pretrained`, `config` (with `d_model`, `max_sequence_length`, and the ids of the mask, end and
+    padding tokens), `embed`, the forward pass, `project`, `embedding_weight`, `output_weight`, `new_caches`,
+    `compile_blocks`, `gradient_checkpointing`.
 
     Attributes:
         gradient_checkpointing: keep a block's input alone for the backward pass, which computes the block again.
@@ -135,6 +136,15 @@ class LLaDAModel(nn.Module):
         if not config.weight_tying:
             transformer["ff_out"] = nn.Linear(config.d_model, config.embedding_size, bias=False)
         self.model = nn.ModuleDict({"transformer": nn.ModuleDict(transformer)})
+
+    @staticmethod
+    def read_config(folder: Path) -> LLaDAConfig:
+        """The configuration of a LLaDA checkpoint; raises CheckpointError for that of another model."""
+        config = read_json(folder / "config.json")
+        try:
+            return LLaDAConfig.from_dict(config)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
 
     @classmethod
     def from_pretrained(
@@ -154,7 +164,7 @@ class LLaDAModel(nn.Module):
         """
         path = Path(path)
         with torch.device("meta"):
-            model = cls(read_llada_config(path)).requires_grad_(False)
+            model = cls(cls.read_config(path)).requires_grad_(False)
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         if lora:
             lora.check(expected)

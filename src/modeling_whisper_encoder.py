@@ -21,6 +21,11 @@ class WhisperAudioEncoder(nn.Module):
         self.config = config
         self.encoder = WhisperEncoder(config)
 
+    @staticmethod
+    def read_config(folder: Path) -> WhisperConfig:
+        """The configuration of a checkpoint; raises CheckpointError where there is none."""
+        return WhisperConfig.from_dict(read_json(folder / "config.json"))
+
     @classmethod
     def from_pretrained(
         cls, path: str | Path, torch_dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
@@ -30,9 +35,8 @@ class WhisperAudioEncoder(nn.Module):
         Raises CheckpointError for missing, unexpected or misshapen encoder weights.
         """
         path = Path(path)
-        config = WhisperConfig.from_dict(read_json(path / "config.json"))
         with torch.device("meta"):
-            model = cls(config).requires_grad_(False)
+            model = cls(cls.read_config(path)).requires_grad_(False)
         expected = set(model.encoder.state_dict())
         found = set()
         for name, tensor in read_tensors(path):

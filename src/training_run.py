@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.checkpoint import CheckpointError, check_frozen_parts, read_json, resolve
+from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.files import write_file
+from src.frozen_parts import check_frozen_parts
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel
 from src.provenance import fingerprint, versions

@@ -1,13 +1,10 @@
-import shutil
 from fnmatch import fnmatch
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.checkpoint import CheckpointError, check_frozen_parts, read_json, read_tensors, resolve, weight_files
-from src.configuration_DIFFA import DIFFAConfig
-from tests.conftest import GOLDEN
+from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -47,27 +44,6 @@ def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path, name):
         CheckpointError, match=rf"{name} cannot be read as weights: .* Run `git lfs pull` in .*{tmp_path.name}"
     ):
         dict(read_tensors(tmp_path))
-
-
-def test_frozen_parts_of_another_size_are_refused_before_they_are_loaded(tmp_path):
-    for part in ("llada", "whisper"):
-        (tmp_path / part).mkdir()
-        shutil.copy(GOLDEN / part / "config.json", tmp_path / part)
-    parts = tmp_path / "llada", tmp_path / "whisper"
-    saved = DIFFAConfig.from_dict(read_json(GOLDEN / "diffa_upstream" / "config.json"))
-    check_frozen_parts(saved, *parts)
-    check_frozen_parts(DIFFAConfig(), *parts)  # it remembers nothing of them
-    for config, size, message in (
-        (saved.llm_config, "d_model", r"LLM with d_model 1234, but .*llada has 64; pass .* with --llm_path"),
-        *(
-            (saved.whisper_config, name, rf"encoder with {name} 1234, but .* has \d+; .*--whisper_path")
-            for name in ("d_model", "encoder_layers", "num_mel_bins")
-        ),
-    ):
-        fitting, config[size] = config[size], 1234
-        with pytest.raises(CheckpointError, match=message):
-            check_frozen_parts(saved, *parts)
-        config[size] = fitting
 
 
 def test_a_hub_name_that_cannot_be_had_says_what_to_do(monkeypatch):

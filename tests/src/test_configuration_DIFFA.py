@@ -42,4 +42,4 @@ def test_published_config_keeps_what_nothing_reads():
     assert config.stage is None and config.prompt_size == 64
     kept = config.to_dict()
     assert (kept["conv_kernel_sizes"], kept["adapter_inner_dim"]) == ("5,5,5", 512)
-    assert config.llm.d_model == 64 and config.whisper.encoder_layers == 12
+    assert config.llm_config["d_model"] == 64 and config.whisper_config["encoder_layers"] == 12

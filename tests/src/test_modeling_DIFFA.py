@@ -379,7 +379,8 @@ def test_another_llm_width_is_an_error_with_both_values(copy, tmp_path):
     [
         ({"llm_path": "no/such/folder"}, "the LLM .*: no folder 'no/such/folder', and it is not a hub name.*--llm"),
         ({"whisper_path": "./nothing"}, "the Whisper encoder: no folder './nothing'.*--whisper_path"),
-        ({"llm_path": GOLDEN / "whisper"}, r"whisper/config\.json: LLaDA config lacks .*: is this the config"),
+        ({"llm_path": GOLDEN / "whisper"}, r"whisper/config\.json: model_type is 'whisper'; expected an LLM of type"),
+        ({"whisper_path": GOLDEN / "llada"}, r"llada/config\.json: model_type is 'llada'; expected an encoder of"),
     ],
 )  # fmt: skip
 def test_wrong_paths_say_which_and_what_to_do(paths, message):
