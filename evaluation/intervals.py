@@ -52,6 +52,13 @@ def mean_interval(values: Sequence[float], weights: Sequence[float] | None = Non
     return _percentiles(sums[:, 0] / sums[:, 1]) if len(sums) else (0.0, 0.0)
 
 
+def outcome_interval(outcomes: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of outcomes that are right (1), wrong (0), or the chance of a lot."""
+    if all(outcome in (0, 1) for outcome in outcomes):
+        return rate_interval(int(sum(outcomes)), len(outcomes))
+    return mean_interval(outcomes)
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided p of McNemar's test (1947): how likely a split at least as uneven is if neither run is better.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluation.benchmarks import Benchmark
 from evaluation.choices import parse_choice
-from evaluation.intervals import mcnemar, mean_interval, rate_interval
+from evaluation.intervals import mcnemar, mean_interval, outcome_interval, rate_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items, read_result
 from src.errors import print_error, reports_user_errors
 from src.files import write_file
@@ -64,7 +64,7 @@ def score(verdicts: Sequence[Verdict]) -> Score:
     return Score(
         n=n,
         official=sum(official) / n,
-        official_interval=mean_interval(official) if set(official) - {0, 1} else rate_interval(sum(official), n),
+        official_interval=outcome_interval(official),
         strict=strict / n,
         strict_interval=rate_interval(strict, n),
         unparsed=sum(v.parsed is None for v in verdicts) / n,

@@ -108,6 +108,12 @@ def score_ifeval(result: Result) -> Scored:
     )  # fmt: skip
 
 
+def as_checked(response: str) -> str:
+    """What VoiceBench shows to the checkers: the response without two models' marks; else its white space counts."""
+    response = response[3:].strip() if response.startswith(("<1>", "<2>", "<3>")) else response
+    return response.removesuffix("<|user|>").strip() if response.endswith("<|user|>") else response
+
+
 def check(path: Path, name: str, record: dict, process_results: Callable) -> dict:
     """lm-eval's finding on one item; an item that was never answered follows nothing."""
     lacking = [field for field in FIELDS if record.get(field) is None]
@@ -115,8 +121,7 @@ def check(path: Path, name: str, record: dict, process_results: Callable) -> dic
         raise BenchmarkFileError(f"{path} item {name}: no field {', '.join(lacking)}")
     random.seed(0)  # checkers draw what an instruction leaves open
     try:
-        response = (answer_of(record, ANSWER_FIELDS) or "").strip()  # as published answers were
-        return process_results({"key": name, **record}, [response])
+        return process_results({"key": name, **record}, [as_checked(answer_of(record, ANSWER_FIELDS) or "")])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BenchmarkFileError(
             f"{path} item {name}: lm-eval's checkers cannot use its instructions {record['instruction_id_list']} "

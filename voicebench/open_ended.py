@@ -11,9 +11,10 @@ NO_JUDGE = "no judge has rated these answers yet: voicebench/judge.py does"
 
 
 def score_open(result: Result) -> Scored:
-    """The official score is the mean over the rated answers; strict counts an item that was never answered as 1.
+    """The official score is the mean over all ratings, as VoiceBench has it; strict is the mean over items, each
+    item's rating being the mean of its own, and 1 where it was never answered.
 
-    An answer without a rating is named and counted, and enters neither. An answer's rating is the mean of its samples.
+    An answer without a rating is named and counted, and enters neither.
     """
     verdicts = read_verdicts(result, "open")
     questions = questions_of(result, "open")
@@ -26,10 +27,12 @@ def score_open(result: Result) -> Scored:
         return Scored(scores | {"rating": None, "not_scored": NO_JUDGE}, f"not scored: {NO_JUDGE}")
     wanted = verdicts.settings["samples"]
     partly = [name for name, samples in by_item.items() if 0 < len(samples) < wanted]
-    official, strict = list(ratings.values()), [*ratings.values(), *[MIN_RATING] * len(unanswered)]
+    rated = [list(samples.values()) for samples in by_item.values() if samples]
+    sums, counts = list(map(sum, rated)), list(map(len, rated))
+    strict = [*ratings.values(), *[MIN_RATING] * len(unanswered)]
     scores |= {
-        "rating": sum(official) / len(official),
-        "rating_interval": mean_interval(official),
+        "rating": sum(sums) / sum(counts),
+        "rating_interval": mean_interval(sums, counts),
         "strict_rating": sum(strict) / len(strict),
         "strict_rating_interval": mean_interval(strict),
         "partly_rated": partly,

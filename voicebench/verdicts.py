@@ -57,6 +57,7 @@ class Verdicts:
     path: Path
     settings: dict  # everything they depend on but the answers
     ratings: dict[str, dict[int, float]] = field(default_factory=dict)  # digest -> sample -> 1 to 5, or 0 and 1
+    replies: dict[str, dict[int, str]] = field(default_factory=dict)  # digest -> sample -> what the judge said
 
     @classmethod
     def read(cls, path: Path) -> "Verdicts":
@@ -66,14 +67,18 @@ class Verdicts:
             raise BenchmarkFileError(f"{path} does not begin with a judge's settings. Delete it, or pass --overwrite")
         verdicts = cls(path, first["settings"])
         for entry in entries:
-            verdicts.ratings.setdefault(entry["digest"], {})[entry["sample"]] = entry["rating"]
+            verdicts._keep(entry["digest"], entry["sample"], entry["reply"], entry["rating"])
         return verdicts
 
     def append(self, question: JudgeQuestion, sample: int, reply: str, rating: float) -> None:
         """Put one verdict on disk."""
         entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
         append_lines(self.path, self.settings, [entry])
-        self.ratings.setdefault(question.digest, {})[sample] = rating
+        self._keep(question.digest, sample, reply, rating)
+
+    def _keep(self, digest: str, sample: int, reply: str, rating: float) -> None:
+        self.ratings.setdefault(digest, {})[sample] = rating
+        self.replies.setdefault(digest, {})[sample] = reply
 
     def check_settings(self, wanted: Mapping) -> None:
         """Raise BenchmarkFileError naming what `wanted` has otherwise than these verdicts."""

@@ -88,15 +88,18 @@ def test_mean_of_four_rates(tmp_path, monkeypatch, capsys):
     assert "25.0 %  50.0 %" in told and "33.3 %  66.7 %" in told and "43.8 %" in told
 
 
-def test_white_space_around_a_response_is_not_checked(tmp_path, monkeypatch):
+def test_the_checkers_see_what_voicebench_shows_them(tmp_path, monkeypatch):
     install(monkeypatch)
     seen = []
     monkeypatch.setattr(
         sys.modules["lm_eval.tasks.ifeval.utils"], "process_results",
         lambda doc, results: seen.extend(results) or process_results(doc, results),
     )  # fmt: skip
-    assert main([str(write(tmp_path, [record(1, ["a"], "\n\na b\n")]))]) == 0
-    assert seen == ["a b"]
+    responses = ["\n\na b\n", "<1> a b \n", " <1> a", "<4> a", "a b <|user|>", "a <|user|>\n", "<2>\na<|user|>", "<3>"]
+    shown = ["\n\na b\n", "a b", " <1> a", "<4> a", "a b", "a <|user|>\n", "a", ""]
+    records = [record(n, ["a"], response) for n, response in enumerate(responses)]
+    assert main([str(write(tmp_path, records))]) == 0
+    assert seen == shown
 
 
 def test_interval_shrinks_to_the_score_where_all_items_agree(tmp_path, monkeypatch):

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from voicebench.evaluate import main
+from voicebench.qa import PEDANT_VERSION, official_vote
+from voicebench.rubric import parse_vote
 from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
 
 SETTINGS = {"kind": "open", "model": "some-judge", "rubric": "r", "samples": 3}
@@ -19,14 +22,15 @@ def write(folder, name, records):
 
 
 def judge(result, kind, ratings):
-    """Verdicts on the records at the places that `ratings` names."""
+    """Verdicts on the records at the places that `ratings` names: numbers, or for votes what the judge said."""
     verdicts = Verdicts(verdict_path(result), SETTINGS | {"kind": kind})
     records = [json.loads(line) for line in result.read_text().splitlines()]
     for place, values in ratings.items():
         record = records[place]
         question = JudgeQuestion(str(place + 1), record["prompt"], record["response"], record.get("reference"))
         for sample, value in enumerate(values):
-            verdicts.append(question, sample, str(value), value)
+            rating = value if kind == "open" else parse_vote(value)
+            verdicts.append(question, sample, str(value), rating)
 
 
 def scores_of(result):
@@ -105,6 +109,14 @@ def test_mean_rating(opened, capsys):
     assert "1 answer(s) not rated, and not counted: 4" in told and "1 answer(s) rated fewer than 3 times: 5" in told
 
 
+def test_official_is_the_mean_of_all_ratings_strict_of_the_items(tmp_path):
+    records = [{"prompt": f"q{n}", "response": f"a{n}"} for n in range(2)]
+    result = write(tmp_path, "diffa-wildvoice-test-audio.jsonl", records)
+    judge(result, "open", {0: [5, 5, 5], 1: [1]})
+    assert main([str(result)]) == 0
+    assert (scores_of(result)["rating"], scores_of(result)["strict_rating"]) == (4.0, 3.0)
+
+
 def test_verdicts_on_other_answers_are_refused(opened, capsys):
     opened.write_text(opened.read_text().replace("a0", "something else"))
     assert main([str(opened)]) == 2
@@ -139,7 +151,7 @@ def test_sd_qa_says_what_is_missing(asked, no_pedant, capsys):
 
 
 def test_sd_qa_is_the_mean_of_pedant_and_judge(asked, pedant, capsys):
-    judge(asked, "qa", {0: [1, 1, 0], 1: [0, 0, 0], 2: [0, 1, 1]})
+    judge(asked, "qa", {0: ["Yes", "yes", "No"], 1: ["No", "no", "No."], 2: ["no", "Yes", "YES"]})
     assert main([str(asked)]) == 0
     scores = scores_of(asked)
     assert (scores["pedant"], scores["judge"]) == (0.25, 0.5)
@@ -150,16 +162,60 @@ def test_sd_qa_is_the_mean_of_pedant_and_judge(asked, pedant, capsys):
         (["italy"], "in italy, i think", "where is rome?"),
     ]
     assert "official, the mean of PEDANT and of the judge: 37.5 %" in capsys.readouterr().out
-    assert scores["verdicts"][0] == {"key": "1", "pedant": False, "judge": True, "contains_reference": True}
+    assert scores["verdicts"][0] == {
+        "key": "1", "pedant": False, "judge": 1, "judge_strict": True, "contains_reference": True,
+    }  # fmt: skip
 
 
-def test_majority_needs_more_than_half(asked, no_pedant, capsys):
-    judge(asked, "qa", {0: [1, 0], 1: [0]})
+def test_votes_count_as_the_word_alone_and_by_sense(asked, no_pedant, capsys):
+    judge(asked, "qa", {0: ["Yes.", "Yes.", "No"], 1: ["Yes", "No"], 2: ["yes", "Yes.", "No"]})
     assert main([str(asked)]) == 0
     scores = scores_of(asked)
-    assert scores["unjudged"] == ["1", "3"]  # a tie, and no votes
-    assert scores["judge"] == 0.0 and scores["official"] is None  # one no, and the item that was never answered
-    assert "2 answer(s) without a majority of votes, not counted: 1, 3" in capsys.readouterr().out
+    assert [v["judge"] for v in scores["verdicts"]] == [0, 1 / 2, 1 / 3, 0]  # the last one was never answered
+    assert [v["judge_strict"] for v in scores["verdicts"]] == [True, None, True, False]
+    assert (scores["judge"], scores["judge_strict"]) == (pytest.approx((1 / 2 + 1 / 3) / 4), 2 / 3)
+    assert (scores["unjudged"], scores["no_majority"]) == ([], ["2"])
+    told = capsys.readouterr().out
+    assert "judge: 20.8 %" in told and 'a vote is a yes if it is that word alone ("Yes." is a no)' in told
+    assert "judge, strict: 66.7 %" in told and ", votes by their sense" in told
+    assert "1 answer(s) without a majority of votes by sense, not counted in strict: 2" in told
+
+
+@pytest.mark.parametrize(
+    ("replies", "chance"),
+    [
+        (["Yes", "yes ", "no"], 1), (["No", "No", "Yes"], 0), (["Yes.", "Yes", "Yes."], 0), (["Yes"], 1),
+        (["Yes", "Yes.", "no"], 1 / 3), (["yes", "no"], 1 / 2), (["maybe", "no"], 0),
+        (["yes", "yes", "no", "no"], 1 / 2),
+    ],
+)  # fmt: skip
+def test_official_vote(replies, chance):
+    assert official_vote(replies) == chance
+
+
+def test_answers_without_votes_are_left_out(asked, no_pedant, capsys):
+    judge(asked, "qa", {0: ["Yes"]})
+    assert main([str(asked)]) == 0
+    scores = scores_of(asked)
+    assert scores["unjudged"] == ["2", "3"] and scores["judge"] == 0.5 and scores["official"] is None
+    assert "2 answer(s) without a vote, not counted: 2, 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("version", "official"), [("0.2.17", 0.375), ("0.2.42", None)])
+def test_official_score_is_of_the_published_version_of_pedant(asked, pedant, monkeypatch, capsys, version, official):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    judge(asked, "qa", {0: ["Yes", "yes", "No"], 1: ["No", "no", "No."], 2: ["no", "Yes", "YES"]})
+    assert main([str(asked)]) == 0
+    scores = scores_of(asked)
+    assert (scores["pedant_version"], scores["pedant"], scores["official"]) == (version, 0.25, official)
+    told = capsys.readouterr().out
+    assert "PEDANT: 25.0 %" in told and f", of qa-metrics {version}" in told
+    assert ("not_scored" in scores) == ("pip install qa-metrics==0.2.17" in told) == (official is None)
+
+
+def test_the_published_version_of_pedant_is_what_is_installed():
+    pins = (Path(__file__).resolve().parents[2] / "requirements-eval.txt").read_text()
+    assert f"\nqa-metrics=={PEDANT_VERSION} " in pins
 
 
 def test_pedant_without_its_classifiers(asked, monkeypatch, capsys):
