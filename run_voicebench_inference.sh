@@ -24,11 +24,13 @@ read -r -a SUBSETS <<< "$DATA"
 answer inference_stage2_voicebench.py --input "$INPUT" --data "${SUBSETS[@]}" --output "$OUTPUT" "$@"
 MODEL_NAME=$(basename "$MODEL_PATH")
 if [[ " $DATA " == *" all "* ]]; then
-  read -r -a SUBSETS <<< "$(python -c 'from evaluation.benchmarks import LEADERBOARD; print(*LEADERBOARD)')"
+  read -r -a SUBSETS <<< "$(python -c 'from evaluation.benchmarks import LEADERBOARD_SUBSETS; print(*LEADERBOARD_SUBSETS)')"
+  SUBSETS+=(alpacaeval)  # answered where there is no alpacaeval_full
 fi
 SCORES=()
 for subset in "${SUBSETS[@]}"; do
   for result in "$OUTPUT/$MODEL_NAME-$subset"-*-audio.jsonl; do
+    [ -e "$result" ] || [[ "$subset" != alpacaeval* ]] || continue  # one of the two is there
     split=${result#"$OUTPUT/$MODEL_NAME-$subset-"}
     split=${split%-audio.jsonl}
     [[ "$split" != *-* ]] || continue  # no split: this is of another model, whose name goes on with a subset's

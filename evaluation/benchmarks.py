@@ -202,6 +202,10 @@ SUBSETS = {
     "alpacaeval_full": Subset("open", ranked=False),
 }
 LEADERBOARD = tuple(name for name, subset in SUBSETS.items() if subset.ranked)
+FULL = (
+    "alpacaeval_full"  # what VoiceBench's leaderboard has in the column alpacaeval; the subset of that name is smaller
+)
+LEADERBOARD_SUBSETS = tuple(FULL if name == "alpacaeval" else name for name in LEADERBOARD)
 VOICEBENCH_IDS = ("id", "key", "question_id")
 
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from evaluation.benchmarks import BENCHMARKS
+from evaluation.benchmarks import BENCHMARKS, FULL
 from evaluation.figures import bar_figures, draw_bars, draw_radar, radar_axes
 from evaluation.scoreboard import (
     PUBLISHED,
     Interval,
     ScoreEntry,
+    about_alpacaeval,
     label,
     places_of,
     read_published,
@@ -57,6 +58,9 @@ def markdown(entries: Sequence[ScoreEntry], sources: Sequence[str]) -> str:
         notes.append(ABOUT_QA)
     if any(e.unit == "rating" for e in entries):
         notes.append(ABOUT_RATINGS)
+    overall = [e.run for e in entries if e.place == ("voicebench", "total", "overall")]
+    full = {e.run for e in entries if e.place == ("voicebench", "subset", FULL) and e.official is not None}
+    notes += [f"VoiceBench's overall score of {run}: {about_alpacaeval(run in full)}." for run in overall]
     if sources:
         notes.append(
             "Published (evaluation/published_scores.json says where the numbers were read):\n\n"

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from evaluation.benchmarks import ASR, BENCHMARKS, LEADERBOARD, VOICEBENCH
+from evaluation.benchmarks import ASR, BENCHMARKS, FULL, LEADERBOARD, VOICEBENCH
 from src.errors import UserError
 
 PUBLISHED = Path(__file__).with_name("published_scores.json")
-STAND_IN = "alpacaeval_full"  # VoiceBench took this for its leaderboard, later the small alpacaeval
 
 T = TypeVar("T")
 Interval = tuple[float, float]
@@ -166,9 +165,18 @@ def overall(entries: Sequence[ScoreEntry]) -> list[ScoreEntry]:
 
 
 def of_leaderboard(found: Mapping[str, T]) -> dict[str, T]:
-    """What there is of the leaderboard's nine subsets, in its order; STAND_IN takes an empty place of alpacaeval."""
-    there = {"alpacaeval": found[STAND_IN], **found} if STAND_IN in found else found
+    """What there is of the leaderboard's nine columns, in its order; that of alpacaeval is FULL, where it is there."""
+    there = {**found, "alpacaeval": found[FULL]} if FULL in found else found
     return {name: there[name] for name in LEADERBOARD if name in there}
+
+
+def about_alpacaeval(full: bool) -> str:
+    """Which of the two subsets the column alpacaeval was taken from."""
+    if full:
+        return "alpacaeval_full was taken for alpacaeval, as on VoiceBench's leaderboard"
+    return (
+        "the small alpacaeval was taken; VoiceBench's leaderboard has alpacaeval_full there, which --data all answers"
+    )
 
 
 def mean_of_nine(found: Mapping[str, float]) -> float | None:

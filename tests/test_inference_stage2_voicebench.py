@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 import inference_stage2_voicebench as script
-from evaluation.benchmarks import LEADERBOARD, SUBSETS, VOICEBENCH
+from evaluation.benchmarks import LEADERBOARD_SUBSETS, SUBSETS, VOICEBENCH
 from evaluation.result_files import BenchmarkFileError
 from src.prompts import VOICEBENCH_PROMPT
 
@@ -91,7 +91,7 @@ def test_all_are_the_nine_of_the_leaderboard_and_split_is_a_region(tmp_path, tas
             write_parquet(tmp_path / subset / f"{split}-00000-of-00001.parquet", [row(0)])
     assert script.main(flags(tmp_path, "--data", "all")) == 0
     assert sorted(tasks) == sorted(
-        f"diffa-{subset}-{'usa' if subset == 'sd-qa' else 'test'}-audio.jsonl" for subset in LEADERBOARD
+        f"diffa-{subset}-{'usa' if subset == 'sd-qa' else 'test'}-audio.jsonl" for subset in LEADERBOARD_SUBSETS
     )
     tasks.clear()
     assert script.main(flags(tmp_path, "--data", "all", "--split", "gbr")) == 0
@@ -99,6 +99,22 @@ def test_all_are_the_nine_of_the_leaderboard_and_split_is_a_region(tmp_path, tas
     tasks.clear()
     assert script.main(flags(tmp_path, "--data", "alpacaeval_full")) == 0
     assert list(tasks) == ["diffa-alpacaeval_full-test-audio.jsonl"]
+
+
+def test_all_takes_alpacaeval_full_where_it_is_there(tmp_path, tasks, capsys):
+    """As VoiceBench's leaderboard; the small alpacaeval stands for it, and that is said."""
+    for subset in set(LEADERBOARD_SUBSETS) - {"alpacaeval_full"} | {"alpacaeval"}:
+        write_parquet(tmp_path / subset / f"{'usa' if subset == 'sd-qa' else 'test'}-0-of-1.parquet", [row(0)])
+    assert script.main(flags(tmp_path, "--data", "all")) == 0
+    assert "diffa-alpacaeval-test-audio.jsonl" in tasks and len(tasks) == 9
+    assert (
+        "holds no alpacaeval_full, which VoiceBench's leaderboard has: alpacaeval is answered"
+        in capsys.readouterr().err
+    )
+    write_parquet(tmp_path / "alpacaeval_full" / "test-0-of-1.parquet", [row(0)])
+    tasks.clear()
+    assert script.main(flags(tmp_path, "--data", "all")) == 0
+    assert "diffa-alpacaeval_full-test-audio.jsonl" in tasks and "diffa-alpacaeval-test-audio.jsonl" not in tasks
 
 
 def test_one_file_is_of_the_subset_and_split_that_it_is_called_after(tmp_path, tasks):

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from evaluation.benchmarks import LEADERBOARD
+from evaluation.benchmarks import FULL, LEADERBOARD
 from evaluation.result_files import BenchmarkFileError
-from evaluation.scoreboard import STAND_IN, mean_of_nine, of_leaderboard, subset_and_split
+from evaluation.scoreboard import about_alpacaeval, mean_of_nine, of_leaderboard, subset_and_split
 from evaluation.scoring import format_table
 
 SUFFIX = ".scores.json"
@@ -37,7 +37,7 @@ def read_scores(files: Iterable[Path]) -> dict[str, tuple[Path, dict]]:
             subset = subset_and_split(scores)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BenchmarkFileError(f"{file}: not a scores file ({type(error).__name__}: {error})") from None
-        if subset not in (*LEADERBOARD, STAND_IN):
+        if subset not in (*LEADERBOARD, FULL):
             continue
         if subset in subsets:
             raise BenchmarkFileError(
@@ -75,6 +75,8 @@ def format_overall(paths: Sequence[Path]) -> tuple[str, bool]:
         rating = f"{scores['rating']:.2f}" if scores["evaluator"] == "open" else "-"
         rows.append([name, scores["items"], rating, f"{value:.2f}", file.name])
     table = format_table(["", "items", "rating", "of 100", "file"], rows)
+    if "alpacaeval" in values:
+        table += f"\n{about_alpacaeval(nine['alpacaeval'] is found.get(FULL))}"
     if missing:
         return (
             f"{table}\nno overall score: {len(missing)} of {len(LEADERBOARD)} subsets missing\n  "

@@ -124,6 +124,8 @@ def test_overall_as_on_the_public_leaderboard():
     # as that submission had it
     full = ScoreEntry("n", ("voicebench", "subset", "alpacaeval_full"), 3.59, unit="rating")
     assert overall([*entries[1:], full]) == [total]
+    lower = ScoreEntry("n", ("voicebench", "subset", "alpacaeval"), 1.0, unit="rating")
+    assert overall([*entries[1:], full, lower]) == [total]  # the leaderboard's alpacaeval_full counts
 
 
 def test_names_tell_runs_apart(tmp_path):

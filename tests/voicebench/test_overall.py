@@ -70,23 +70,30 @@ def test_fewer_than_nine_give_a_table_but_no_overall(tmp_path, capsys):
     assert "wildvoice: no judge" in told and "bbh: no scores file" in told and "60.00" in told
 
 
-def test_alpacaeval_full_stands_in_for_alpacaeval(tmp_path, capsys):
-    folder = write_all(tmp_path, skip=("alpacaeval",))
+def test_alpacaeval_full_is_preferred_and_which_was_taken_is_said(tmp_path, capsys):
+    folder = write_all(tmp_path)
+    assert main(["--overall", str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "overall: 70.00" in told
+        and "the small alpacaeval was taken; VoiceBench's leaderboard has alpacaeval_full" in told
+    )
     full = {"benchmark": "voicebench", "subset": "alpacaeval_full", "evaluator": "open", "items": 9, "rating": 1.0}
     (folder / "full.scores.json").write_text(json.dumps(full))
     assert main(["--overall", str(folder)]) == 0
-    assert "full.scores.json" in capsys.readouterr().out
-    unrated = {"benchmark": "voicebench", "subset": "alpacaeval", "evaluator": "open", "items": 7, "rating": None}
-    small = folder / "diffa-alpacaeval-test-audio.jsonl.scores.json"
-    small.write_text(json.dumps(unrated | {"not_scored": "no judge"}))
+    told = capsys.readouterr().out
+    assert "overall: 65.56" in told and "full.scores.json" in told and "diffa-alpacaeval-test" not in told  # 20, not 60
+    assert "alpacaeval_full was taken for alpacaeval, as on VoiceBench's leaderboard" in told
+    (folder / "diffa-alpacaeval-test-audio.jsonl.scores.json").unlink()
     assert main(["--overall", str(folder)]) == 0
-    assert "full.scores.json" in capsys.readouterr().out
-    (folder / "full.scores.json").write_text(json.dumps(full | {"rating": None}))
+    assert "overall: 65.56" in capsys.readouterr().out
+    (folder / "full.scores.json").write_text(json.dumps(full | {"rating": None, "not_scored": "no judge"}))
     assert main(["--overall", str(folder)]) == 1
     assert "alpacaeval: no judge" in capsys.readouterr().out
     write_all(folder)
-    assert main(["--overall", str(folder)]) == 0
-    assert "full.scores.json" not in capsys.readouterr().out
+    assert main(["--overall", str(folder)]) == 0  # the one that is scored
+    told = capsys.readouterr().out
+    assert "full.scores.json" not in told and "the small alpacaeval was taken" in told
 
 
 @pytest.mark.parametrize(
