@@ -1,6 +1,5 @@
 """DIFFA: frozen Whisper encoder, two trained adapters, frozen LLaDA (arXiv 2507.18452)."""
 
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from src.audio import log_mel
-from src.checkpoint import (
-    CheckpointError,
-    check_names,
-    identity,
-    read_json,
-    read_tensors,
-    resolve,
-    weight_names,
-)
+from src.checkpoint import CheckpointError, identity, read_json, resolve
 from src.configuration_DIFFA import (
     ADAPTER_MODULES,
     DEFAULT_STAGE,
@@ -32,11 +22,11 @@ from src.configuration_DIFFA import (
     STAGES,
     DIFFAConfig,
 )
+from src.diffa_checkpoint import modules_in, prefixes_of, read_adapters, write_checkpoint
 from src.family import family_of
-from src.files import write_file
 from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode
-from src.lora import LLM_PREFIX, LoRA, is_peft, llm_name, read_lora
+from src.lora import LoRA, read_lora
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
@@ -184,60 +174,22 @@ class DIFFAModel(nn.Module):
         return model
 
     def load_adapters(self, folder: Path) -> None:
-        """Read the adapters of a checkpoint folder: those its stage trained, or all when it names no stage.
+        """Read a checkpoint's adapters (`diffa_checkpoint.read_adapters`); the others keep their weights.
 
-        Modules that the checkpoint does not bring keep their weights and are left out of `saved_modules`.
-        Raises CheckpointError naming missing and unexpected weights.
+        `saved_modules` are those it brought.
         """
-        self.check_other_weights(folder)
-        state = dict(read_tensors(folder, tuple(f"{name}." for name in ADAPTER_MODULES)))
-        stage = self.config.stage
-        required = STAGES[stage].trains if stage else ADAPTER_MODULES
-        brought = tuple(name for name in ADAPTER_MODULES if any(key.startswith(f"{name}.") for key in state))
-        expected = {key for key in self.state_dict() if key.startswith(tuple(f"{n}." for n in {*required, *brought}))}
-        check_names(f"DIFFA checkpoint {folder}", missing=expected - set(state), unexpected=set(state) - expected)
-        shapes = self.state_dict()
-        for key, tensor in state.items():
-            if tensor.shape != shapes[key].shape:
-                raise CheckpointError(
-                    f"DIFFA checkpoint {folder}: {key} has shape {tuple(tensor.shape)}, but this LLM and encoder "
-                    f"need {tuple(shapes[key].shape)}: were the adapters trained on other frozen parts?"
-                )
-            if not tensor.isfinite().all():
-                raise CheckpointError(f"DIFFA checkpoint {folder}: {key} holds values that are not finite")
+        state = read_adapters(folder, self.state_dict(), self.config.stage, with_lora=self.lora is not None)
         self.load_state_dict(state, strict=False)
-        self.saved_modules = brought
-
-    def check_other_weights(self, folder: Path) -> None:
-        """Raise CheckpointError for weights that are neither adapters nor, as published training runs wrote them, the
-        frozen parts' (which are not read), nor the LoRA factors that this model has."""
-        known = {llm_name(name) for name in self.llm_model.state_dict()}
-        ours = tuple(f"{name}." for name in (*ADAPTER_MODULES, "whisper_model"))
-        unexpected = {
-            name
-            for name in weight_names(folder)
-            if not name.startswith(ours)
-            and not (self.lora is not None and is_peft(name))
-            and not (name.startswith(LLM_PREFIX) and llm_name(name) in known)
-        }
-        check_names(f"DIFFA checkpoint {folder}", missing=set(), unexpected=unexpected)
+        self.saved_modules = modules_in(state)
 
     def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write `model.safetensors` with adapters and LoRA factors alone, and `config.json`; each whole or not at all.
 
         `state_dict` stands in for the model's own, whose weights may be rounded or shared out over processes.
         """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        prefixes = tuple(f"{name}." for name in self.saved_modules)
-        state = {
-            key: tensor.detach().cpu().contiguous()
-            for key, tensor in (self.state_dict() if state_dict is None else state_dict).items()
-            if key.startswith(prefixes)
-        }
-        state |= self.lora.state_dict() if self.lora else {}
-        write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))
-        write_file(folder / "config.json", json.dumps(self.config.to_dict(), indent=2, sort_keys=True) + "\n")
+        weights, saved = self.state_dict() if state_dict is None else state_dict, prefixes_of(self.saved_modules)
+        state = {name: weight for name, weight in weights.items() if name.startswith(saved)}
+        write_checkpoint(Path(path), state | (self.lora.state_dict() if self.lora else {}), self.config)
 
     def to_adapter_dtype(self, dtype: torch.dtype) -> None:
         for name in ADAPTER_MODULES:
@@ -429,5 +381,5 @@ class DIFFAModel(nn.Module):
 
 def forget_unsaved_keys(model: DIFFAModel, incompatible_keys: Any) -> None:
     """Take what checkpoints leave out on purpose off the list of missing keys."""
-    prefixes = tuple(f"{name}." for name in model.saved_modules)
+    prefixes = prefixes_of(model.saved_modules)
     incompatible_keys.missing_keys[:] = [key for key in incompatible_keys.missing_keys if key.startswith(prefixes)]
