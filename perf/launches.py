@@ -24,6 +24,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evaluation.scoring import format_table
+from src import llm_generate
 from src.configuration_DIFFA import LLaDAConfig
 from src.generation_options import PRESETS
 from src.llm_generate import GenerationOptions, Prompt, decode
@@ -99,6 +100,7 @@ def operations_of_a_step(llm: LLaDAModel, batch_size: int, settings: Mapping[str
     mask[0, : batch_size - 1] = 0
     counter = OperationCounter()
     with ExitStack() as undo:
+        undo.enter_context(patch.object(llm_generate, "ROWS_AT_ONCE_ON_CPU", llm_generate.ROWS_AT_ONCE))
         for name in ("forward", "embed", "project"):
             undo.enter_context(patch.object(llm, name, counter.watch(getattr(llm, name))))
         steps = decode(llm, Prompt(embeds, mask, embeds), options)

@@ -139,6 +139,11 @@ class GenerationOptions:
         """Whether confidence decides how many tokens a step fixes."""
         return self.threshold is not None or self.factor is not None
 
+    @property
+    def draws(self) -> bool:
+        """Whether random numbers decide."""
+        return self.temperature > 0 or self.remasking == "random"
+
     def quotas(self) -> list[int]:
         """Tokens to fix at each step of a block, in parallel decoding at least.
 

@@ -17,7 +17,9 @@ from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
 from src.splice import position_ids_of
 
-ROWS_AT_ONCE = 16  # of logits in float64: 16 MB with LLaDA's vocabulary
+# Rows of logits in float64 at once, a megabyte each with LLaDA's vocabulary: a CPU's cache holds a few; elsewhere, few
+# operations are what counts.
+ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 16, 256
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,29 @@ class Progress:
     confidence: torch.Tensor  # float64 [B, max_new_tokens], in each token when it was fixed; 0 where none was computed
     forward_passes: torch.Tensor  # int64 [B], that each answer took so far: as many as it takes alone
 
+    @classmethod
+    def start(cls, llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> "Progress":
+        shape, device = (len(prompt.inputs_embeds), options.max_new_tokens), prompt.inputs_embeds.device
+        return cls(
+            torch.full(shape, llm.config.mask_token_id, dtype=torch.int64, device=device),
+            torch.zeros(shape, dtype=torch.float64, device=device),
+            torch.zeros(shape[0], dtype=torch.int64, device=device),
+        )
+
     def clone(self) -> "Progress":
         return Progress(self.answer_ids.clone(), self.confidence.clone(), self.forward_passes.clone())
+
+    def select(self, rows: torch.Tensor) -> "Progress":
+        """A copy of some answers, `rows` int64 [R]."""
+        return Progress(self.answer_ids[rows], self.confidence[rows], self.forward_passes[rows])
+
+    def put(self, rows: torch.Tensor, answers: "Progress") -> None:
+        """Write over some answers, `rows` int64 [R]; where these are its own, nothing is to be done."""
+        if answers is self:
+            return
+        self.answer_ids[rows] = answers.answer_ids
+        self.confidence[rows] = answers.confidence
+        self.forward_passes[rows] = answers.forward_passes
 
 
 def generate(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Progress:
@@ -50,17 +73,14 @@ def generate(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Pro
 def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Iterator[Progress]:
     """Answer a batch step by step; yields after every forward pass, and when answers stop early.
 
+    What is yielded is one object whose tensors every step changes: `clone` it to keep it.
+
     A position that the mask token itself wins stays masked, as published: it uses up a place in the step's quota, and
     may be filled later. Parallel decoding leaves the block when nothing else is to be had.
     """
     mask_id, eos_id = llm.config.mask_token_id, llm.config.eos_token_id
-    shape, device = (len(prompt.inputs_embeds), options.max_new_tokens), prompt.inputs_embeds.device
-    progress = Progress(
-        torch.full(shape, mask_id, dtype=torch.int64, device=device),
-        torch.zeros(shape, dtype=torch.float64, device=device),
-        torch.zeros(shape[0], dtype=torch.int64, device=device),
-    )
-    batch = Batch.of(llm, prompt, options)
+    batch, progress = Batch.of(llm, prompt, options), Progress.start(llm, prompt, options)
+    answers = progress  # the batch's; a copy of them, once others have left it
     for start in range(0, options.max_new_tokens, options.block_length):
         block = slice(start, start + options.block_length)
         batch.graphs.forget()
@@ -70,45 +90,48 @@ def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Itera
             #    are computed at all
             everything = options.computes_everything(step)
             window = slice(0, block.stop) if everything else block
-            ids = progress.answer_ids[batch.rows]  # [R, max_new_tokens]
-            masked = (ids[:, window] == mask_id) & busy[:, None]  # [R, W]
+            ids, known_confidence = answers.answer_ids[:, window], answers.confidence[:, window]  # [R, W], written to
+            masked = (ids == mask_id) & busy[:, None]  # [R, W]
             row, column = masked.nonzero(as_tuple=True)  # of M positions: a step's one wait for the GPU
             if len(row) == 0:
                 break
+            counts = masked_counts(masked, row) if options.draws else None  # before the pass, which is not waited for
             # 2. a candidate for each, and the confidence in it
-            hidden_states = batch.forward(llm, ids, block, everything)  # [R or 2 R, W, d]
+            hidden_states = batch.forward(llm, answers.answer_ids, block, everything)  # [R or 2 R, W, d]
             logits = logits_at(llm, hidden_states, row, column, options.cfg_scale)  # [M, V]
-            candidates, scores = pick(logits, masked, batch.generators, options)  # [M], [M]
-            confidence = torch.full_like(masked, -torch.inf, dtype=torch.float64)
-            confidence[row, column] = scores
+            candidates, scores = pick(logits, counts, batch.generators, options)  # [M], [M]
+            candidate_ids = ids.index_put((row, column), candidates)  # [R, W]
+            confidence = torch.full_like(known_confidence, -torch.inf).index_put_((row, column), scores)  # [R, W]
             # 3. which to fix
-            won_by_mask = torch.zeros_like(masked)
-            won_by_mask[row, column] = candidates == mask_id
-            chosen = choose(confidence, won_by_mask, quota, options)  # [R, W]
+            is_token = candidate_ids != mask_id  # [R, W]
+            chosen = choose(confidence, is_token, quota, options)  # [R, W]
             # 4. fix them
-            ids[:, window][row, column] = torch.where(chosen[row, column], candidates, mask_id)
-            fixed = chosen & ~won_by_mask  # [R, W]
-            progress.confidence[batch.rows, window] += confidence.where(fixed, 0)
-            progress.forward_passes[batch.rows] += masked.any(dim=1)
+            fixed = chosen & is_token  # [R, W]
+            torch.where(chosen, candidate_ids, ids, out=ids)
+            torch.where(fixed, confidence, known_confidence, out=known_confidence)
+            answers.forward_passes.add_(masked.any(dim=1))
             if options.parallel:
                 busy = fixed.any(dim=1)
             # 5. as published, an answer may end here, within its block
             if options.stop_in_block:
-                ended, overwritten = end_in_block(ids[:, block], mask_id, eos_id)  # [R], [R, block_length]
-                progress.confidence[batch.rows, block] *= ~overwritten
+                ended, overwritten = end_in_block(answers.answer_ids[:, block], mask_id, eos_id)  # [R], [R, n]
+                answers.confidence[:, block].masked_fill_(overwritten, 0)
                 busy = busy & ~ended
-            progress.answer_ids[batch.rows] = ids
-            yield progress.clone()
+            progress.put(batch.rows, answers)
+            yield progress
         # 6. answers with an end token in the finished block leave the batch
         if options.stop_at_eos and block.stop < options.max_new_tokens:
-            ended = (progress.answer_ids[batch.rows, block] == eos_id).any(dim=1)  # [R]
-            if ended.any():
-                if not options.stop_in_block:  # which leaves later blocks as masks
-                    progress.answer_ids[batch.rows[ended], block.stop :] = eos_id
-                    yield progress.clone()
-                if ended.all():
-                    return
-                batch = batch.select(~ended)
+            ended = (answers.answer_ids[:, block] == eos_id).any(dim=1)  # [R]
+            staying = (~ended).nonzero()[:, 0]  # [S], of R
+            if len(staying) == len(ended):
+                continue
+            if not options.stop_in_block:  # which leaves later blocks as masks
+                answers.answer_ids[:, block.stop :].masked_fill_(ended[:, None], eos_id)
+                progress.put(batch.rows, answers)
+                yield progress
+            if len(staying) == 0:
+                return
+            batch, answers = batch.select(staying), answers.select(staying)
 
 
 @dataclass(frozen=True)
@@ -149,18 +172,18 @@ class Batch:
             graphs=PassGraphs.of(device, 0 if options.parallel else len(options.quotas())),
         )
 
-    def select(self, wanted: torch.Tensor) -> "Batch":
-        """The batch without the answers where `wanted` [R] is False. The caches' content is lost, not their memory."""
-        sequences = wanted.repeat(len(self.inputs_embeds) // len(self.rows))
-        inputs_embeds = self.inputs_embeds[sequences]
+    def select(self, staying: torch.Tensor) -> "Batch":
+        """The batch of the answers `staying` (int64 [S], of R). The caches' content is lost, not their memory."""
+        branches = len(self.inputs_embeds) // len(self.rows)
+        sequences = torch.cat([staying + branch * len(self.rows) for branch in range(branches)])
         return replace(
             self,
-            rows=self.rows[wanted],
-            inputs_embeds=inputs_embeds,
+            rows=self.rows[staying],
+            inputs_embeds=self.inputs_embeds[sequences],
             attention_mask=None if self.attention_mask is None else self.attention_mask[sequences],
             position_ids=self.position_ids[sequences],
-            generators=[self.generators[row] for row in wanted.nonzero()[:, 0].tolist()],
-            caches=None if self.caches is None else [cache.rows(len(inputs_embeds)) for cache in self.caches],
+            generators=[self.generators[row] for row in staying.tolist()],
+            caches=None if self.caches is None else [cache.rows(len(sequences)) for cache in self.caches],
             graphs=PassGraphs(self.graphs.enabled),
         )
 
@@ -174,7 +197,7 @@ class Batch:
         prompt_length = self.inputs_embeds.shape[1] - length
         columns = slice(0, length) if everything else block if self.keeps_suffix else slice(block.start, length)
         start, stop = prompt_length + columns.start, prompt_length + columns.stop
-        self.inputs_embeds[:, start:stop] = llm.embed(ids[:, columns]).repeat(branches, 1, 1)
+        self.inputs_embeds.unflatten(0, (branches, -1))[:, :, start:stop] = llm.embed(ids[:, columns])
         wanted = slice(0, block.stop - block.start)
         if everything:
             start, wanted = 0, slice(prompt_length, prompt_length + block.stop)
@@ -183,36 +206,43 @@ class Batch:
         return self.graphs.run((start, wanted.stop), inputs_embeds.shape[:2].numel(), call)
 
 
+def masked_counts(masked: torch.Tensor, row: torch.Tensor) -> list[int]:
+    """How many positions of each row are masked: True in `masked` [R, W], whose places are in the rows `row` [M]."""
+    return [len(row)] if len(masked) == 1 else masked.sum(dim=1).tolist()
+
+
 def logits_at(
     llm: LLaDAModel, hidden_states: torch.Tensor, row: torch.Tensor, column: torch.Tensor, cfg_scale: float
 ) -> torch.Tensor:
-    """Logits [M, V] at M positions of `hidden_states`, guided where they bring a second branch."""
+    """Logits [M, V] at M positions of `hidden_states` [R or 2 R, W, d], guided where they bring a second branch."""
+    branches = hidden_states.unflatten(0, (2 if cfg_scale > 0 else 1, -1))  # [1 or 2, R, W, d]
+    logits = llm.project(branches[:, row, column].flatten(0, 1))  # [M or 2 M, V]
     if cfg_scale == 0:
-        return llm.project(hidden_states[row, column])
-    branches = [branch[row, column] for branch in hidden_states.chunk(2)]
-    conditional, unconditional = llm.project(torch.cat(branches)).chunk(2)
+        return logits
+    conditional, unconditional = logits.chunk(2)
     return unconditional + (cfg_scale + 1) * (conditional - unconditional)
 
 
 def pick(
-    logits: torch.Tensor, masked: torch.Tensor, generators: Sequence[torch.Generator], options: GenerationOptions
+    logits: torch.Tensor,
+    counts: Sequence[int] | None,
+    generators: Sequence[torch.Generator],
+    options: GenerationOptions,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A candidate token for each masked position, and the confidence in it (float64), both [M].
+    """A candidate token for each masked position, and the confidence in it (float64), both [M], from logits [M, V].
 
-    Random numbers are drawn for the positions that are masked, True in `masked` [R, W], and for no others.
+    Random numbers are drawn for the positions that are masked, `counts` in each row, and for no others.
     """
-    per_row = None
-    if options.temperature > 0 or options.remasking == "random":
-        per_row = list(zip(masked.sum(dim=1).tolist(), generators, strict=True))
+    highest, candidates = logits.max(dim=-1)  # the first of equals, as argmax, and on CPUs much faster
     if options.temperature > 0:
-        rows = logits.split([count for count, _ in per_row])
-        samples = [gumbel_max(x, options.temperature, g) for x, (_, g) in zip(rows, per_row, strict=True)]
-        candidates = torch.cat(samples)
-    else:
-        candidates = logits.max(dim=-1).indices  # the first of equals, as argmax, and on CPUs much faster
+        rows = zip(logits.split(counts), generators, strict=True)
+        candidates = torch.cat([gumbel_max(x, options.temperature, generator) for x, generator in rows])
     if options.remasking == "random":
-        return candidates, torch.cat([uniform(g, (count,)) for count, g in per_row])
-    return candidates, probabilities(logits, candidates)
+        return candidates, torch.cat([uniform(g, (count,)) for count, g in zip(counts, generators, strict=True)])
+    sums = sums_of_exponentials(logits, highest)
+    if options.temperature == 0:
+        return candidates, sums.reciprocal()  # the highest logit's own exponential is 1
+    return candidates, (logits.gather(-1, candidates[:, None])[:, 0] - highest.double()).exp() / sums
 
 
 def gumbel_max(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
@@ -229,29 +259,29 @@ def uniform(generator: torch.Generator, size: Sequence[int]) -> torch.Tensor:
     return torch.rand(size, dtype=torch.float64, device=generator.device, generator=generator)
 
 
-def probabilities(logits: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
-    """The float64 softmax of logits [M, V] at one candidate a row: [M]. Only its denominator takes a whole row."""
-    highest = logits.amax(dim=-1, keepdim=True).double()  # [M, 1]
-    sums = [
-        rows.to(torch.float64, copy=True).sub_(top).exp_().sum(dim=-1, keepdim=True)
-        for rows, top in zip(logits.split(ROWS_AT_ONCE), highest.split(ROWS_AT_ONCE), strict=True)
-    ]
-    return ((logits.gather(-1, candidates[:, None]) - highest).exp() / torch.cat(sums))[:, 0]
+def sums_of_exponentials(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """The denominator of a float64 softmax, [M]: sums of exp(x - `highest` [M]) over each row of `logits` [M, V]."""
+    at_once = ROWS_AT_ONCE_ON_CPU if logits.device.type == "cpu" else ROWS_AT_ONCE
+    sums = torch.empty_like(highest, dtype=torch.float64)
+    for rows, top, out in zip(logits.split(at_once), highest[:, None].split(at_once), sums.split(at_once), strict=True):
+        torch.sum(rows.to(torch.float64, copy=True).sub_(top).exp_(), dim=-1, out=out)
+    return sums
 
 
-def choose(confidence: torch.Tensor, won_by_mask: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:
+def choose(confidence: torch.Tensor, is_token: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:
     """Boolean [R, W]: the positions to fix in this step, by `confidence` [R, W] (float64, -inf where nothing is open).
 
-    Parallel decoding passes over positions that the mask token wins. The published decoder of DIFFA-2 (`last_rank`)
-    gives them ranks as well, which is why it may go on for ever; here, a row that would fix nothing passes them over.
+    Parallel decoding passes over positions that the mask token wins, where `is_token` [R, W] is False. The published
+    decoder of DIFFA-2 (`last_rank`) gives them ranks as well, which is why it may go on for ever; here, a row that
+    would fix nothing passes them over.
     """
     if not options.parallel:
         return select(confidence, quota, options)
-    passing_over = select(confidence.masked_fill(won_by_mask, -torch.inf), quota, options)
+    of_tokens = confidence.where(is_token, -torch.inf)
     if not options.last_rank:
-        return passing_over
-    chosen = select(confidence, quota, options)
-    fixes_some = (chosen & ~won_by_mask).any(dim=1, keepdim=True)  # [R, 1]
+        return select(of_tokens, quota, options)
+    chosen, passing_over = select(torch.cat((confidence, of_tokens)), quota, options).chunk(2)
+    fixes_some = (chosen & is_token).any(dim=1, keepdim=True)  # [R, 1]
     return torch.where(fixes_some, chosen, passing_over)
 
 
@@ -262,17 +292,20 @@ def select(confidence: torch.Tensor, quota: int, options: GenerationOptions) -> 
     equals the first is taken, so that the choice depends neither on the batch nor on the sorting algorithm.
     """
     ranked, order = confidence.sort(dim=-1, descending=True, stable=True)  # c_1 >= c_2 >= ...
-    rank = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
-    chosen = rank <= quota
     if options.threshold is not None:
-        chosen = chosen | (ranked >= options.threshold)
+        chosen = ranked >= options.threshold
     elif options.factor is not None:
-        chosen = chosen | ((rank + 1) * (1 - ranked) <= options.factor)  # true up to some rank: the left side grows
+        rank = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+        chosen = (rank + 1) * (1 - ranked) <= options.factor  # true up to some rank: the left side grows
+    else:
+        chosen = torch.zeros_like(ranked, dtype=torch.bool)
+    chosen[:, :quota] = True
+    is_candidate = ranked > -torch.inf
     if options.last_rank:
-        is_last = rank == (ranked > -torch.inf).sum(dim=-1, keepdim=True)
-        chosen = chosen | (is_last & chosen.roll(1, dims=-1))  # rolled: whether the rank before is chosen
-    chosen = chosen & (ranked > -torch.inf)
-    return torch.zeros_like(chosen).scatter(-1, order, chosen)
+        is_last = rank == is_candidate.sum(dim=-1, keepdim=True)
+        chosen |= is_last & chosen.roll(1, dims=-1)  # rolled: whether the rank before is chosen
+    chosen &= is_candidate
+    return torch.empty_like(chosen).scatter_(-1, order, chosen)
 
 
 def end_in_block(block_ids: torch.Tensor, mask_id: int, eos_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,7 +1,6 @@
 """DIFFA: frozen Whisper encoder, two trained adapters, frozen LLaDA (arXiv 2507.18452)."""
 
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from src.configuration_DIFFA import (
 from src.diffa_checkpoint import modules_in, prefixes_of, read_adapters, write_checkpoint
 from src.family import family_of
 from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
-from src.llm_generate import GenerationOptions, Progress, Prompt, decode
+from src.llm_generate import GenerationOptions, Progress, Prompt, decode, generate
 from src.lora import LoRA, read_lora
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
@@ -332,7 +331,8 @@ class DIFFAModel(nn.Module):
         self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
     ) -> Answers:
         """What `generate` returns, texts and ids, and what it took."""
-        progress = deque(self.decode(waveforms, instructions, options), maxlen=1).pop()
+        options = options or GenerationOptions()
+        progress = generate(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
         ids = progress.answer_ids.cpu()
         # not `all_special_ids`, which lacks <|eot_id|>: those that `skip_special_tokens` skips
         special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
@@ -344,16 +344,17 @@ class DIFFAModel(nn.Module):
         self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
     ) -> Iterator[Progress]:
         """Answer step by step, for those who want to watch: `generate` is where it ends."""
-        if len(waveforms) != len(instructions):
-            raise ValueError(f"{len(waveforms)} waveforms but {len(instructions)} instructions; one each is needed")
         options = options or GenerationOptions()
-        return decode(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
+        steps = decode(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
+        return (progress.clone() for progress in steps)
 
     @torch.inference_mode()
     def build_inputs(
         self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions
     ) -> Prompt:
         """Prompts with the audio spliced in, left-padded."""
+        if len(waveforms) != len(instructions):
+            raise ValueError(f"{len(waveforms)} waveforms but {len(instructions)} instructions; one each is needed")
         audio_embeds, audio_lengths = self.get_speech_features(waveforms)
         texts = [build_prompt(instruction, self.system_prompt) for instruction in instructions]
         prompts = [tokenize_prompt(self.tokenizer, text) for text in texts]

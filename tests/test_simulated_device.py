@@ -145,6 +145,7 @@ MODES = {
     "random": {"remasking": "random", "seed": 3},
     "guidance": {"cfg_scale": 0.5, "cache": "prefix"},
     "early stop": {"stop_at_eos": True},
+    "end in a block": {"factor": 1.0, "last_rank": True, "stop_at_eos": True, "stop_in_block": True},
     "early stop, everything": {
         "stop_at_eos": True, "cache": "dual", "threshold": 0.5, "temperature": 0.7, "cfg_scale": 0.5, "seed": 3,
     },
@@ -152,10 +153,9 @@ MODES = {
 # What decoding may wait for, at most.
 CALL = 1  # is anything padded? Without a mask, attention is faster
 STEP = 1  # which positions are masked: so many rows of logits there will be
-DRAWING_STEP = 1  # of these, how many are each sample's, which draws for them from a generator of its own
+DRAWING_STEP = 1  # of these, how many are each sample's, which draws for them alone; one sample knows
 PARALLEL_BLOCK = 1  # a look that finds nothing masked any more
-STOPPING_BLOCK = 1  # has an answer ended?
-STOP = 8  # some have: the others go on in tensors of their own
+STOPPING_BLOCK = 2  # which answers have not ended; if some have, whose generators go on
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def test_decoding_gives_the_cpus_tokens_in_few_waits(simulated, mode):
     here, there = decoded(options, "cpu"), simulated(decoded, options, NAME)
     assert torch.equal(there.ids, here.ids) and torch.equal(there.forward_passes, here.forward_passes)
     torch.testing.assert_close(there.confidence, here.confidence, rtol=1e-4, atol=1e-5)
-    step = STEP + DRAWING_STEP * (options.temperature > 0 or options.remasking == "random")
-    block = PARALLEL_BLOCK * options.parallel + (STOPPING_BLOCK + STOP) * options.stop_at_eos
+    step = STEP + DRAWING_STEP * options.draws
+    block = PARALLEL_BLOCK * options.parallel + STOPPING_BLOCK * options.stop_at_eos
     counts = [len(waits) for waits in there.waits]
     assert counts[0] == CALL + step
     assert sorted(counts)[len(counts) // 2] == step  # most steps wait for nothing else

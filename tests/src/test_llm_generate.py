@@ -287,7 +287,7 @@ def test_the_last_rank_goes_with_all_others():
 def test_the_mask_token_holds_the_ranks_of_what_it_wins_unless_nothing_else_is_fixed():
     def fixed(confidence: list[float], won: list[bool], **rule) -> list[int]:
         options = GenerationOptions(factor=0.61, **rule)
-        rows = choose(torch.tensor([confidence], dtype=torch.float64), torch.tensor([won]), 1, options)
+        rows = choose(torch.tensor([confidence], dtype=torch.float64), ~torch.tensor([won]), 1, options)
         return (rows[0] & ~torch.tensor(won)).nonzero()[:, 0].tolist()
 
     won = [False, True, False, False]
@@ -471,7 +471,7 @@ def test_what_an_end_overwrites_is_no_longer_sure_of_itself(decided_llm):
         rng = random.Random(seed)
         options = parallel_options(rng, temperature=0.0, cfg_scale=0.0, stop_at_eos=True, stop_in_block=True)
         (prompt,) = random_prompts(rng, 1)
-        *_, before, last = [None, *decode(decided_llm, prompt, options)]
+        *_, before, last = [None, *(progress.clone() for progress in decode(decided_llm, prompt, options))]
         if before is not None:
             changed = (before.answer_ids != last.answer_ids) & (before.answer_ids != MASK)
             assert (last.answer_ids[changed] == EOS).all() and not last.confidence[changed].any()
@@ -497,7 +497,7 @@ def test_answers_that_stopped_cost_nothing(watched):
 def test_decoding_can_be_watched(llm, settings):
     rng = random.Random(1)
     options, prompt = GenerationOptions(block_length=4, **settings), together(random_prompts(rng, 4))
-    steps = list(decode(llm, prompt, options))
+    steps = [progress.clone() for progress in decode(llm, prompt, options)]
     assert torch.equal(steps[-1].answer_ids, generate(llm, prompt, options).answer_ids)
     assert steps[-1].forward_passes.max() <= len(steps)
     for before, after in pairwise(steps):
@@ -513,12 +513,12 @@ def test_decoding_can_be_watched(llm, settings):
 def test_confidence_is_the_softmax_in_float64():
     torch.manual_seed(0)
     logits = (torch.randn(40, 1000) * 5).bfloat16()
-    candidates, confidence = pick(logits, torch.ones(40, 1, dtype=torch.bool), [], GenerationOptions())
+    candidates, confidence = pick(logits, None, [], GenerationOptions())
     best, expected = logits.double().softmax(dim=-1).max(dim=-1)
     assert torch.equal(candidates, logits.argmax(dim=-1)) and torch.equal(candidates, expected)
     torch.testing.assert_close(confidence, best, rtol=1e-14, atol=0)
     sure = torch.tensor([[0.0, 50.0], [0.0, 60.0]])  # as certain as float64 can tell: equals
-    assert pick(sure, torch.ones(2, 1, dtype=torch.bool), [], GenerationOptions())[1].tolist() == [1.0, 1.0]
+    assert pick(sure, None, [], GenerationOptions())[1].tolist() == [1.0, 1.0]
 
 
 def test_a_seed_repeats_and_another_differs(llm):
