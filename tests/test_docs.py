@@ -35,6 +35,7 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python examples/make_clips.py": "tests/examples/test_make_clips.py",
     "python perf/decoding.py": "tests/perf/test_decoding.py",
     "python perf/training.py": "tests/perf/test_training.py",
+    "python perf/launches.py": "tests/perf/test_launches.py",
     "python perf/gpu.py": "tests/perf/test_gpu.py",
     "bash perf/gpu.sh": "tests/perf/test_gpu.py",
 }

@@ -30,7 +30,8 @@ def test_what_an_answer_took_comes_with_it(model, clips):
     answers = model.answer(clips, questions, options)
     assert answers.texts == model.generate(clips, questions, options)
     assert torch.equal(answers.ids, model.generate(clips, questions, options, return_ids=True))
-    *_, end = model.decode(clips, questions, options)
+    first, *_, end = model.decode(clips, questions, options)
+    assert first.forward_passes.tolist() == [1, 1, 1] and (first.answer_ids != end.answer_ids).any()  # kept as it was
     assert torch.equal(answers.ids, end.answer_ids) and answers.forward_passes == end.forward_passes.tolist()
     skipped = [
         [model.tokenizer.decode([token], skip_special_tokens=True) != model.tokenizer.decode([token]) for token in row]
