@@ -24,7 +24,7 @@ import train
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import STAGES
 from src.eval_wer import transcribe
-from src.manifest import read_manifest
+from src.manifest import read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import is_complete, last_complete
 from src.word_errors import total
@@ -342,7 +342,7 @@ def test_processes_share_out_an_evaluation(tmp_path):
     """Two processes, ZeRO-1, three clips; the loss of five, which they cannot share evenly."""
     entries = json.loads(write_manifest(tmp_path, transcription="hello there").read_text())
     (tmp_path / "dev.json").write_text(json.dumps(entries[:5]))
-    samples = read_manifest(tmp_path / "dev.json")
+    samples, _ = read_training_manifest(tmp_path / "dev.json", stage=1, max_seconds=30, max_bad_fraction=0)
     env = environment(tmp_path, NPROC="2", DS_CONFIG="config/dp_config.json")
     flags = ["--max_steps", "2", "--eval_dataset_path", str(tmp_path / "dev.json"), "--eval_strategy", "steps"]
     flags += ["--eval_steps", "1", "--eval_wer_clips", "3", "--load_best_model_at_end"]
