@@ -9,7 +9,7 @@ import re
 
 from evaluation.choices import parse_choice
 from voicebench.mcq import spoken_choices
-from voicebench.phrases import first_verdict, needles, saying
+from voicebench.phrases import choosing, first_verdict, saying
 
 ANSWERS = {
     "sports_understanding": ("yes", "no"),
@@ -28,15 +28,15 @@ ANSWERS = {
 _YES_NO = {"no": "no", "yes": "yes"}
 _TRUTH = {"false": "no", "true": "yes"}
 _STATED = [  # for every yes-or-no question
-    *needles(_YES_NO, "answer is X", "the answer X", "final answer X", "i would answer X"),
-    *needles(_YES_NO, "the answer is without any modification X", "the answer to the question is X"),
-    *needles(_TRUTH, "the answer is X", "answer X", r"the answer is $\boxed{\text{X}}$"),
-    *needles(_YES_NO, r"the answer is \boxed{X}"),
-    *needles(_TRUTH, r"the answer is \boxed{\text{X}}"),
-    *needles(_YES_NO, r"the answer is \boxed{\text{X}}", "i will provide the answer as X", "prefix answer X"),
-    *needles(_YES_NO, "conclusion X"),
+    *choosing(_YES_NO, "answer is X", "the answer X", "final answer X", "i would answer X"),
+    *choosing(_YES_NO, "the answer is without any modification X", "the answer to the question is X"),
+    *choosing(_TRUTH, "the answer is X", "answer X", r"the answer is $\boxed{\text{X}}$"),
+    *choosing(_YES_NO, r"the answer is \boxed{X}"),
+    *choosing(_TRUTH, r"the answer is \boxed{\text{X}}"),
+    *choosing(_YES_NO, r"the answer is \boxed{\text{X}}", "i will provide the answer as X", "prefix answer X"),
+    *choosing(_YES_NO, "conclusion X"),
 ]
-_BEGINNING, _END = needles(_YES_NO, "\nX"), needles(_YES_NO, "X\n")
+_BEGINNING, _END = choosing(_YES_NO, "\nX"), choosing(_YES_NO, "X\n")
 _WEB_OF_LIES = [
     *saying("no", "the prefix no applies to the statement", "veena s statement cannot be true"),
     *saying("yes", "<therefore truly lorene|affirmatively alejandro> tells the truth", "the answer is the truth"),
@@ -44,7 +44,7 @@ _WEB_OF_LIES = [
         "no", "answer is ... <tells a lie|lies|says lie>", "answer is ... <doesn t|does not|didn t> tell the truth"
     ),
     *saying("yes", "answer is ... <tells|does tell> the truth"),
-    *needles(_YES_NO, "answer to the question ... is X"),
+    *choosing(_YES_NO, "answer to the question ... is X"),
     *saying("yes", "from the above steps we can conclude that ... tells the truth"),
     *saying("no", "<does not tell the truth|cannot be telling the truth|is lying|tells the lie>\n"),
     *saying("yes", "<is also|must be|osvaldo is> telling the truth\n", "must be lying\n"),
@@ -127,62 +127,62 @@ _AB = {"a": "(a)", "b": "(b)"}
 _ORDER, _RIGHT_ORDER = "adjective order", "the correct adjective order"
 _HYPERBATON = [
     *saying("(a)", "\na\n", "\nb\n"),
-    *needles(_AB, "the answer is (X)", f"{_RIGHT_ORDER} is option (X)", "the correct grammatical order is X"),
-    *needles(_AB, "the correct sentence is option (X)", "the sentence with the correct adjectives is X"),
-    *needles(_AB, f"correct {_ORDER} options is X", "the correct <answer|option> is (X)"),
-    *needles(_AB, "the correct order of adjectives in the sentence is option X"),
-    *needles(
+    *choosing(_AB, "the answer is (X)", f"{_RIGHT_ORDER} is option (X)", "the correct grammatical order is X"),
+    *choosing(_AB, "the correct sentence is option (X)", "the sentence with the correct adjectives is X"),
+    *choosing(_AB, f"correct {_ORDER} options is X", "the correct <answer|option> is (X)"),
+    *choosing(_AB, "the correct order of adjectives in the sentence is option X"),
+    *choosing(
         _AB, "the correct sentence <would be option|is> (X)", f"the proper {_ORDER} is X", f"{_RIGHT_ORDER} is (X)"
     ),
-    *needles(_AB, f"correct {_ORDER} is X", "the adjectives in option X are in the correct order"),
-    *needles(_AB, f"the right {_ORDER} is X)", "the correct adjectivs is (X)", f"the right {_ORDER} is (X)"),
-    *needles(_AB, "correct adjectival order is X", f"the proper {_ORDER} is (X)", "the correct sentence order is X"),
-    *needles(_AB, f"option X correctly follows the standard {_ORDER}", "the answer directly is X"),
-    *needles(_AB, "the correct order would be option X", "final answer <should be |>X"),
-    *needles(_AB, "option (X) uses the correct adjective sequence", "the correct option is option X"),
-    *needles(_AB, "the answer is without any modification X", "the correct one is option X"),
-    *needles(_AB, "answer is without any modification X", "the answer is without any modification option X"),
-    *needles(_AB, "answer is X", "the answer is [X]"),
-    *needles(_AB, f"option X follows {_RIGHT_ORDER}", "the correct order of adjectives is X"),
-    *needles(_AB, "option (X) is the correct answer", "the correct <|object |answer >order is X"),
-    *needles(_AB, "the final answer without any modification is X", "the correct sentence is X"),
-    *needles(_AB, f"correct {_ORDER} <option is|is sentence> X", "correct objective order option is X"),
-    *needles(_AB, "the answer is is X", f"{_RIGHT_ORDER} is <|provided in >option X", "option X is more accurate"),
-    *needles(_AB, "answer is option X", "option X has the adjectives in the correct order"),
-    *needles(_AB, "option X is closer to being correct", "the most logical order is option X"),
-    *needles(
+    *choosing(_AB, f"correct {_ORDER} is X", "the adjectives in option X are in the correct order"),
+    *choosing(_AB, f"the right {_ORDER} is X)", "the correct adjectivs is (X)", f"the right {_ORDER} is (X)"),
+    *choosing(_AB, "correct adjectival order is X", f"the proper {_ORDER} is (X)", "the correct sentence order is X"),
+    *choosing(_AB, f"option X correctly follows the standard {_ORDER}", "the answer directly is X"),
+    *choosing(_AB, "the correct order would be option X", "final answer <should be |>X"),
+    *choosing(_AB, "option (X) uses the correct adjective sequence", "the correct option is option X"),
+    *choosing(_AB, "the answer is without any modification X", "the correct one is option X"),
+    *choosing(_AB, "answer is without any modification X", "the answer is without any modification option X"),
+    *choosing(_AB, "answer is X", "the answer is [X]"),
+    *choosing(_AB, f"option X follows {_RIGHT_ORDER}", "the correct order of adjectives is X"),
+    *choosing(_AB, "option (X) is the correct answer", "the correct <|object |answer >order is X"),
+    *choosing(_AB, "the final answer without any modification is X", "the correct sentence is X"),
+    *choosing(_AB, f"correct {_ORDER} <option is|is sentence> X", "correct objective order option is X"),
+    *choosing(_AB, "the answer is is X", f"{_RIGHT_ORDER} is <|provided in >option X", "option X is more accurate"),
+    *choosing(_AB, "answer is option X", "option X has the adjectives in the correct order"),
+    *choosing(_AB, "option X is closer to being correct", "the most logical order is option X"),
+    *choosing(
         _AB, "in option X the adjectives are in the correct order", f"sentence X is the closest to {_RIGHT_ORDER}"
     ),
-    *needles(_AB, "option X has the correct order", "sentence X has a more logical"),
-    *needles(_AB, "the closest correct order is option X", f"sentence X has {_RIGHT_ORDER}"),
-    *needles(_AB, "option X is the closest to the typical order", "the correct answer would be option X"),
-    *needles(_AB, "the correct option is X", f"option X has <a better {_ORDER}|{_RIGHT_ORDER}>"),
-    *needles(_AB, "option X seems to follow the typical order", "the correct order is found in option X"),
-    *needles({"first": "(a)", "second": "(b)"}, f"{_RIGHT_ORDER} is in the X option"),
-    *needles(_AB, "the correct adverb order would be X", "the correct answer would be the X"),
-    *needles(_AB, f"{_RIGHT_ORDER} is in <option|sentence> X", "the adjectives are in the correct order for X"),
-    *needles(_AB, "the answer is [option X]", f"option (X) has a correct {_ORDER}", "the correct sentence would be X"),
-    *needles(
+    *choosing(_AB, "option X has the correct order", "sentence X has a more logical"),
+    *choosing(_AB, "the closest correct order is option X", f"sentence X has {_RIGHT_ORDER}"),
+    *choosing(_AB, "option X is the closest to the typical order", "the correct answer would be option X"),
+    *choosing(_AB, "the correct option is X", f"option X has <a better {_ORDER}|{_RIGHT_ORDER}>"),
+    *choosing(_AB, "option X seems to follow the typical order", "the correct order is found in option X"),
+    *choosing({"first": "(a)", "second": "(b)"}, f"{_RIGHT_ORDER} is in the X option"),
+    *choosing(_AB, "the correct adverb order would be X", "the correct answer would be the X"),
+    *choosing(_AB, f"{_RIGHT_ORDER} is in <option|sentence> X", "the adjectives are in the correct order for X"),
+    *choosing(_AB, "the answer is [option X]", f"option (X) has a correct {_ORDER}", "the correct sentence would be X"),
+    *choosing(
         _AB, "option X follows the correct sequence of adjectives", "option X would be closer to the correct order"
     ),
-    *needles(_AB, f"the correct sentence with the {_ORDER} is X", "option X is more grammatically correct"),
-    *needles(_AB, "option X would be more correct"),
+    *choosing(_AB, f"the correct sentence with the {_ORDER} is X", "option X is more grammatically correct"),
+    *choosing(_AB, "option X would be more correct"),
     *saying("(b)", "option a is incorrect and option b is correct"),
-    *needles(_AB, "option X is the closest match"),
+    *choosing(_AB, "option X is the closest match"),
     *saying("(b)", "option b follows the typical order of adjectives"),
-    *needles(
+    *choosing(
         _AB, f"the correct sentence <with the {_ORDER} |>is option X", "the correct objective order is in option X"
     ),
-    *needles(_AB, "the answer is option (X)", "the correct option would be (X)", "the correct order is in option X"),
-    *needles(_AB, f"{_RIGHT_ORDER} is found in option X", "option (X) follows the typical order of adjectives"),
-    *needles(_AB, f"option (X) <has {_RIGHT_ORDER}|follows the general {_ORDER}|would be more grammatically correct>"),
-    *needles(_AB, "option X is the correct", "option X <has the correct word|follows the correct> order"),
-    *needles({"first": "(a)", "second": "(b)"}, "following the typical order is the X option"),
-    *needles(_AB, "option X has a slightly better chance of being correct", "the answer is sentence X"),
-    *needles(_AB, "the final answer is (X)", "sentence X ... seems to have a more logical"),
-    *needles(_AB, f"{_RIGHT_ORDER} is ... option X", "\nX< |)>"),
+    *choosing(_AB, "the answer is option (X)", "the correct option would be (X)", "the correct order is in option X"),
+    *choosing(_AB, f"{_RIGHT_ORDER} is found in option X", "option (X) follows the typical order of adjectives"),
+    *choosing(_AB, f"option (X) <has {_RIGHT_ORDER}|follows the general {_ORDER}|would be more grammatically correct>"),
+    *choosing(_AB, "option X is the correct", "option X <has the correct word|follows the correct> order"),
+    *choosing({"first": "(a)", "second": "(b)"}, "following the typical order is the X option"),
+    *choosing(_AB, "option X has a slightly better chance of being correct", "the answer is sentence X"),
+    *choosing(_AB, "the final answer is (X)", "sentence X ... seems to have a more logical"),
+    *choosing(_AB, f"{_RIGHT_ORDER} is ... option X", "\nX< |)>"),
 ]
-_PHRASES = {
+PHRASES = {
     "sports_understanding": _STATED + _SPORTS,
     "navigate": _STATED + _NAVIGATE,
     "web_of_lies": _STATED + _WEB_OF_LIES,
@@ -197,7 +197,7 @@ def official_answer(subtask: str, response: str) -> str | None:
     text = text.removesuffix("<|user|>").strip() if text.endswith("<|user|>") else text
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
     text = " ".join(text.replace("<|turn_end|>", "").replace("**", " ").translate(_MARKS).split())
-    return first_verdict(f"\n{text}\n", _PHRASES[subtask])
+    return first_verdict(f"\n{text}\n", PHRASES[subtask])
 
 
 # --- the strict rule -----------------------------------------------------------------------------------------------

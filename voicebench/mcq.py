@@ -3,13 +3,13 @@
 import re
 
 from evaluation.choices import parse_choice
-from voicebench.phrases import first_verdict, needles
+from voicebench.phrases import choosing, first_verdict
 
 LETTERS = "ABCD"
 
 # VoiceBench's phrases, in its order, X standing for the letter. Those that hold an earlier one are left out, which
 # changes nothing: an answer that holds them holds the earlier one as well.
-_PHRASES = needles(
+PHRASES = choosing(
     {letter.lower(): letter for letter in LETTERS},
     "答案<是X|是 X|是选项X|应该是X|应该是 X|就是选项X|是‘X>", "是X：", "答案选X", "X是正确", "选项X是最合适的",
     # statements
@@ -52,7 +52,7 @@ def official_letter(response: str) -> str | None:
     text = response.lower()
     text = text[3:].strip() if text.startswith(("<1>", "<2>", "<3>")) else text
     leading = _LEADING.match(text)
-    return first_verdict(text, _PHRASES) or (leading and leading[1].upper())
+    return first_verdict(text, PHRASES) or (leading and leading[1].upper())
 
 
 def spoken_choices(record: dict, letters: str = LETTERS) -> list[str]:

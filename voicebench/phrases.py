@@ -7,12 +7,27 @@ that gives the verdict (tried in the order of the verdicts), and `...` for one c
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 _GAP = "..."
 _GROUP = re.compile(r"<([^<>]*)>")
 
-Needle = tuple[Callable[[str], object], str]  # whether a text holds it, and its verdict
+
+@dataclass(frozen=True)
+class Phrase:
+    """One phrase, and the verdict on an answer in which it is the first of the list."""
+
+    text: str
+    verdict: str
+    gaps: re.Pattern | None = field(init=False)
+
+    def __post_init__(self):
+        parts = [re.escape(part) for part in self.text.split(_GAP)]
+        object.__setattr__(self, "gaps", re.compile(".+".join(parts)) if len(parts) > 1 else None)
+
+    def is_in(self, answer: str) -> bool:
+        return self.gaps.search(answer) is not None if self.gaps else self.text in answer
 
 
 def expand(pattern: str) -> list[str]:
@@ -22,25 +37,19 @@ def expand(pattern: str) -> list[str]:
     return ["".join(phrase) for phrase in itertools.product(*options)]
 
 
-def needles(verdicts: Mapping[str, str], *patterns: str) -> list[Needle]:
+def choosing(verdicts: Mapping[str, str], *patterns: str) -> list[Phrase]:
     """Phrases that hold one of the words of `verdicts` in the place of X, which is their verdict."""
     return [
-        (_finder(phrase.replace("X", word)), verdict)
-        for pattern in patterns for phrase in expand(pattern) for word, verdict in verdicts.items()
+        Phrase(text.replace("X", word), verdict)
+        for pattern in patterns for text in expand(pattern) for word, verdict in verdicts.items()
     ]  # fmt: skip
 
 
-def saying(verdict: str, *patterns: str) -> list[Needle]:
+def saying(verdict: str, *patterns: str) -> list[Phrase]:
     """Phrases that all have the same verdict."""
-    return needles({"": verdict}, *patterns)
+    return [Phrase(text, verdict) for pattern in patterns for text in expand(pattern)]
 
 
-def first_verdict(text: str, phrases: Iterable[Needle]) -> str | None:
-    """The verdict of the first of `phrases` that occurs in `text`; None where none does."""
-    return next((verdict for is_in, verdict in phrases if is_in(text)), None)
-
-
-def _finder(phrase: str) -> Callable[[str], object]:
-    if _GAP in phrase:
-        return re.compile(".+".join(map(re.escape, phrase.split(_GAP)))).search
-    return lambda text: phrase in text
+def first_verdict(answer: str, phrases: Iterable[Phrase]) -> str | None:
+    """The verdict of the first of `phrases` that occurs in `answer`; None where none does."""
+    return next((phrase.verdict for phrase in phrases if phrase.is_in(answer)), None)

@@ -1,6 +1,6 @@
 import pytest
 
-from voicebench.phrases import expand, first_verdict, needles, saying
+from voicebench.phrases import choosing, expand, first_verdict, saying
 
 
 def test_alternatives_stand_in_order_the_last_ones_change_fastest():
@@ -24,5 +24,5 @@ def test_alternatives_stand_in_order_the_last_ones_change_fastest():
 )
 def test_first_phrase_that_occurs_decides(text, verdict):
     letters = {"a": "A", "b": "B"}
-    phrases = [*needles(letters, "it is X", "say X"), *saying("gap", "from ... to"), *saying("end", "end\n")]
+    phrases = [*choosing(letters, "it is X", "say X"), *saying("gap", "from ... to"), *saying("end", "end\n")]
     assert first_verdict(text, phrases) == verdict
