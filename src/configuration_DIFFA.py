@@ -11,11 +11,12 @@ from typing import Any
 from transformers import PretrainedConfig
 
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
-SAMPLE_RATE = 16_000  # Hz, what Whisper hears
+SAMPLE_RATE = 16_000  # Hz, of Whisper's input
 WINDOW_SECONDS = 30.0  # the public Whisper window; a checkpoint's preprocessor_config.json may say less
 AUDIO_MARKER = "<audio>"  # stays in the prompt; the audio goes in just before it
 NUM_TRAINABLE_PROMPTS = 20  # learned embeddings before the semantic sequence in stage 1
 NUM_QUERIES = 64  # learned queries of the acoustic adapter, per target layer
+ENCODER_RATE = 50  # Hz, of Whisper's hidden states
 SEMANTIC_STRIDE = 4  # encoder frames per semantic embedding: 50 Hz -> 12.5 Hz
 MIN_MASK_RATE = 1e-3  # the lowest masking rate t' (LLaDA, arXiv 2502.09992, algorithm 1)
 MAX_TEXT_TOKENS = 2048  # of a training sample, prompt and answer together (the published recipe)
@@ -30,11 +31,11 @@ PUBLIC_WHISPER = "openai/whisper-small"
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage of training is about."""
+    """One stage of training."""
 
     trains: tuple[str, ...]  # modules with gradients and optimizer state; its checkpoints hold these and no others
     starts_from: int | None  # the stage whose checkpoint it starts from; None: new adapters
-    prefix: str  # the module whose embeddings the LLM hears before the semantic ones
+    prefix: str  # the module whose embeddings precede the semantic ones in the LLM's input
     transcribes: bool  # learns to answer with a sample's transcription, not with its target
 
 

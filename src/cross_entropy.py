@@ -1,4 +1,4 @@
-"""Cross entropy of projected hidden states in bounded memory: a vocabulary's worth of logits for few rows at a time."""
+"""Cross entropy of hidden states projected onto the vocabulary, in bounded memory: logits of few rows at a time."""
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ def projected_cross_entropy(hidden_states: torch.Tensor, weight: torch.Tensor, l
         float32 [M], differentiable with respect to `hidden_states`.
     """
     if weight.requires_grad:
-        raise ValueError("the vocabulary projection wants a gradient, which this loss does not compute: freeze it")
+        raise ValueError("the vocabulary projection requires a gradient, which this loss does not compute: freeze it")
     return _ProjectedCrossEntropy.apply(hidden_states, weight, labels)
 
 

@@ -11,15 +11,15 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from src.audio import AudioError, log_mel, read_audio
-from src.configuration_DIFFA import MAX_TEXT_TOKENS, SEMANTIC_STRIDE, WINDOW_SECONDS
+from src.configuration_DIFFA import ENCODER_RATE, MAX_TEXT_TOKENS, SEMANTIC_STRIDE, WINDOW_SECONDS
 from src.data_sampler import Draw
 from src.manifest import ManifestError, Sample
 from src.masked_diffusion import Masking, mask_answers
 from src.prompts import END_OF_TURN, build_prompt, tokenize_prompt
 
-EMBEDDINGS_PER_SECOND = 50 / SEMANTIC_STRIDE  # of audio; the encoder gives 50 frames a second
+EMBEDDINGS_PER_SECOND = ENCODER_RATE / SEMANTIC_STRIDE  # of audio
 CHARACTERS_PER_TOKEN = 4  # about, in English
-MAX_ATTEMPTS = 10  # samples tried in place of one that cannot be read, before reading counts as broken altogether
+MAX_ATTEMPTS = 10  # other samples tried in place of one that cannot be read, before reading fails
 ORIGIN = "origin"  # the key that a batch carries its Origin under until the loss is computed
 
 
@@ -34,14 +34,14 @@ class Example:
     answer_ids: list[int]  # the answer and its end of turn
     audio_position: int  # the audio goes before this token of the prompt
     masking: Masking | None = None  # None: drawn from torch's global random state when a batch is made
-    failures: tuple[str, ...] = ()  # what was wrong with the clips that this one was taken for
+    failures: tuple[str, ...] = ()  # why the clips that this one replaces could not be used
 
 
 class DIFFADataset(Dataset):
     """Samples of a manifest, read when asked for.
 
     Args:
-        samples: what `manifest.read_manifest` gives.
+        samples: as `manifest.read_training_manifest` returns them.
         max_length: text tokens, prompt and answer together; an answer beyond is cut off.
         max_seconds: audio beyond is cut off.
     """
@@ -156,7 +156,7 @@ class Origin:
     """Where a batch comes from: for messages and counts, not for the model."""
 
     audio_ids: list[str]
-    failures: list[str]  # what was wrong with clips that could not be used, and were replaced
+    failures: list[str]  # why clips could not be used and were replaced
     indices: list[int | None]  # of the samples in the dataset; None for those that replace others
     answer_tokens: list[int]  # of each sample, without padding
 

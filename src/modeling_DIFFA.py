@@ -49,10 +49,10 @@ class DIFFAModel(nn.Module):
     """The whole model. Training calls it; `generate` answers questions about audio.
 
     Attributes:
-        stage: of `STAGES`, which says what the LLM hears before the semantic embeddings; can be set.
+        stage: of `STAGES`, which says what precedes the semantic embeddings in the LLM's input; can be set.
         system_prompt: what answers are asked for with; can be set.
         tokenizer, feature_extractor: the frozen parts' own.
-        saved_modules: the adapters that `save_pretrained` writes: those a checkpoint brought or training trains.
+        saved_modules: the adapters that `save_pretrained` writes: those that the checkpoint held or the stage trains.
         lora: the LoRA factors that were merged into the LLM's weights, on the CPU; None where there are none.
     """
 
@@ -175,7 +175,7 @@ class DIFFAModel(nn.Module):
     def load_adapters(self, folder: Path) -> None:
         """Read a checkpoint's adapters (`diffa_checkpoint.read_adapters`); the others keep their weights.
 
-        `saved_modules` are those it brought.
+        `saved_modules` are those that it holds.
         """
         state = read_adapters(folder, self.state_dict(), self.config.stage, with_lora=self.lora is not None)
         self.load_state_dict(state, strict=False)
@@ -271,7 +271,7 @@ class DIFFAModel(nn.Module):
         spliced = splice(text_embeds, text_attention_mask, audio_embeds, audio_lengths, audio_position, "right")
         return diffusion_loss(self.llm_model, spliced, labels, t, num_answer_tokens)
 
-    # -- hearing and answering --------------------------------------------------------------------------------------
+    # -- encoding audio, answering ------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
@@ -293,19 +293,19 @@ class DIFFAModel(nn.Module):
             prefix = self.acoustic_connector(hidden_states)  # [B, 64, d]
         audio_embeds = torch.cat((prefix, semantic), dim=1)
         audio_lengths = prefix.shape[1] + semantic_lengths
-        # a clip of under four encoder frames (80 ms) has no semantic embedding: cut what stands in for it
+        # the semantic adapter gives a clip of under four encoder frames (80 ms) one embedding, which is cut here
         audio_embeds = audio_embeds[:, : int(audio_lengths.max())]
         return audio_embeds.to(self.llm_model.embedding_weight.dtype), audio_lengths
 
     def num_audio_embeddings(self, num_samples: int) -> int:
-        """How many embeddings the LLM hears of so many samples at 16 kHz, at most a window."""
+        """Audio embeddings in the LLM's input for so many samples at 16 kHz, at most a window."""
         mel_frames = -(-num_samples // self.feature_extractor.hop_length)
         lengths = {"trainable_prompts": NUM_TRAINABLE_PROMPTS, "acoustic_connector": self.config.prompt_size}
         return lengths[STAGES[self.stage].prefix] + self.whisper_model.num_frames(mel_frames) // SEMANTIC_STRIDE
 
     @torch.inference_mode()
     def get_speech_features(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the LLM gets to hear of waveforms (float32 numpy, 16 kHz mono): see `encode_audio`."""
+        """The audio embeddings of waveforms (float32 numpy, 16 kHz mono), and their lengths: see `encode_audio`."""
         input_features, feature_attention_mask = log_mel(self.feature_extractor, waveforms)
         return self.encode_audio(input_features.to(self.device), feature_attention_mask.to(self.device))
 
@@ -343,7 +343,7 @@ class DIFFAModel(nn.Module):
     def decode(
         self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
     ) -> Iterator[Progress]:
-        """Answer step by step, for those who want to watch: `generate` is where it ends."""
+        """Answer step by step: yields how far the answers are after every forward pass; `generate` returns the last."""
         options = options or GenerationOptions()
         steps = decode(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
         return (progress.clone() for progress in steps)

@@ -1,4 +1,4 @@
-"""The frozen Whisper encoder: hidden states of every layer, and how many frames of them are sound."""
+"""The frozen Whisper encoder: hidden states of every layer, and how many of their frames are not padding."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class WhisperAudioEncoder(nn.Module):
 
         Args:
             input_features: log-mel [B, n_mels, F], F = `window_frames`.
-            feature_attention_mask: [B, F], nonzero where the clip has sound and not padding.
+            feature_attention_mask: [B, F], nonzero where there is audio and not padding.
 
         Returns:
             Hidden states of every layer, a tuple of L + 1 tensors [B, F / 2, d_w] (the first is the embedding

@@ -30,7 +30,7 @@ class WhisperProjector(nn.Module):
         """Embeddings [B, max(n // 4), d_llm] and their lengths [B], of hidden states [B, T, d_w] of lengths n [B].
 
         Each clip comes out as it would alone: its frames past 4 * (n // 4) are zeroed before the first convolution,
-        which is what the convolution's own padding would put there; the second one does not look past them.
+        which is what the convolution's own padding would put there; the second one does not reach past them.
         Embeddings past a clip's length are meaningless and must be masked by the caller.
         """
         out_lengths = lengths // SEMANTIC_STRIDE  # [B]

@@ -75,7 +75,7 @@ def test_memory_is_bounded_and_without_gradient_nothing_is_computed_for_it(monke
     assert largest.products == 5 * (1 + gradient)
 
 
-def test_a_projection_that_wants_training_is_refused():
+def test_a_projection_that_is_not_frozen_is_refused():
     hidden_states, weight, labels, _ = case(2)
-    with pytest.raises(ValueError, match=r"the vocabulary projection wants a gradient.*freeze it"):
+    with pytest.raises(ValueError, match=r"the vocabulary projection requires a gradient.*freeze it"):
         projected_cross_entropy(hidden_states, weight.requires_grad_(), labels)
