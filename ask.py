@@ -35,7 +35,10 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument(
-        "words", nargs="+", metavar="FILE ... QUESTION", help="audio (WAV, FLAC, MP3, OGG), then what to ask about it"
+        "words",
+        nargs="+",
+        metavar="FILE ... QUESTION",
+        help="audio (WAV, MP3, M4A, OGG, WebM, ...), then what to ask about it",
     )
     parser.add_argument("--stdin", action="store_true", help="read the audio file from standard input")
     parser.add_argument("--chunks", action="store_true", help="long audio: answer for each window of it")
@@ -89,6 +92,8 @@ def ask(
 ) -> None:
     """Answer about one file: its first window, or all of them. Raises AudioError."""
     for window in read_windows(source, window_seconds(model.feature_extractor), name):
+        for warning in window.warnings:
+            print(f"warning: {name}: {warning}", file=sys.stderr)
         time_span = f"{window.start:.1f}-{window.end:.1f} s"
         label = f"{name} {time_span}: " if args.chunks else f"{name}: " if len(args.files) > 1 else ""
         clock = time.perf_counter()

@@ -117,9 +117,9 @@ def count(number: int, noun: str, plural: str) -> str:
 def heard(name: str, window: Window, seconds: float, feature_extractor: WhisperFeatureExtractor) -> str:
     """What was heard of a recording of so many seconds: a warning if that is not all of it, and the spectrogram."""
     span = f"{window.start:.1f} to {window.end:.1f} s"
-    warning = ""
+    warning = "".join(message("warning", f"{name}: {text}") for text in window.warnings)
     if not window.is_last or window.start:
-        warning = message(
+        warning += message(
             "warning", f"{name} is {seconds:.1f} s long, and of it only {span} is heard: the encoder's window. "
             "Trim it to the part you mean, or ask.py --chunks answers for each window.",
         )  # fmt: skip

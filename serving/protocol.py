@@ -64,7 +64,7 @@ ShortText = Annotated[str, Field(max_length=200)]
 
 class InputAudio(BaseModel):
     data: str  # base64 of a file
-    format: Literal["wav", "mp3", "flac", "ogg"]
+    format: str | None = None  # what is in it counts
 
 
 class ContentPart(BaseModel):
@@ -299,5 +299,8 @@ def decode_audio(clip: InputAudio, service: Service) -> tuple[np.ndarray, str | 
         first, _ = first_window(content, window, service.max_seconds, "input_audio")
     except AudioError as error:
         raise RequestError(str(error), "messages", "invalid_audio") from None
-    heard = f"of the audio, only {first.start:.1f}-{first.end:.1f} s is heard: the encoder's window is {window:g} s"
-    return first.waveform, None if first.is_last else heard
+    warnings = [f"of the audio: {warning}" for warning in first.warnings]
+    if not first.is_last:
+        span = f"{first.start:.1f}-{first.end:.1f} s"
+        warnings.append(f"of the audio, only {span} is heard: the encoder's window is {window:g} s")
+    return first.waveform, "; ".join(warnings) or None

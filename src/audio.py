@@ -1,35 +1,29 @@
-"""Audio in: any file libsndfile reads (WAV, FLAC, MP3, OGG) becomes 16 kHz mono float32, window by window."""
+"""Audio in: any file becomes 16 kHz mono float32, window by window, or is refused for a reason that is named."""
 
-import io
+import itertools
+import logging
 import math
 import os
-import re
-import stat
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from transformers import WhisperFeatureExtractor
 
+from src.audio_decoder import AudioError, Decoder, open_decoder
 from src.configuration_DIFFA import SAMPLE_RATE, WINDOW_SECONDS
-from src.errors import UserError
 
-MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
-BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
-# libsndfile's log of a WAV file: bytes that the header promises, bytes that are there
-PROMISED_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 MAX_MISSING_SHARE = 0.01  # of what a header promises; a file that lacks more was cut
-UNKNOWN_LENGTH = 0x7FF00000  # bytes; programs that write into a pipe promise more than this and mean "to the end"
 MIN_WINDOW_SECONDS = 0.1  # a shorter remainder is no window of its own; encoders of MP3 pad by as much
 MAX_VALUES = 8 * 192_000  # a second, over all channels, of an untrusted file: small ones can unpack to a lot
-
-
-class AudioError(UserError):
-    """Audio that cannot be used; the message names the file and what is wrong with it."""
+MIN_PEAK = 2.0**-16  # of full scale, -96 dB; below, every sample would be zero in 16 bits
+MIN_RELATIVE_SWING = 1e-3  # around a constant, of its size, -60 dB; below, it is all there is
+MIN_MIX = 0.01  # power of the channels' mean, by that of independent ones; below (-20 dB), they cancel each other
+LOW_RATE = 8_000  # Hz, at which that is looked at: codecs leave differences higher up
+logger = logging.getLogger("diffa")
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,9 @@ class AudioFacts:
     """What a whole file holds."""
 
     seconds: float  # that can be decoded
-    missing_seconds: float  # that the header promises beyond those: the file was cut
+    missing_seconds: float  # that the header promises beyond those, or that are damaged
+    silent_seconds: float = 0.0  # before the first sound
+    warnings: tuple[str, ...] = ()  # what was done to make it usable
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,7 @@ class Window:
     waveform: np.ndarray  # float32 [n], 16 kHz
     start: float  # seconds from the recording's start
     is_last: bool  # nothing follows
+    warnings: tuple[str, ...] = ()  # what was done to make it usable
 
     @property
     def end(self) -> float:
@@ -54,7 +51,7 @@ class Window:
 
 
 def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SECONDS, name: str = "") -> np.ndarray:
-    """Read a file, or the bytes of one, mix it down and resample it.
+    """Read a file, or the bytes of one, mix it down and resample it. What was odd about it is logged as a warning.
 
     Args:
         source: path, or the encoded file itself (benchmarks in Parquet carry audio so).
@@ -65,20 +62,23 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
         float32 [n] at 16 kHz, 1 <= n <= max_seconds * 16000.
 
     Raises:
-        AudioError: missing, unreadable, empty, silent, or not finite; a WAV file that was cut, where more than 1 % of
-            what would be heard is not there any more.
+        AudioError: missing, unreadable, empty, silent (or constant, or below -96 dB), or not finite; cut or damaged, so
+            that more than 1 % of what would be heard is not there.
     """
-    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
-    with open_sound(source, name) as sound:
-        rate, window = sound.samplerate, int(max_seconds * sound.samplerate)
-        check_not_cut(sound, name, window)
-        samples = sound.read(frames=window, dtype="float32", always_2d=True)  # [n, channels]
-    waveform = mix_down(samples)
-    check_waveform(waveform, name)
-    if rate != SAMPLE_RATE:
-        waveform = resample(waveform, rate)
-        check_waveform(waveform, name)
-    return np.ascontiguousarray(waveform[: int(max_seconds * SAMPLE_RATE)], dtype=np.float32)
+    name = name_of(source, name)
+    with open_decoder(source, name) as decoder:
+        frames = int(max_seconds * decoder.rate)
+        samples = decoder.read(frames)  # [n, channels]
+        check_whole(decoder, name, len(samples), frames)
+        waveform, warnings = mix_down(samples, decoder.rate, name)
+        silence = Level(waveform).silence
+        waveform = resample(waveform, decoder.rate)[: int(max_seconds * SAMPLE_RATE)]
+        if silence := silence or Level(waveform).silence:
+            span = f" for its first {max_seconds:g} s, and no more is heard" if len(samples) == frames else ""
+            raise AudioError(f"{name}: {silence}{span}")
+    for warning in (*decoder.warnings, *warnings):
+        logger.warning("%s: %s", name, warning)
+    return waveform
 
 
 def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = "") -> Iterator[Window]:
@@ -87,26 +87,31 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
     The first is what `read_audio` gives. `seconds` is a window's length, `name` what to call `bytes` in messages.
     Raises AudioError as `read_audio` does, possibly after some windows.
     """
-    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
-    length, start, heard = int(seconds * SAMPLE_RATE), 0.0, False
-    with open_sound(source, name) as sound:
-        check_not_cut(sound, name)
-        rate = sound.samplerate
-        while len(samples := sound.read(int(seconds * rate), dtype="float32", always_2d=True)):  # [n, channels]
-            waveform = mix_down(samples)
-            if rate != SAMPLE_RATE and waveform.any():
-                check_waveform(waveform, name)
-                waveform = resample(waveform, rate)
-            if waveform.any():  # of a sample or two, resampling leaves nothing
-                check_waveform(waveform, name)
-                is_last = sound.frames - sound.tell() < MIN_WINDOW_SECONDS * rate
-                heard = True
-                yield Window(np.ascontiguousarray(waveform[:length], dtype=np.float32), start, is_last)
-                if is_last:
-                    return
-            start += seconds
-    if not heard:
-        raise AudioError(f"{name}: " + ("is silent (every sample is zero)" if start else "holds no samples"))
+    name, whole = name_of(source, name), Level()
+    position = damaged = num_windows = 0
+    with open_decoder(source, name) as decoder:
+        frames, remainder = int(seconds * decoder.rate), int(MIN_WINDOW_SECONDS * decoder.rate)
+        ahead = np.zeros((0, decoder.channels), np.float32)  # read behind a window, to see if it is the last
+        for number in itertools.count():
+            samples = np.concatenate((ahead, decoder.read(frames + remainder - len(ahead))))  # [n, channels]
+            samples, ahead = samples[:frames], samples[frames:]
+            check_whole(decoder, name, len(samples), frames, position, damaged)
+            position, damaged = position + len(samples), decoder.damaged
+            waveform, warnings = mix_down(samples, decoder.rate, name)
+            whole.add(waveform)
+            at_end = len(ahead) < remainder
+            if not Level(waveform).silence:
+                waveform = resample(waveform, decoder.rate)[: int(seconds * SAMPLE_RATE)]
+                if not Level(waveform).silence:
+                    warnings = warnings if num_windows else (*decoder.warnings, *warnings)
+                    yield Window(waveform, number * seconds, at_end and not decoder.cut_off, warnings)
+                    num_windows += 1
+            if at_end:
+                break
+        heard = position + len(ahead)
+        check_whole(decoder, name, heard, heard + decoder.cut_off, damaged_before=damaged)
+    if not num_windows:
+        raise AudioError(f"{name}: {whole.silence or 'is silent'}")
 
 
 def first_window(
@@ -117,13 +122,14 @@ def first_window(
     Raises AudioError as `read_windows` does, and, before anything is decoded, for more than `max_seconds` or
     `MAX_VALUES`.
     """
-    name = (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
-    with open_sound(source, name) as sound:
-        length, density = sound.frames / sound.samplerate, sound.samplerate * sound.channels
+    name = name_of(source, name)
+    with open_decoder(source, name) as decoder:
+        density = decoder.rate * decoder.channels
+        if density > MAX_VALUES:
+            raise AudioError(f"{name}: holds {density} values a second; at most {MAX_VALUES} are taken, mix it down")
+        length = decoder.count_left(round(max_seconds * decoder.rate)) / decoder.rate
     if length > max_seconds:
         raise AudioError(f"{name}: is {length:.0f} s long; at most {max_seconds:g} s are taken, cut it")
-    if density > MAX_VALUES:
-        raise AudioError(f"{name}: holds {density} values a second; at most {MAX_VALUES} are taken, mix it down")
     with closing(read_windows(source, seconds, name)) as windows:
         return next(windows), length
 
@@ -131,80 +137,98 @@ def first_window(
 def inspect_audio(path: str | os.PathLike) -> AudioFacts:
     """Decode a whole file, block by block.
 
-    Raises AudioError for whatever `read_audio` would refuse, but for a file that was cut: it says what is missing.
+    Raises AudioError for whatever `read_audio` would refuse, but for a file that was cut or damaged: it says how much.
     """
-    name = os.fspath(path)
-    frames, silent = 0, True
-    with open_sound(path, name) as sound:
-        promised, rate = max(sound.frames, promised_frames(sound)), sound.samplerate
-        while len(block := sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):  # [n, channels]
-            mono = mix_down(block)
-            if not np.isfinite(mono).all():
-                raise AudioError(f"{name}: holds NaN or infinite samples")
-            frames, silent = frames + len(block), silent and not mono.any()
-    if frames == 0:
-        raise AudioError(f"{name}: holds no samples")
-    if silent:
-        raise AudioError(f"{name}: is silent (every sample is zero)")
-    return AudioFacts(frames / rate, max(0, promised - frames) / rate)
+    name, level = os.fspath(path), Level()
+    num_frames, num_silent, warnings = 0, 0, ()
+    with open_decoder(path, name) as decoder:
+        for block in decoder.blocks():  # [n, channels]
+            mono, more = mix_down(block, decoder.rate, name)
+            sounding = np.flatnonzero(np.abs(mono) >= MIN_PEAK)
+            if num_silent == num_frames:
+                num_silent += int(sounding[0]) if len(sounding) else len(mono)
+            level.add(mono)
+            num_frames, warnings = num_frames + len(mono), (*warnings, *more)
+        if level.silence:
+            raise AudioError(f"{name}: {level.silence}")
+        missing = (decoder.damaged + decoder.cut_off) / decoder.rate
+        warnings = tuple(dict.fromkeys((*decoder.warnings, *warnings)))
+        return AudioFacts(num_frames / decoder.rate, missing, num_silent / decoder.rate, warnings)
 
 
-def check_not_cut(sound: soundfile.SoundFile, name: str, window: int | None = None) -> None:
-    """Raise AudioError for a WAV file that was cut, where over 1 % of what would be heard is gone.
+def name_of(source: str | os.PathLike | bytes, name: str) -> str:
+    """What to call audio in messages."""
+    return (name or "audio bytes") if isinstance(source, bytes) else os.fspath(source)
 
-    `window`: how many frames would be heard at most; None for all.
+
+def check_whole(
+    decoder: Decoder, name: str, heard: int, window: int, position: int = 0, damaged_before: int = 0
+) -> None:
+    """Raise AudioError where over 1 % of what would be heard is not there.
+
+    `heard`: frames read from `position` on, of at most `window`. `damaged_before`: `decoder.damaged` at `position`.
     """
-    promised, rate = promised_frames(sound), sound.samplerate
-    if 0 < sound.frames < (1 - MAX_MISSING_SHARE) * min(promised, promised if window is None else window):
+    lost = decoder.damaged - damaged_before + min(decoder.cut_off, window - heard)
+    if heard and lost > MAX_MISSING_SHARE * min(window, heard + lost):
+        left = (position + heard) / decoder.rate
+        whole = left + (decoder.damaged + decoder.cut_off) / decoder.rate
+        kind = "damaged" if decoder.damaged > decoder.cut_off else "cut"
         raise AudioError(
-            f"{name}: the file is cut: {sound.frames / rate:.2f} s are left of the {promised / rate:.2f} s that its "
-            "header promises"
+            f"{name}: the file is {kind}: {left:.2f} s are left of the {whole:.2f} s that its header promises"
         )
 
 
-def promised_frames(sound: soundfile.SoundFile) -> int:
-    """How many frames the header of a WAV file promises, which may not be there; 0 where it does not tell.
+def mix_down(samples: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """float32 [n, channels] at `rate` Hz to [n]: the channels' mean, or the loudest where they cancel out.
 
-    Other formats tell no reliable number (MP3: an estimate), or none that differs from what is there (Ogg).
+    Returns warnings, too. Raises AudioError for what is not finite.
     """
-    found = PROMISED_BYTES.search(sound.extra_info)
-    if not found or int(found[1]) >= UNKNOWN_LENGTH or int(found[2]) == 0:
-        return 0
-    return round(sound.frames * int(found[1]) / int(found[2]))
-
-
-@contextmanager
-def open_sound(source: str | os.PathLike | bytes, name: str) -> Iterator[soundfile.SoundFile]:
-    """Open a file, or the bytes of one; what goes wrong then, or while reading, becomes an AudioError."""
-    if not isinstance(source, bytes):
-        check_file(source)
-    try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)) as sound:
-            if not MIN_RATE <= sound.samplerate <= MAX_RATE:
-                raise AudioError(f"{name}: its header is damaged, it says {sound.samplerate} samples a second")
-            yield sound
-    except AudioError:
-        raise
-    except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError, MemoryError) as error:
-        raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__})") from None
-
-
-def check_file(path: str | os.PathLike) -> None:
-    """Raise AudioError unless there is a file with something in it. Cheap: nothing is read."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: names that no file can have
-        status = None
-    if status is None or not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{os.fspath(path)}: no such audio file")
-    if status.st_size == 0:
-        raise AudioError(f"{os.fspath(path)}: the file is empty (0 bytes)")
-
-
-def mix_down(samples: np.ndarray) -> np.ndarray:
-    """float32 [n, channels] to [n]; what is not finite stays so, for the caller to find."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return samples.mean(axis=1)
+        waveform = samples.mean(axis=1)
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples")
+    num_channels, step = samples.shape[1], max(1, rate // LOW_RATE)
+    if num_channels == 1 or len(samples) < step:
+        return waveform, ()
+    low = samples[: len(samples) // step * step].reshape(-1, step, num_channels).mean(axis=1, dtype=np.float64)
+    power, mixed = np.square(low).mean(axis=0), np.square(low.mean(axis=1)).mean()  # [channels], scalar
+    if not power.any() or mixed * num_channels >= MIN_MIX * power.mean():
+        return waveform, ()
+    loudest = int(power.argmax())
+    warning = f"its {num_channels} channels cancel each other out, so channel {loudest + 1} alone is heard"
+    return np.ascontiguousarray(samples[:, loudest]), (warning,)
+
+
+class Level:
+    """The lowest and the highest of samples, and what they say of silence."""
+
+    def __init__(self, waveform: Sequence[float] = ()) -> None:
+        self.low, self.high = math.inf, -math.inf
+        self.add(np.asarray(waveform))
+
+    def add(self, waveform: np.ndarray) -> None:
+        """Take in [n]."""
+        if len(waveform):
+            self.low, self.high = min(self.low, float(waveform.min())), max(self.high, float(waveform.max()))
+
+    @property
+    def silence(self) -> str:
+        """Why there is nothing to hear; "" if there is something."""
+        if self.low > self.high:
+            return "holds no samples"
+        peak, swing = max(-self.low, self.high), (self.high - self.low) / 2
+        if peak == 0:
+            return "is silent (every sample is zero)"
+        if peak < MIN_PEAK:
+            return f"is silent (its loudest sample is at {decibels(peak)} dB, and below {decibels(MIN_PEAK)} dB)"
+        if swing < MIN_PEAK or swing < MIN_RELATIVE_SWING * peak:
+            return f"is silent (its samples are a constant, {(self.low + self.high) / 2:.3g})"
+        return ""
+
+
+def decibels(peak: float) -> int:
+    """Of full scale, 1."""
+    return round(20 * math.log10(peak))
 
 
 def resample(waveform: np.ndarray, rate: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from src.audio import AudioError, check_file
+from src.audio_decoder import AudioError, check_file
 from src.configuration_DIFFA import STAGES
 from src.errors import UserError
 from src.files import write_file

@@ -91,7 +91,7 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
 
 
 def inspect_all(files: Iterable[Path], jobs: int | None = None) -> list[AudioFacts | AudioError]:
-    """What each file holds, or why it cannot be used; in `jobs` threads, since libsndfile needs no lock of Python's."""
+    """What each file holds, or why it cannot be used; in `jobs` threads, since decoding needs no lock of Python's."""
 
     def inspect(file: Path) -> AudioFacts | AudioError:
         try:
@@ -113,6 +113,7 @@ def problems_of_entry(
     if isinstance(found, AudioError):
         problems.append(str(found))
     elif found:
+        problems += found.warnings
         problems += problems_of_audio(found, entry.get("duration"), limits.max_seconds)
     return problems
 
@@ -122,6 +123,8 @@ def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> It
     yield from problems_of_length(found.seconds, max_seconds)
     if found.missing_seconds > MAX_MISSING_SHARE * found.seconds:  # less is how some programs write headers
         yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
+    if found.silent_seconds >= max_seconds:
+        yield f"is silent for its first {found.silent_seconds:.2f} s, and {max_seconds:g} s are heard"
     if isinstance(told, (int, float)) and 0 < told < MAX_DURATION and abs(told - found.seconds) > DURATION_TOLERANCE:
         yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
 

@@ -2,19 +2,26 @@
 
 import hashlib
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from src.checkpoint import CheckpointError, weight_files
 from src.lora import peft_files
 
-PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "soxr")
+PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "av", "soxr")
 MAX_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
 
 
 def versions() -> dict[str, str]:
     """Version of Python and of each package that can change a number."""
-    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+    return {"python": platform.python_version(), **{package: version_of(package) for package in PACKAGES}}
+
+
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def fingerprint(folder: Path, weights: bool) -> dict[str, str]:

@@ -20,6 +20,7 @@ from src.audio import (
     window_seconds,
 )
 from src.configuration_DIFFA import ROOT
+from tests.audio_files import RATES, encode, sweep, sweep_file
 from tests.conftest import in_time
 
 
@@ -152,22 +153,31 @@ def test_a_wav_file_written_into_a_pipe_is_not_taken_for_cut(tmp_path):
     assert len(read_audio(tmp_path / "pipe.wav")) == 16000
 
 
+AT_3_HZ = wav_bytes(tone(1, 16000)).replace(struct.pack("<I", 16000), struct.pack("<I", 3))
+
+
 @pytest.mark.parametrize("use", [read_audio, inspect_audio])
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.raw", wav_bytes(tone(1, 16000)), "not readable as audio"),  # headerless, by its name
+        ("a.wav", b"RIFF" + bytes(100), "not readable as audio"),
         ("a.wav", wav_bytes(np.full(800, np.inf, dtype=np.float32)), "holds NaN or infinite samples"),
         ("a.wav", wav_bytes(np.zeros(800, dtype=np.float32)), "is silent"),
         ("a.wav", wav_bytes(np.zeros(0, dtype=np.float32)), "holds no samples"),
-        ("a.wav", wav_bytes(tone(1, 16000)).replace(struct.pack("<I", 16000), struct.pack("<I", 3)), "3 samples a sec"),
+        ("a.wav", AT_3_HZ, "its header contradicts itself: 3 samples a second"),
     ],
-    ids=["headerless", "infinite", "silent", "no samples", "rate"],
+    ids=["header", "infinite", "silent", "no samples", "rate"],
 )
 def test_reading_and_inspecting_refuse_alike(tmp_path, use, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=rf"{name}: .*{message}"):
         use(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.raw", "a.mp3", "a.vox", "a", "a.m3u8"])
+def test_a_files_name_plays_no_part(tmp_path, name):
+    (tmp_path / name).write_bytes(wav_bytes(tone(1, 16000)))
+    np.testing.assert_array_equal(read_audio(tmp_path / name), tone(1, 16000))
 
 
 @pytest.mark.parametrize("use", [read_audio, inspect_audio])
@@ -242,6 +252,97 @@ def test_300_damaged_files_are_read_or_named(tmp_path):
     assert min(outcomes.values()) > 100  # both happen
 
 
+def mutation(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """A valid file that was cut, that has junk behind it, or one to three changed bytes at its beginning."""
+    kind = str(rng.choice(["cut", "padded", "header"]))
+    if kind == "cut":
+        return kind, content[: rng.integers(1, len(content))]
+    if kind == "padded":
+        size = int(rng.integers(1, len(content) // 2))
+        return kind, content + (bytes(size) if rng.random() < 0.5 else rng.bytes(size))
+    changed = bytearray(content)
+    for place in rng.integers(64, size=rng.integers(1, 4)):
+        changed[place] = rng.integers(256)
+    return kind, bytes(changed)
+
+
+def test_300_changed_files_in_eight_formats_have_their_length_or_are_named():
+    """Cut, padded or with another header, a file lasts as long as it did, within 1 %, or the error names it."""
+    rng = np.random.default_rng(11)
+    formats = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "webm", "aiff")
+    files = {kind: sweep_file(kind) for kind in formats}
+    refused = dict.fromkeys(("cut", "padded", "header"), 0)
+    for number in range(300):
+        format_ = formats[number % len(formats)]
+        kind, content = mutation(files[format_], rng)
+        name = f"{format_} {number} {kind}"
+        try:
+            seconds = len(in_time(20, name, read_audio, content, 30.0, name)) / 16000
+            assert seconds == pytest.approx(3, rel=0.01), name
+        except AudioError as error:
+            assert str(error).startswith(f"{name}: ")
+            refused[kind] += 1
+    assert refused["padded"] == 0 and refused["cut"] > 90 and 30 < refused["header"] < 90
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "m4a", "webm"])
+def test_channels_that_cancel_each_other_are_named_and_one_is_heard(kind, caplog):
+    rate = RATES.get(kind, 16000)
+    voice = sweep(2, rate)
+    content = encode(np.stack((0.9 * voice, -voice), axis=1), rate, kind)
+    waveform = read_audio(content, name="clip")
+    assert np.abs(np.corrcoef(waveform[1000:30000], sweep(2, 16000)[1000:30000])[0, 1]) > 0.9
+    warning = "its 2 channels cancel each other out, so channel 2 alone is heard"
+    assert caplog.messages == [f"clip: {warning}"]
+    assert first_window(content, 30, 60)[0].warnings == (warning,)
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0, -0.5])
+def test_channels_that_do_not_cancel_are_mixed(other, caplog):
+    voice = sweep(2, 16000)
+    waveform = read_audio(encode(np.stack((voice, other * voice), axis=1), 16000, "float"))
+    np.testing.assert_allclose(waveform, (1 + other) / 2 * voice, atol=1e-6)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("level", "kind", "message"),
+    [
+        (0.5, "wav", r"is silent \(its samples are a constant, 0\.5\)"),
+        (-0.25, "flac", r"is silent \(its samples are a constant, -0\.25\)"),
+        (1e-3, "float", r"is silent \(its samples are a constant, 0\.001\)"),
+        (1e-7, "float", r"is silent \(its loudest sample is at -140 dB, and below -96 dB\)"),
+        (0.0, "m4a", r"is silent \(every sample is zero\)"),
+    ],
+)
+def test_what_is_no_sound_is_named_for_what_it_is(tmp_path, channels, level, kind, message):
+    path = tmp_path / "a"
+    path.write_bytes(encode(np.full((16000, channels), level), 16000, kind))
+    for use in (read_audio, inspect_audio, lambda path: list(read_windows(path, 0.3))):
+        with pytest.raises(AudioError, match=rf"/a: {message}$"):
+            use(path)
+
+
+def test_faint_noise_is_silence_and_a_faint_voice_is_not():
+    voice = sweep(1, 16000) / np.abs(sweep(1, 16000)).max()
+    with pytest.raises(AudioError, match="its loudest sample is at -97 dB, and below -96 dB"):
+        read_audio(encode(voice * 10 ** (-97 / 20), 16000, "float"))
+    assert len(read_audio(encode(voice * 10 ** (-95 / 20), 16000, "float"))) == 16000
+    assert len(read_audio(encode(0.5 + voice * 1e-2, 16000, "float"))) == 16000  # on a constant
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "m4a"])
+def test_a_long_silence_before_the_sound_is_told_from_silence(tmp_path, kind):
+    path = tmp_path / "late"
+    path.write_bytes(encode(np.concatenate((np.zeros(31 * 16000), sweep(2, 16000))), 16000, kind))
+    with pytest.raises(AudioError, match=r"late: is silent \(.*\) for its first 30 s, and no more is heard$"):
+        read_audio(path)
+    window, seconds = first_window(path, 30, 60)
+    assert (window.start, window.is_last, seconds) == (30, True, pytest.approx(33, abs=0.01))
+    assert inspect_audio(path).silent_seconds == pytest.approx(31, abs=0.1)
+
+
 def test_log_mel_masks_the_padding(model, clips):
     features, mask = log_mel(model.feature_extractor, clips)
     assert features.shape == (3, 80, 3000) and features.dtype == torch.float32
@@ -303,12 +404,16 @@ def test_a_tiny_rest_is_no_window(tmp_path, seconds, ends):
     assert [window.is_last for window in windows] == [False] * (len(ends) - 1) + [True]
 
 
-def test_a_file_that_was_cut_is_refused_before_its_first_window(tmp_path):
-    path = write_noise(tmp_path / "a.wav", 4.0)
-    content = path.read_bytes()[: path.stat().st_size // 2]
-    assert len(read_audio(content, 1.0)) == 16000  # whose window is whole
-    with pytest.raises(AudioError, match=r"recording: the file is cut: 2\.00 s are left of the 4\.00 s"):
-        next(read_windows(content, 1.0, "recording"))
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_windows_of_a_file_that_was_cut_come_as_far_as_they_are_whole_then_it_is_named(tmp_path, suffix):
+    path = write_noise(tmp_path / f"a.{suffix}", 4.0)
+    content = path.read_bytes()[: int(path.stat().st_size * 0.6)]
+    assert len(read_audio(content, 1.0)) == 16000
+    windows = read_windows(content, 1.0, "recording")
+    heard = [next(windows), next(windows)]
+    with pytest.raises(AudioError, match=r"recording: the file is cut: 2\.\d\d s are left of the 4\.00 s"):
+        next(windows)
+    assert spans(heard) == [(0, 1, False), (1, 2, False)]
 
 
 def test_silent_windows_are_left_out(tmp_path):
@@ -339,7 +444,7 @@ def test_unusable_audio_is_named(tmp_path):
     with pytest.raises(AudioError, match="audio bytes: not readable as audio"):
         list(read_windows(b"no sound at all", 1.0))
     broken = tmp_path / "nan.wav"
-    soundfile.write(broken, np.array([0.1] * RATE + [np.nan] * RATE), RATE, subtype="FLOAT")
+    soundfile.write(broken, np.concatenate((tone(1, RATE), np.full(RATE, np.nan))), RATE, subtype="FLOAT")
     windows = read_windows(broken, 1.0)
     next(windows)
     with pytest.raises(AudioError, match=r"nan\.wav: holds NaN"):

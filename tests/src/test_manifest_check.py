@@ -111,6 +111,8 @@ def test_every_fault_is_found_in_one_pass(folder):
         (AudioFacts(2.0, 0.0), "2", []),  # of another type: said elsewhere
         (AudioFacts(2.0, 0.02), 2.0, []),
         (AudioFacts(2.0, 0.03), 2.0, ["the file is cut: 2.00 s are left, the header promises 0.03 more"]),
+        (AudioFacts(30.0, 0.0, 29.9), 30.0, []),
+        (AudioFacts(30.0, 0.0, 30.0), 30.0, ["is silent for its first 30.00 s, and 30 s are heard"]),
     ],
 )
 def test_files_against_what_is_told_of_them(facts, told, found):

@@ -4,6 +4,11 @@ from src import provenance
 from src.provenance import fingerprint
 
 
+def test_versions_are_told_also_of_what_is_missing(monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package"))
+    assert provenance.versions()["no-such-package"] == "not installed" and provenance.versions()["numpy"][0].isdigit()
+
+
 def test_adapters_are_hashed_unless_they_lie_in_a_file_of_gigabytes(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     config = hashlib.sha256(b"{}").hexdigest()

@@ -1,0 +1,54 @@
+"""Sound in files of many formats, made as the tests need them."""
+
+import io
+
+import av
+import numpy as np
+import soundfile
+
+WITH_SOUNDFILE = {  # libsndfile's format and subtype
+    "wav": ("WAV", "PCM_16"), "float": ("WAV", "FLOAT"), "aiff": ("AIFF", "PCM_16"), "au": ("AU", "PCM_16"),
+    "caf": ("CAF", "PCM_16"), "w64": ("W64", "PCM_16"), "rf64": ("RF64", "PCM_16"), "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "gsm": ("WAV", "GSM610"),
+    "adpcm": ("WAV", "MS_ADPCM"),
+}  # fmt: skip
+WITH_AV = {  # FFmpeg's muxer and encoder
+    "webm": ("webm", "libopus"), "m4a": ("ipod", "aac"), "mp4": ("mp4", "aac"), "aac": ("adts", "aac"),
+    "amr": ("amr", "libopencore_amrnb"), "3gp": ("3gp", "libopencore_amrnb"), "wma": ("asf", "wmav2"),
+}  # fmt: skip
+RATES = {"webm": 48_000, "opus": 48_000, "amr": 8_000, "3gp": 8_000, "gsm": 8_000}  # Hz, that codecs ask for
+
+
+def encode(samples: np.ndarray, rate: int, kind: str, **options: str) -> bytes:
+    """A file of a kind, of float samples [n] or [n, channels]. `options`: of FFmpeg's muxer."""
+    samples = np.asarray(samples, dtype=np.float32).reshape(len(samples), -1)
+    file = io.BytesIO()
+    if kind in WITH_SOUNDFILE:
+        format_, subtype = WITH_SOUNDFILE[kind]
+        soundfile.write(file, samples, rate, format=format_, subtype=subtype)
+        return file.getvalue()
+    muxer, encoder = WITH_AV[kind]
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    with av.open(file, "w", format=muxer, options=options) as container:
+        stream = container.add_stream(encoder, rate=rate, layout=layout)
+        stream.bit_rate = 12_200 if "amr" in encoder else 64_000
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = rate, 0
+        resampler = av.AudioResampler(format=stream.format.name, layout=layout, rate=rate)
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def sweep(seconds: float, rate: int) -> np.ndarray:
+    """float32 [n]: a tone that rises and falls, in a little noise; nothing in it repeats."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (0.3 * np.sin(2 * np.pi * (200 + 60 * np.sin(4.4 * time)) * time) + 0.02 * noise).astype(np.float32)
+
+
+def sweep_file(kind: str, seconds: float = 3.0) -> bytes:
+    """A sweep in a file of a kind, at 16 kHz or at what the codec asks for."""
+    rate = RATES.get(kind, 16_000)
+    return encode(sweep(seconds, rate), rate, kind)

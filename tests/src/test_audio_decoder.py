@@ -1,0 +1,248 @@
+import io
+import re
+import sys
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from src import audio_decoder
+from src.audio import AudioError, first_window, inspect_audio, read_audio, read_windows
+from src.audio_decoder import AvDecoder, MissingPackageError, SndfileDecoder, check_file, open_decoder
+from tests.audio_files import RATES, WITH_AV, WITH_SOUNDFILE, encode, sweep, sweep_file
+from tests.conftest import GOLDEN
+
+# What a format adds to three seconds, or takes away: of ADTS and AMR nobody knows the padding, of WMA the first frame.
+ADDED_SECONDS = {"aac": 0.072, "amr": 0.02, "wma": -0.024}
+LENGTHLESS = ("aac", "amr")  # cut anywhere, they are whole
+BY_SNDFILE = ("wav", "float", "aiff", "au", "caf", "rf64")
+
+
+def decoded(content: bytes) -> np.ndarray:
+    """float32 [n, channels]."""
+    with open_decoder(content, "test") as decoder:
+        return decoder.read(10**7)
+
+
+@pytest.mark.parametrize("kind", [*WITH_SOUNDFILE, *WITH_AV])
+def test_every_format_is_read_at_its_length_the_same_through_every_door(tmp_path, kind):
+    content = sweep_file(kind)
+    path = tmp_path / "clip"
+    path.write_bytes(content)
+    waveform = read_audio(path)
+    assert len(waveform) / 16000 == pytest.approx(3 + ADDED_SECONDS.get(kind, 0), abs=0.001)
+    np.testing.assert_array_equal(waveform, read_audio(content))
+    np.testing.assert_array_equal(waveform, next(read_windows(content, 30)).waveform)
+    window, seconds = first_window(path, 30, 600)
+    np.testing.assert_array_equal(waveform, window.waveform)
+    assert window.is_last and window.warnings == ()
+    assert seconds == pytest.approx(len(waveform) / 16000, abs=0.1 if kind == "wma" else 0.009)
+    facts = inspect_audio(path)
+    assert facts.seconds == pytest.approx(len(waveform) / 16000, abs=1e-4)
+    assert facts.missing_seconds == 0 and facts.warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["mp3", "ogg", "opus", "m4a", "webm", "gsm", "adpcm"])
+def test_lossy_formats_keep_the_sound_in_its_place(kind):
+    original = sweep(3, 16000)
+    assert np.corrcoef(read_audio(sweep_file(kind))[:47000], original[:47000])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("WAV", "PCM_24"), ("WAV", "PCM_U8")]
+)
+def test_what_is_lossless_gives_the_same_samples_by_pyav_and_by_libsndfile(kind, subtype):
+    file = io.BytesIO()
+    soundfile.write(file, np.stack((sweep(1, 44100), -0.5 * sweep(1, 44100)), axis=1), 44100, subtype, format=kind)
+    expected, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    decoder = AvDecoder(io.BytesIO(file.getvalue()), "test")
+    np.testing.assert_array_equal(decoder.read(10**6), expected)
+    np.testing.assert_array_equal(decoded(file.getvalue()), expected)
+
+
+@pytest.mark.parametrize("kind", [*WITH_SOUNDFILE, *WITH_AV])
+def test_libsndfile_reads_what_is_not_compressed_and_pyav_the_rest(kind):
+    with open_decoder(sweep_file(kind), "test") as decoder:
+        assert type(decoder) is (SndfileDecoder if kind in BY_SNDFILE else AvDecoder)
+        assert decoder.rate == RATES.get(kind, 16000)
+
+
+@pytest.mark.parametrize("kind", [*WITH_SOUNDFILE, *WITH_AV])
+def test_half_of_a_file_is_named_or_read_as_far_as_it_goes(kind):
+    content = sweep_file(kind)
+    half = content[: len(content) // 2]
+    if kind in LENGTHLESS:
+        assert len(read_audio(half)) / 16000 == pytest.approx(1.5, abs=0.1)
+        return
+    no_index = ("m4a", "mp4", "3gp")  # it stands at the end
+    message = "not readable as audio" if kind in no_index else r"the file is cut: [01]\.\d\d s are left of the "
+    with pytest.raises(AudioError, match=rf"^half: ({message}|not readable)"):
+        read_audio(half, name="half")
+
+
+def test_a_long_file_that_is_cut_behind_what_is_heard_is_heard():
+    for kind in ("flac", "mp3", "ogg"):
+        content = sweep_file(kind, 8.0)
+        assert len(read_audio(content[: len(content) // 2], 2.0)) == 32000
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("flac", 60), ("ogg", 60), ("opus", 60), ("m4a", 60), ("mp3", 60)])
+def test_damage_in_the_middle_is_named_although_the_window_is_full(tmp_path, kind, seconds):
+    content = bytearray(sweep_file(kind, seconds))
+    start, size = len(content) // 10, len(content) // 20
+    content[start : start + size] = bytes(size)
+    with pytest.raises(AudioError, match=r"^clip: the file is damaged: 30\.00 s are left of the 3\d\.\d\d s"):
+        read_audio(bytes(content), name="clip")
+    (tmp_path / "clip").write_bytes(content)
+    facts = inspect_audio(tmp_path / "clip")
+    assert facts.seconds < 58.5 and facts.missing_seconds + facts.seconds == pytest.approx(60, abs=1)
+
+
+def test_two_ogg_files_one_behind_the_other_are_read_both():
+    assert len(decoded(sweep_file("ogg") * 2)) / 16000 == pytest.approx(6, abs=0.05)
+
+
+def test_a_recording_of_a_browser_does_not_know_its_length():
+    """MediaRecorder writes WebM as a stream."""
+    content = encode(sweep(3, 48_000), 48_000, "webm", live="1")
+    with av.open(io.BytesIO(content)) as container:
+        assert container.duration is None
+    assert len(read_audio(content)) == 48000
+    assert first_window(content, 2, 600)[1] == pytest.approx(3, abs=0.01)
+    with pytest.raises(AudioError, match=r"^sent: is 2 s long; at most 1\.5 s are taken, cut it$"):
+        first_window(content, 1, 1.5, "sent")
+
+
+def test_a_film_is_heard_and_one_without_sound_named():
+    def film(has_sound: bool) -> bytes:
+        file = io.BytesIO()
+        with av.open(file, "w", format="matroska") as container:
+            video = container.add_stream("mpeg4", rate=10)
+            video.width = video.height = 32
+            sound = container.add_stream("aac", rate=16000, layout="mono") if has_sound else None
+            for number in range(40):  # a second longer than the sound
+                picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                picture.pts = number
+                container.mux(video.encode(picture))
+            container.mux(video.encode(None))
+            if sound:
+                frame = av.AudioFrame.from_ndarray(sweep(3, 16000)[None], format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = 16000, 0
+                container.mux(sound.encode(frame))
+                container.mux(sound.encode(None))
+        return file.getvalue()
+
+    assert len(read_audio(film(True))) / 16000 == pytest.approx(3, abs=0.1)
+    with pytest.raises(AudioError, match=r"^film: holds no audio$"):
+        read_audio(film(False), name="film")
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.txt", "session.sdp", "playlist"])
+def test_a_list_of_other_files_is_not_followed(tmp_path, name):
+    clip = GOLDEN / "clip0.wav"
+    for content in (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nfile://{clip}\n#EXT-X-ENDLIST\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{clip}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+    ):
+        (tmp_path / name).write_text(content)
+        for source in (tmp_path / name, content.encode()):
+            with pytest.raises(AudioError, match="not readable as audio"):
+                read_audio(source)
+
+
+def test_a_message_shows_no_object_and_no_name_that_is_none():
+    for content in (
+        b"plain text",
+        b"ID3\x04" + bytes(50),
+        b"fLaC" + bytes(50),
+        b"OggS" + bytes(50),
+        b"\x1aE\xdf\xa3" * 9,
+    ):
+        with pytest.raises(AudioError) as caught:
+            read_audio(content, name="upload")
+        assert str(caught.value).startswith("upload: ") and not {"<", ">", "Errno"} & set(str(caught.value).split())
+        assert "object at" not in str(caught.value) and "none" not in str(caught.value)
+
+
+def test_without_pyav_the_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackageError, match=r"^PyAV, which decodes MP3, .*pip install -r requirements\.txt"):
+        read_audio(sweep_file("ogg"))
+    assert len(read_audio(sweep_file("wav"))) == 48000  # which needs none
+
+
+# --- floating-point samples ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [2**15, 2**23, 2**31])
+@pytest.mark.parametrize(
+    ("format_", "subtype"), [("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("AIFF", "FLOAT"), ("W64", "FLOAT")]
+)
+def test_samples_at_the_scale_of_integers_are_divided_and_said_to_be(scale, format_, subtype):
+    wave = np.round(sweep(1, 16000) / np.abs(sweep(1, 16000)).max() * (scale - 1))
+    wave[:100] = 0
+    file = io.BytesIO()
+    soundfile.write(file, wave, 16000, subtype, format=format_)
+    with open_decoder(file.getvalue(), "test") as decoder:
+        np.testing.assert_allclose(decoder.read(16000)[:, 0], wave / scale, atol=1e-6)
+        assert f"on the scale of integers, up to {scale} in place of 1" in decoder.warnings[0]
+
+
+def test_samples_somewhat_over_full_scale_are_left_alone():
+    wave = 3 * sweep(1, 16000) / np.abs(sweep(1, 16000)).max()
+    with open_decoder(encode(wave, 16000, "float"), "test") as decoder:
+        np.testing.assert_array_equal(decoder.read(16000)[:, 0], wave.astype(np.float32))
+        assert decoder.warnings == ()
+
+
+def test_a_quiet_beginning_does_not_hide_the_scale_of_integers():
+    wave = np.concatenate((np.round(3 * np.sin(np.arange(32000))), np.round(20000 * sweep(1, 16000))))
+    first, second, _ = read_windows(encode(wave, 16000, "float"), 1.0)
+    assert np.abs(first.waveform).max() == pytest.approx(3 / 2**15) and first.warnings and not second.warnings
+
+
+@pytest.mark.parametrize("peak", [1000.0, 1e12])
+def test_single_samples_far_beyond_are_damage(peak):
+    wave = sweep(1, 16000)
+    wave[5000] = peak
+    with pytest.raises(
+        AudioError, match=rf"^clip: holds samples up to {re.escape(f'{peak:.3g}')}, where -1 to 1 is exp"
+    ):
+        read_audio(encode(wave, 16000, "float"), name="clip")
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_checked_without_being_read(tmp_path):
+    check_file(GOLDEN / "clip0.wav")
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(AudioError, match=r"empty\.wav: the file is empty \(0 bytes\)"):
+        check_file(tmp_path / "empty.wav")
+    with pytest.raises(AudioError, match="no such audio file"):
+        check_file(tmp_path)
+    with pytest.raises(AudioError, match=r"^upload: is empty \(0 bytes\)"):
+        read_audio(b"", name="upload")
+
+
+def test_a_rate_or_a_number_of_channels_that_changes(monkeypatch):
+    """As where one stream follows another; the first tells what the others must be."""
+    decoder = AvDecoder(io.BytesIO(sweep_file("flac")), "radio")
+
+    def frame(rate: int, layout: str) -> av.AudioFrame:
+        channels = 2 if layout == "stereo" else 1
+        made = av.AudioFrame.from_ndarray(np.full((channels, 10), 0.5, np.float32), format="fltp", layout=layout)
+        made.sample_rate = rate
+        return made
+
+    assert decoder.block_of(frame(16000, "stereo")).shape == (10, 1)
+    with pytest.raises(AudioError, match=r"^radio: its sample rate changes from 16000 to 44100 Hz after \d\.\d\d s$"):
+        decoder.block_of(frame(44100, "mono"))
+
+
+def test_demuxers_are_ffmpegs_names():
+    known = {part for name in av.formats_available for part in name.split(",")}
+    assert set(audio_decoder.DEMUXERS.split(",")) - known == set()
