@@ -38,7 +38,8 @@ from src.training_arguments import (
 )
 from src.training_checkpoint import last_complete
 from src.training_readers import STOP_SIGNALS
-from src.training_run import check_same_run, describe, fixed_settings, last_checkpoint, write_run
+from src.training_run import describe, last_checkpoint, write_run
+from src.training_settings import check_same_run, fixed_settings
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def main() -> None:
     # before the model loads: a bad manifest, or another run's checkpoint, shows at once
     samples, eval_samples = read_samples(model_args.stage, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
-    checkpoint, settings = last_checkpoint(training_args), fixed_settings(model_args, training_args, samples)
+    settings = fixed_settings(model_args, data_args, training_args, samples)
+    checkpoint = last_checkpoint(training_args)
     if checkpoint:
         check_same_run(checkpoint, model_args, settings)
     model = build_model(model_args, training_args)
@@ -68,6 +70,7 @@ def main() -> None:
         time_sampling=training_args.time_sampling,
         max_bad_fraction=training_args.max_bad_fraction,
         wer_samples=wer_samples,
+        settings=settings,
     )
     if trainer.is_world_process_zero():
         describe(model, len(samples))

@@ -1,5 +1,6 @@
 """`transformers.Trainer` with checkpoints of the trained adapters alone, each complete or not there at all."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,14 +11,17 @@ from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME
 
 from src.checkpoint import CheckpointError
+from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
-from src.training_checkpoint import UNFINISHED, finish, last_complete
+from src.training_checkpoint import SETTINGS, UNFINISHED, finish, last_complete
 from src.training_readers import is_of_reader
+from src.training_settings import Settings
 
 
 class AdapterTrainer(Trainer):
     """Writes nothing frozen, neither into the model file nor into DeepSpeed's."""
 
+    settings: Settings  # of the run, written into each checkpoint
     unfinished_dir: str | None = None  # while a checkpoint is being written
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -58,7 +62,10 @@ class AdapterTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                finish(run_dir / UNFINISHED / name, run_dir / name)
+                unfinished = run_dir / UNFINISHED / name
+                if self.settings:
+                    write_file(unfinished / SETTINGS, json.dumps(self.settings, indent=2) + "\n")
+                finish(unfinished, run_dir / name)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             if is_of_reader(error):
                 raise

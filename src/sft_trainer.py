@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
+from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
@@ -26,6 +28,7 @@ from src.masked_diffusion import DiffusionOutput, validation_loss
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
+from src.training_settings import Settings
 from src.word_errors import total
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class dLLMTrainer(AdapterTrainer):
         max_bad_fraction: of the clips, how many may be unusable before training stops.
         wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3, where a process alone holds no
             whole model to answer with.
+        settings: of the run, written into each checkpoint.
 
     Attributes:
         stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step, or
@@ -60,6 +64,7 @@ class dLLMTrainer(AdapterTrainer):
         time_sampling: str = "uniform",
         max_bad_fraction: float = 0.001,
         wer_samples: Sequence[Sample] = (),
+        settings: Settings | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +74,7 @@ class dLLMTrainer(AdapterTrainer):
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
         self.wer_samples = wer_samples
+        self.settings = settings or {}
         self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
@@ -119,6 +125,23 @@ class dLLMTrainer(AdapterTrainer):
                 return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
         except StopRequested:  # in --eval_on_start: there is nothing new to write
             self.stopped = True
+
+    def compare_trainer_and_checkpoint_args(self, args: TrainingArguments, state: TrainerState) -> None:
+        """The intervals of the flags. (Trainer goes on with the checkpoint's, with a warning where they differ.)"""
+        state.compute_steps(args, self.planned_steps())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """With the learning rate, its schedule and the weight decay of the flags, where a checkpoint has others."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule = self.lr_scheduler
+        if checkpoint is None or not isinstance(schedule, LambdaLR):
+            return
+        schedule.base_lrs = [self.args.learning_rate] * len(schedule.base_lrs)
+        rates = [self.args.learning_rate * factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group |= {"initial_lr": self.args.learning_rate, "lr": rate}
+        schedule._last_lr = rates
+        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay  # the others are biases and norms
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""

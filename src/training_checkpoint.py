@@ -11,7 +11,9 @@ from pathlib import Path
 from src.checkpoint import CheckpointError
 from src.files import write_file
 
-FINAL = ("model.safetensors", "config.json", "trainer_state.json", "run.json")  # files of a run, beside its checkpoints
+RUN_RECORD = "run.json"  # what a run ran with, beside its checkpoints
+FINAL = ("model.safetensors", "config.json", "trainer_state.json", RUN_RECORD)  # files of a run, beside its checkpoints
+SETTINGS = "settings.json"  # in each checkpoint: what a run that goes on from it must keep
 UNFINISHED = "unfinished"  # the folder, beside the checkpoints, where the next one is written
 CONTENTS = "contents.json"  # in each checkpoint: its files and their sizes in bytes
 

@@ -338,6 +338,20 @@ def test_other_ways_to_share_out_memory_give_the_same_course(tmp_path, name, who
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["dp_config", "zero3"])
+def test_a_learning_rate_that_changes_takes_effect_under_deepspeed(tmp_path, name):
+    env = stage2_environment(tmp_path, DS_CONFIG=f"config/{name}.json")
+    assert run("train_stage2.sh", env, "--max_steps=2").returncode == 0
+    still = run("train_stage2.sh", env | {"LEARNING_RATE": "0"}, "--max_steps=3")
+    assert still.returncode == 0 and steps_logged(still.stdout) == 1, still.stderr[-3000:]
+    before, after = (load_file(tmp_path / "out" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 3))
+    assert all(tensor.equal(before[name]) for name, tensor in after.items())
+    refused = run("train_stage2.sh", env | {"DS_CONFIG": ""}, "--max_steps=4")
+    assert refused.returncode != 0 and "Traceback (most" not in refused.stderr.partition("train.py: ")[0]
+    assert "is of a run with other settings: deepspeed zero was " in refused.stderr
+
+
+@pytest.mark.slow
 def test_processes_share_out_an_evaluation(tmp_path):
     """Two processes, ZeRO-1, three clips; the loss of five, which they cannot share evenly."""
     entries = json.loads(write_manifest(tmp_path, transcription="hello there").read_text())

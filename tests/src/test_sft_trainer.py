@@ -1,6 +1,7 @@
 import json
 import logging
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,37 @@ def test_a_resumed_run_takes_the_same_samples_in_smaller_batches(tmp_path, monke
     smaller = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
     trained(1, tmp_path, resume=tmp_path / "checkpoint-1", **options, **smaller)
     assert seen == [[name] for batch in whole[1:] for name in batch] and len(whole) == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 5e-3, "weight_decay": 0.3},
+        {"lr_scheduler_type": "cosine", "warmup_steps": 4, "max_steps": 8},
+        {"logging_steps": 2, "save_steps": 3},
+    ],
+)
+def test_what_may_change_takes_effect_in_a_resumed_run(tmp_path, changes):
+    """Logged, saved and set as in a run that was started so."""
+    before = {"max_steps": 6, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup_steps": 2}
+    trained(1, tmp_path / "before", **before)
+    new = before | changes
+    whole = trained(1, tmp_path / "whole", **new)
+    shutil.copytree(tmp_path / "before" / "checkpoint-2", tmp_path / "resumed" / "checkpoint-2")
+    resumed = trained(1, tmp_path / "resumed", resume=tmp_path / "resumed" / "checkpoint-2", **new)
+    assert rates_from(resumed, 3) == rates_from(whole, 3) and len(rates_from(whole, 3)) >= 2
+    decays = [[group["weight_decay"] for group in one.optimizer.param_groups] for one in (resumed, whole)]
+    assert decays[0] == decays[1] == [new["weight_decay"], 0.0]
+    saved = [{path.name for path in (tmp_path / name).glob("checkpoint-*")} for name in ("resumed", "whole")]
+    assert saved[0] - {"checkpoint-2"} == saved[1] - {"checkpoint-1", "checkpoint-2"}
+
+
+def rates_from(trainer: dLLMTrainer, step: int) -> dict[int, float]:
+    """Learning rates that were logged from a step on."""
+    log = trainer.state.log_history
+    return {
+        entry["step"]: entry["learning_rate"] for entry in log if "learning_rate" in entry and entry["step"] >= step
+    }
 
 
 def batches_of(trainer: dLLMTrainer, epochs: int) -> list[list[list[str]]]:

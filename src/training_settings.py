@@ -1,0 +1,119 @@
+"""What a training run must keep from its first start to its last: the settings that a resumed run is compared by."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.checkpoint import CheckpointError, read_json, resolve
+from src.configuration_DIFFA import DIFFAConfig
+from src.frozen_parts import check_frozen_parts
+from src.manifest import Sample
+from src.provenance import fingerprint
+from src.training_arguments import (
+    DataArguments,
+    DIFFATrainingArguments,
+    ModelArguments,
+    effective_batch_size,
+    order_seed,
+)
+from src.training_checkpoint import RUN_RECORD, SETTINGS
+
+# Flags that stay as they are, by what hangs on them. (BY_CONTENT: another place with the same content is the same.) All
+# others may change, and take effect: intervals, epochs, schedule, learning rate and weight decay, workers, precision.
+FIXED = {
+    "order": ("group_by_length",),
+    "start": ("prompt_size", "target_layer_ids", "match_embedding_scale"),
+    "objective": ("time_sampling", "learn_padding", "max_length", "max_seconds"),
+    "optimizer": ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
+    "best_model": ("metric_for_best_model", "greater_is_better"),
+}
+BY_CONTENT = ("llm_path", "whisper_path", "stage1_checkpoint", "train_dataset_path")
+RENAMED = {"clips_per_update": "effective_batch_size"}  # in the records of earlier versions
+
+Settings = dict[str, dict[str, Any]]
+
+
+def fixed_settings(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: DIFFATrainingArguments,
+    samples: Sequence[Sample],
+) -> Settings:
+    """What a resumed run must share with the one before, by parts, as JSON gives it back.
+
+    With another order of samples, clips of the epoch that goes on would come twice or not at all; with another
+    objective or optimizer, losses before and after would not compare; what only the start reads would be ignored.
+    """
+    flags = vars(model_args) | vars(data_args) | vars(training_args)
+    settings = {part: {name: flags[name] for name in names} for part, names in FIXED.items()}
+    settings["order"] |= {
+        "seed": order_seed(training_args),
+        "effective_batch_size": effective_batch_size(training_args),
+        "samples": len(samples),
+        "audio_ids_sha256": sha256_of([sample.audio_id for sample in samples], "\n"),  # files may have been moved
+    }
+    settings["objective"]["texts_sha256"] = sha256_of([(s.input, s.target, s.transcription) for s in samples])
+    if training_args.data_seed is not None:  # else the order's seed is the only one
+        settings["start"]["seed"] = training_args.seed
+    settings["deepspeed"] = sharding(training_args)
+    settings["llm"] = fingerprint(resolve(model_args.llm_path, "the LLM (LLaDA)", "--llm_path"), weights=False)
+    whisper = resolve(model_args.whisper_path, "the Whisper encoder", "--whisper_path")
+    settings["whisper"] = fingerprint(whisper, weights=False)
+    if model_args.stage1_checkpoint:
+        stage1 = resolve(model_args.stage1_checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
+        settings["stage1_checkpoint"] = fingerprint(stage1, weights=True)
+    return json.loads(json.dumps(settings))
+
+
+def sharding(training_args: DIFFATrainingArguments) -> dict[str, Any]:
+    """How the optimizer's state is shared out over processes: it is read in no other way than it was written in."""
+    if not training_args.deepspeed:
+        return {"zero": None}
+    stage = training_args.hf_deepspeed_config.get_value("zero_optimization.stage", 0)
+    zero = {1: "1 or 2", 2: "1 or 2"}.get(stage, str(stage))  # these two share it out alike
+    return {"zero": zero, "processes": training_args.world_size, "bf16": training_args.bf16}
+
+
+def check_same_run(checkpoint: Path, model_args: ModelArguments, settings: Settings) -> None:
+    """Raise CheckpointError when a checkpoint is of another stage, or of a run with other `fixed_settings`."""
+    saved = DIFFAConfig.from_dict(read_json(checkpoint / "config.json"))
+    if saved.stage != model_args.stage:
+        raise CheckpointError(
+            f"{checkpoint} is of stage {saved.stage}, but this run is of stage {model_args.stage}: choose another "
+            "--output_dir"
+        )
+    check_frozen_parts(saved, model_args.llm_path, model_args.whisper_path)
+    if different := differences(recorded_settings(checkpoint), settings):
+        raise CheckpointError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(different)}. "
+            "Use the same settings, choose another --output_dir, or pass --overwrite_output_dir True to start afresh"
+        )
+
+
+def recorded_settings(checkpoint: Path) -> Settings:
+    """The settings that a checkpoint was written under. Raises CheckpointError where nothing tells them."""
+    for record in (checkpoint / SETTINGS, checkpoint.with_name(RUN_RECORD)):  # the second, where the first is not yet
+        if record.exists():
+            return read_json(record)
+    raise CheckpointError(
+        f"{checkpoint} has neither {SETTINGS} in it nor {RUN_RECORD} beside it, so nothing tells the settings of its "
+        "run, which going on needs: bring one back, or pass --overwrite_output_dir True to start afresh"
+    )
+
+
+def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[str]:
+    """What is not as it was, in words. What `before` lacks, as records of earlier versions do, is not compared."""
+    return [
+        f"{part} {name} was {value!r}, now {values.get(name)!r}"
+        for part, values in now.items()
+        for name, value in ((RENAMED.get(name, name), value) for name, value in before.get(part, {}).items())
+        if value != values.get(name)
+    ]
+
+
+def sha256_of(values: Sequence[Any], separator: str | None = None) -> str:
+    """SHA-256 of strings joined by a separator, or of values as JSON."""
+    text = json.dumps(values) if separator is None else separator.join(values)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,175 @@
+"""What may change between two starts of a run, and what may not."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from src.checkpoint import CheckpointError
+from src.manifest import Sample
+from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
+from src.training_settings import BY_CONTENT, FIXED, check_same_run, differences, fixed_settings
+from tests.conftest import GOLDEN, load_golden
+from tests.src.test_training_arguments import STAGE_2, frozen_flags, parsed
+
+SAMPLES = [
+    Sample(name, GOLDEN / "clip0.wav", "What?", f"said {name}", f"said {name}", "toy", 1.0, {}) for name in "abcd"
+]
+BATCH = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "6"]
+
+
+def arguments(tmp_path: Path, *flags: str, frozen: Path = GOLDEN) -> tuple:
+    paths = ["--llm_path", str(frozen / "llada"), "--whisper_path", str(frozen / "whisper")]
+    return parsed(tmp_path, *paths, *BATCH, *flags)
+
+
+def settings_of(tmp_path: Path, *flags: str, samples: list[Sample] = SAMPLES, frozen: Path = GOLDEN) -> dict:
+    """`fixed_settings` of a run with these flags, on these samples."""
+    return fixed_settings(*arguments(tmp_path, *flags, frozen=frozen), samples)
+
+
+def sharded(tmp_path: Path, stage: int, *flags: str) -> dict:
+    """The same with DeepSpeed, whose flag would set it up."""
+    args = arguments(tmp_path, *flags)
+    args[2].deepspeed = "zero.json"
+    args[2].hf_deepspeed_config = SimpleNamespace(get_value={"zero_optimization.stage": stage}.get)
+    return fixed_settings(*args, SAMPLES)
+
+
+def test_stages_and_frozen_parts_must_fit(tmp_path):
+    model = load_golden()
+    folders = [tmp_path / "stage1", tmp_path / "stage2"]
+    for stage, folder in enumerate(folders, 1):
+        model.prepare_training(stage)
+        model.save_pretrained(folder)
+    (tmp_path / "run.json").write_text("{}")
+    args = parsed(tmp_path, *STAGE_2, *frozen_flags(tmp_path))[0]
+    check_same_run(folders[1], args, {})
+    with pytest.raises(CheckpointError, match=r"stage1 is of stage 1, but this run is of stage 2: choose another --"):
+        check_same_run(folders[0], args, {})
+    config = json.loads((folders[1] / "config.json").read_text())
+    config["llm_config"]["d_model"] = 1234
+    (folders[1] / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"LLM with d_model 1234, but .*llada has 64; .* --llm_path"):
+        check_same_run(folders[1], args, {})
+
+
+def test_a_checkpoint_is_gone_on_from_under_the_settings_it_was_written_under(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    checkpoint = tmp_path / "checkpoint-3"
+    model.save_pretrained(checkpoint)
+    model_args, settings = arguments(tmp_path)[0], settings_of(tmp_path)
+    with pytest.raises(CheckpointError, match=r"checkpoint-3 has neither settings\.json in it nor run\.json beside it"):
+        check_same_run(checkpoint, model_args, settings)
+    (tmp_path / "run.json").write_text(json.dumps({"training": {"seed": 5}}))  # a record of the first version
+    check_same_run(checkpoint, model_args, settings)
+    record = {"training": {"seed": 5}, **settings}
+    (tmp_path / "run.json").write_text(json.dumps(record).replace("effective_batch_size", "clips_per_update"))
+    check_same_run(checkpoint, model_args, settings)
+    other = settings_of(tmp_path, "--seed", "7")
+    message = r"checkpoint-3 is of a run with other settings: order seed was 42, now 7\. Use the same settings, choose "
+    with pytest.raises(CheckpointError, match=message + "another --output_dir, or pass --overwrite"):
+        check_same_run(checkpoint, model_args, other)
+    (checkpoint / "settings.json").write_text(json.dumps(other))  # what counts, where it is there
+    check_same_run(checkpoint, model_args, other)
+
+
+@pytest.mark.parametrize(
+    ("flags", "samples", "expected"),
+    [
+        (["--learning_rate", "1", "--max_steps", "9"], SAMPLES, []),
+        (["--gradient_accumulation_steps", "3", "--per_device_train_batch_size", "8"], SAMPLES, []),
+        (["--seed", "7"], SAMPLES, ["order seed was 42, now 7"]),
+        (["--data_seed", "8"], SAMPLES, ["order seed was 42, now 8"]),
+        (["--gradient_accumulation_steps", "3"], SAMPLES, ["order effective_batch_size was 24, now 12"]),
+        (["--learn_padding", "False"], SAMPLES, ["objective learn_padding was True, now False"]),
+        (["--time_sampling", "stratified"], SAMPLES, ["objective time_sampling was 'uniform', now 'stratified'"]),
+        ([], SAMPLES[::-1], ["order audio_ids_sha256 was '", "objective texts_sha256 was '"]),
+        (
+            [],
+            SAMPLES[:3],
+            ["order samples was 4, now 3", "order audio_ids_sha256 was '", "objective texts_sha256 was '"],
+        ),
+        ([], [dataclasses.replace(SAMPLES[0], target="other"), *SAMPLES[1:]], ["objective texts_sha256 was '"]),
+        ([], [dataclasses.replace(SAMPLES[0], audio_filepath=Path("moved.wav")), *SAMPLES[1:]], []),
+    ],
+)
+def test_what_is_compared(tmp_path, flags, samples, expected):
+    found = differences(settings_of(tmp_path), settings_of(tmp_path, *flags, samples=samples))
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+def test_a_seed_that_the_order_does_not_hang_on_is_compared_as_well(tmp_path):
+    one, other = (settings_of(tmp_path, "--data_seed", "8", "--seed", seed) for seed in "12")
+    assert differences(one, other) == ["start seed was 1, now 2"]
+
+
+def test_frozen_parts_may_lie_elsewhere_but_not_be_others(tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(GOLDEN / "llada", moved / "llada")
+    shutil.copytree(GOLDEN / "whisper", moved / "whisper")
+    assert differences(settings_of(tmp_path), settings_of(tmp_path, frozen=moved)) == []
+    (moved / "llada" / "model.safetensors").write_bytes(b"other weights")
+    (found,) = differences(settings_of(tmp_path), settings_of(tmp_path, frozen=moved))
+    assert re.fullmatch(r"llm model\.safetensors was '\d+ bytes', now '13 bytes'", found)
+
+
+def test_a_stage_1_checkpoint_may_not_be_another(tmp_path):
+    shutil.copytree(GOLDEN / "diffa_upstream", tmp_path / "stage1")
+    stage2 = [*STAGE_2[:3], str(tmp_path / "stage1")]
+    before = settings_of(tmp_path, *stage2)
+    with (tmp_path / "stage1" / "pytorch_model.bin").open("ab") as file:
+        file.write(b"trained on")
+    (found,) = differences(before, settings_of(tmp_path, *stage2))
+    assert found.startswith("stage1_checkpoint pytorch_model.bin was '")
+
+
+def test_the_optimizers_state_is_shared_out_as_it_was(tmp_path, monkeypatch):
+    plain, one = settings_of(tmp_path), sharded(tmp_path, 1)
+    assert differences(one, sharded(tmp_path, 2)) == []
+    assert differences(one, sharded(tmp_path, 3)) == ["deepspeed zero was '1 or 2', now '3'"]
+    assert differences(one, plain)[0] == "deepspeed zero was '1 or 2', now None"
+    assert differences(plain, one) == ["deepspeed zero was None, now '1 or 2'"]
+    monkeypatch.setattr(DIFFATrainingArguments, "world_size", 2)
+    half = ["--gradient_accumulation_steps", "3"]  # processes, and the same product
+    assert differences(plain, settings_of(tmp_path, *half)) == []
+    assert differences(one, sharded(tmp_path, 1, *half)) == ["deepspeed processes was 1, now 2"]
+
+
+def another(value: Any) -> Any:
+    """A value unlike `value`, of its kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return 2 * value + 1
+    return [7] if isinstance(value, list) else f"{value or ''}x"
+
+
+FLAGS = [
+    (place, field.name)
+    for place, arguments_class in enumerate((ModelArguments, DataArguments, DIFFATrainingArguments))
+    for field in dataclasses.fields(arguments_class)
+    if field.init
+]
+
+
+@pytest.mark.parametrize(("place", "name"), FLAGS)
+def test_every_flag_is_free_or_refused_as_the_table_says(tmp_path, place, name):
+    """`--stage` is compared with the checkpoint's own, DeepSpeed above."""
+    flags = ["--data_seed", "8", "--prompt_size", "64"]
+    args = arguments(tmp_path, *flags)
+    setattr(args[place], name, another(getattr(args[place], name)))
+    if name in BY_CONTENT:
+        return
+    refused = {flag for flags in FIXED.values() for flag in flags}
+    refused |= {"seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps"}
+    if name not in ("deepspeed", "stage"):
+        found = differences(settings_of(tmp_path, *flags), fixed_settings(*args, SAMPLES))
+        assert len(found) == (name in refused), found
