@@ -38,8 +38,8 @@ from src.training_arguments import (
 )
 from src.training_checkpoint import last_complete
 from src.training_readers import STOP_SIGNALS
-from src.training_run import describe, last_checkpoint, write_run
-from src.training_settings import check_same_run, fixed_settings
+from src.training_run import describe, last_checkpoint, output_locked, write_run
+from src.training_settings import check_all_ranks_agree, check_same_run, fixed_settings
 
 
 def main() -> None:
@@ -51,31 +51,34 @@ def main() -> None:
     samples, eval_samples = read_samples(model_args.stage, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
     settings = fixed_settings(model_args, data_args, training_args, samples)
-    checkpoint = last_checkpoint(training_args)
-    if checkpoint:
-        check_same_run(checkpoint, model_args, settings)
-    model = build_model(model_args, training_args)
-    max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
-    trainer = dLLMTrainer(
-        model=model,
-        args=training_args,
-        train_dataset=DIFFADataset(samples, model.tokenizer, data_args.max_length, max_seconds),
-        eval_dataset=eval_samples and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds),
-        data_collator=DIFFACollator(
-            model.feature_extractor,
-            model.llm_model.config.mask_token_id,
-            model.llm_model.config.pad_token_id,
-            data_args.learn_padding,
-        ),
-        time_sampling=training_args.time_sampling,
-        max_bad_fraction=training_args.max_bad_fraction,
-        wer_samples=wer_samples,
-        settings=settings,
-    )
-    if trainer.is_world_process_zero():
-        describe(model, len(samples))
-        write_run(model_args, data_args, training_args, settings)
-    leave(run(trainer, checkpoint))
+    check_all_ranks_agree((model_args, data_args, training_args), settings, eval_samples)
+    with output_locked(training_args):
+        checkpoint = last_checkpoint(training_args)
+        if checkpoint:
+            check_same_run(checkpoint, model_args, settings)
+        model = build_model(model_args, training_args)
+        max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
+        trainer = dLLMTrainer(
+            model=model,
+            args=training_args,
+            train_dataset=DIFFADataset(samples, model.tokenizer, data_args.max_length, max_seconds),
+            eval_dataset=eval_samples
+            and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds),
+            data_collator=DIFFACollator(
+                model.feature_extractor,
+                model.llm_model.config.mask_token_id,
+                model.llm_model.config.pad_token_id,
+                data_args.learn_padding,
+            ),
+            time_sampling=training_args.time_sampling,
+            max_bad_fraction=training_args.max_bad_fraction,
+            wer_samples=wer_samples,
+            settings=settings,
+        )
+        if trainer.is_world_process_zero():
+            describe(model, len(samples))
+            write_run(model_args, data_args, training_args, settings)
+        leave(run(trainer, checkpoint))
 
 
 def read_samples(

@@ -24,6 +24,12 @@ def version_of(package: str) -> str:
         return "not installed"
 
 
+def code_fingerprint() -> dict[str, str]:
+    """SHA-256 of each file that training runs: `train.py` and the modules of `src`."""
+    root = Path(__file__).parents[1]
+    return {str(path.relative_to(root)): sha256(path) for path in (root / "train.py", *sorted(root.glob("src/*.py")))}
+
+
 def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
     """SHA-256 of a checkpoint's `config.json`, and with `weights` of its weight files, a PEFT folder's included.
 

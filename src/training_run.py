@@ -1,15 +1,66 @@
 """The folder of a training run: which checkpoint a start goes on from, and the record of what the run ran with."""
 
 import dataclasses
+import errno
+import fcntl
 import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from src.checkpoint import CheckpointError
 from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
 from src.provenance import versions
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
 from src.training_checkpoint import RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
 from src.training_settings import Settings
+
+LOCK = ".lock"  # in the output folder, for as long as a run is under way
+
+
+@contextmanager
+def output_locked(training_args: DIFFATrainingArguments) -> Iterator[None]:
+    """Keep other runs out of the output folder while this one goes on; its first process does so for all.
+
+    The lock is this process's: it goes when the process ends, however it ends. Raises CheckpointError where another
+    process has it, naming that one's host and id, and where the folder cannot be written to.
+    """
+    if training_args.process_index > 0:
+        yield
+        return
+    path = Path(training_args.output_dir) / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.parent} cannot be written to ({error.strerror}): choose another --output_dir"
+        ) from None
+    with file:
+        lock(file, path.parent)
+        yield
+
+
+def lock(file: TextIO, folder: Path) -> None:
+    """Take a file's lock, which processes that are forked do not share, and write into it who has it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            print(f"warning: {folder}: no locks there ({error.strerror}); let no other run write into it", flush=True)
+            return
+        file.seek(0)
+        raise CheckpointError(
+            f"{folder} is in use by another run, {file.read().strip() or 'which has just started'}: wait for its end, "
+            "end it, or choose another --output_dir"
+        ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
 
 
 def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:

@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from accelerate.utils import gather_object
 
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.frozen_parts import check_frozen_parts
 from src.manifest import Sample
-from src.provenance import fingerprint
+from src.provenance import code_fingerprint, fingerprint, versions
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
     ModelArguments,
+    SettingsError,
     effective_batch_size,
     order_seed,
 )
@@ -30,6 +35,12 @@ FIXED = {
     "best_model": ("metric_for_best_model", "greater_is_better"),
 }
 BY_CONTENT = ("llm_path", "whisper_path", "stage1_checkpoint", "train_dataset_path")
+# Flags that each rank, or each node, may have its own value of: places (contents are compared), and secrets.
+OWN_FLAGS = (
+    *BY_CONTENT, "eval_dataset_path", "output_dir", "logging_dir", "run_name", "local_rank", "deepspeed",
+    "dataloader_num_workers", "hub_token", "push_to_hub_token",
+)  # fmt: skip
+MAX_SHOWN = 10  # differences in one message
 RENAMED = {"clips_per_update": "effective_batch_size"}  # in the records of earlier versions
 
 Settings = dict[str, dict[str, Any]]
@@ -111,6 +122,32 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[
         for name, value in ((RENAMED.get(name, name), value) for name, value in before.get(part, {}).items())
         if value != values.get(name)
     ]
+
+
+def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_samples: Sequence[Sample] | None) -> None:
+    """Raise SettingsError, on every rank, unless all of them have the same flags, data, code and versions.
+
+    Each node starts its own processes: with other settings there, they would train on without a word.
+
+    Args:
+        arguments: the three dataclasses of flags.
+        settings: what `fixed_settings` gives on this rank.
+        eval_samples: what is evaluated on, if anything.
+    """
+    flags = {f"--{field.name}": getattr(args, field.name) for args in arguments for field in fields(args) if field.init}
+    mine = {name: repr(value) for name, value in flags.items() if name.removeprefix("--") not in OWN_FLAGS}
+    mine |= {f"{part} {name}": repr(value) for part, values in settings.items() for name, value in values.items()}
+    mine["evaluation set"] = sha256_of([(s.audio_id, s.input, s.target, s.transcription) for s in eval_samples or ()])
+    mine |= code_fingerprint() | versions()
+    ranks = gather_object([(socket.gethostname(), mine)])
+    for rank, (host, other) in enumerate(ranks):
+        first_host, first = ranks[0]
+        unlike = [f"{name} {other.get(name)}, not {first[name]}" for name in first if other.get(name) != first[name]]
+        if unlike:
+            raise SettingsError(
+                f"rank {rank} on {host} has other settings than rank 0 on {first_host}: {'; '.join(unlike[:MAX_SHOWN])}"
+                f"{'; ...' if len(unlike) > MAX_SHOWN else ''}. Start all nodes with the same settings, data and code"
+            )
 
 
 def sha256_of(values: Sequence[Any], separator: str | None = None) -> str:

@@ -375,17 +375,33 @@ def test_processes_share_out_an_evaluation(tmp_path):
     assert list(rates) == [1, 2] and step in rates
 
 
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 @pytest.mark.slow
 def test_two_nodes_give_what_one_gives(tmp_path, whole):
     env = stage2_environment(tmp_path, DS_CONFIG="")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env |= {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    env |= {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     nodes = [start("train_stage2.sh", env | {"NODE_RANK": rank}, STEPS) for rank in "01"]
     outputs = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     same_course(tmp_path / "out", whole("2", "2"))
+
+
+@pytest.mark.slow
+def test_nodes_with_different_settings_do_not_start(tmp_path):
+    env = stage2_environment(tmp_path, DS_CONFIG="")
+    env |= {"NNODES": "2", "NPROC": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    nodes = [start("train_stage2.sh", env | {"NODE_RANK": rank, "SEED": str(7 + int(rank))}, STEPS) for rank in "01"]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [1, 1], outputs
+    said = (
+        r"train\.py: rank 1 on \S+ has other settings than rank 0 on \S+: --seed 8, not 7; order seed 8, not 7\. Start"
+    )
+    assert re.search(said, outputs[0] + outputs[1]) and not list((tmp_path / "out").glob("checkpoint-*"))
 
 
 def python_train(*flags: str) -> subprocess.CompletedProcess:

@@ -1,10 +1,18 @@
-"""What a run's folder says of it, and whether a second start is the same run."""
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from src import training_run
 from src.checkpoint import CheckpointError
 from tests.src.test_training_arguments import parsed
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
@@ -25,3 +33,50 @@ def test_starting_over_puts_the_old_run_out_of_reach(tmp_path, capsys):
     assert "overwritten-1: what " in capsys.readouterr().out
     assert (tmp_path / "overwritten-1" / "checkpoint-22000").exists()
     assert training_run.last_checkpoint(parsed(tmp_path)[2]) is None
+
+
+HOLD = """
+import sys, time
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from src.training_run import output_locked
+with output_locked(SimpleNamespace(process_index=0, output_dir=sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_an_output_folder_is_one_runs_at_a_time(tmp_path):
+    """Until its process ends, by kill -9 too, though the file stays and a process that it forked lives on."""
+    args = SimpleNamespace(process_index=0, output_dir=str(tmp_path / "out"))
+    hold = HOLD.replace("    print(", "    import os\n    if os.fork() == 0:\n        time.sleep(600)\n    print(")
+    command = [sys.executable, "-c", hold, str(ROOT), args.output_dir]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        message = rf"out is in use by another run, process {process.pid} on {socket.gethostname()}: wait for its end, "
+        with pytest.raises(CheckpointError, match=message), training_run.output_locked(args):
+            pass
+        with training_run.output_locked(SimpleNamespace(process_index=1, output_dir=args.output_dir)):
+            pass  # the first process of a run has the lock for all
+        process.kill()
+        process.wait()
+        with training_run.output_locked(args):
+            assert (tmp_path / "out" / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    args = SimpleNamespace(process_index=0, output_dir=str(tmp_path / "file" / "out"))
+    with pytest.raises(CheckpointError, match=r"file/out cannot be written to \(Not a directory\): choose another"):
+        training_run.output_locked(args).__enter__()

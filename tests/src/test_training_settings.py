@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from src import training_settings
 from src.checkpoint import CheckpointError
 from src.manifest import Sample
-from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
-from src.training_settings import BY_CONTENT, FIXED, check_same_run, differences, fixed_settings
+from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, SettingsError
+from src.training_settings import BY_CONTENT, FIXED, check_all_ranks_agree, check_same_run, differences, fixed_settings
 from tests.conftest import GOLDEN, load_golden
 from tests.src.test_training_arguments import STAGE_2, frozen_flags, parsed
 
@@ -173,3 +174,31 @@ def test_every_flag_is_free_or_refused_as_the_table_says(tmp_path, place, name):
     if name not in ("deepspeed", "stage"):
         found = differences(settings_of(tmp_path, *flags), fixed_settings(*args, SAMPLES))
         assert len(found) == (name in refused), found
+
+
+def agree(monkeypatch, mine: tuple, others: tuple, mine_of_eval=SAMPLES, others_eval=SAMPLES) -> None:
+    """Have two ranks compare these arguments; what the other one sends is found by asking as if it were alone."""
+    sent = []
+    monkeypatch.setattr(training_settings, "gather_object", lambda values: sent.extend(values) or values)
+    check_all_ranks_agree(others, fixed_settings(*others, SAMPLES), others_eval)
+    monkeypatch.setattr(training_settings, "gather_object", lambda values: [*values, ("node1", sent[0][1])])
+    check_all_ranks_agree(mine, fixed_settings(*mine, SAMPLES), mine_of_eval)
+
+
+def test_all_ranks_must_agree(tmp_path, monkeypatch):
+    mine = arguments(tmp_path)
+    moved = ["--output_dir", str(tmp_path / "there"), "--dataloader_num_workers", "3"]
+    agree(monkeypatch, mine, arguments(tmp_path, *moved))
+    for flags, message in (
+        (["--seed", "2"], "--seed 2, not 42; order seed 2, not 42"),
+        (["--learning_rate", "1"], r"--learning_rate 1\.0, not 5e-05"),
+        (["--max_seconds", "3"], r"--max_seconds 3\.0, not 30\.0; objective max_seconds 3\.0, not 30\.0"),
+    ):
+        with pytest.raises(SettingsError, match=rf"rank 1 on node1 has other settings than rank 0 on .*: {message}\. "):
+            agree(monkeypatch, mine, arguments(tmp_path, *flags))
+    with pytest.raises(SettingsError, match=r"rank 1 on node1 .*: evaluation set \w+, not \w+\. Start all nodes with"):
+        agree(monkeypatch, mine, mine, others_eval=None)
+    codes = iter([{"src/audio.py": "new"}, {"src/audio.py": "old"}])
+    monkeypatch.setattr(training_settings, "code_fingerprint", lambda: next(codes))
+    with pytest.raises(SettingsError, match=r"rank 1 on node1 .*: src/audio\.py new, not old\. "):
+        agree(monkeypatch, mine, mine)
