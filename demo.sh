@@ -57,7 +57,7 @@ step() {
 # Many small steps beat few large ones: 16 clips learn more than 32 in the same time.
 export MAX_SECONDS=4 BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1
 export LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4 LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED
-export BF16=True  # half the time of float32, on CPUs too
+export BF16=auto
 # New adapters start at the scale of the LLM's embeddings: the miniature has no time to find it. Masking rates spread
 # evenly over each step's 16 clips make its few steps less noisy.
 COMMON=(--match_embedding_scale True --time_sampling stratified)

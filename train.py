@@ -76,7 +76,7 @@ def main() -> None:
             settings=settings,
         )
         if trainer.is_world_process_zero():
-            describe(model, len(samples))
+            describe(model, len(samples), training_args.precision)
             write_run(model_args, data_args, training_args, settings)
         leave(run(trainer, checkpoint))
 
@@ -138,7 +138,7 @@ def do_without_compiler() -> None:
 
 def build_model(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> DIFFAModel:
     """The model with its stage's adapters ready to train (float32), the frozen parts in bf16 under --bf16."""
-    frozen_dtype = torch.bfloat16 if training_args.bf16 else torch.float32
+    frozen_dtype = training_args.precision.dtype
     device = training_args.device
     torch.manual_seed(training_args.seed)  # new adapters start alike on every rank and in every run
     stage = STAGES[model_args.stage]

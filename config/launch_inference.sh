@@ -3,8 +3,8 @@
 need MODEL_PATH "the DIFFA checkpoint (folder or hub name)" "Train one with train_stage2.sh, or get the published one: huggingface-cli download zhoujiaming777/DIFFA --local-dir FOLDER."
 # LLM_PATH and WHISPER_PATH, LLaDA and Whisper, may be empty: the ones that the checkpoint remembers
 BATCH_SIZE=${BATCH_SIZE:-8}     # items at a time; more is faster until memory is full (docs/decoding.md, Batches)
-DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1; empty: GPUs if there are any
-DTYPE=${DTYPE:-}                # float32, bfloat16, float16; empty: bfloat16 on GPUs, float32 on CPUs
+DEVICE=${DEVICE:-}              # cpu, cuda, cuda:1, mps; empty: GPUs if there are any
+DTYPE=${DTYPE:-auto}            # float32, bfloat16, float16; auto: bfloat16 where the machine is faster in it
 
 case "$DEVICE" in
   cpu) export CUDA_VISIBLE_DEVICES= ;;
@@ -20,14 +20,13 @@ answer() {
   if [ "$NPROC" -gt 1 ] || [ "$NNODES" -gt 1 ]; then
     launcher=(python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC")
   fi
-  local flags=(--model_path "$MODEL_PATH" --batch_size "$BATCH_SIZE")
+  local flags=(--model_path "$MODEL_PATH" --batch_size "$BATCH_SIZE" --dtype "$DTYPE")
   [ -z "$STEPS" ] || flags+=(--steps "$STEPS")
   [ -z "$BLOCK_LENGTH" ] || flags+=(--block_length "$BLOCK_LENGTH")
   [ -z "$MAX_NEW_TOKENS" ] || flags+=(--max_new_tokens "$MAX_NEW_TOKENS")
   [ -z "$LLM_PATH" ] || flags+=(--llm_path "$LLM_PATH")
   [ -z "$WHISPER_PATH" ] || flags+=(--whisper_path "$WHISPER_PATH")
   [ -z "$DEVICE" ] || flags+=(--device "$DEVICE")
-  [ -z "$DTYPE" ] || flags+=(--dtype "$DTYPE")
   local script="$1"
   shift
   "${launcher[@]}" "$script" "${flags[@]}" "$@"

@@ -10,12 +10,13 @@ SAVE_STEPS=${SAVE_STEPS:-1000}              # a checkpoint is the adapters and t
 LOGGING_STEPS=${LOGGING_STEPS:-10}          # updates: often enough to watch, and a small log
 WORKERS=${WORKERS:-4}                       # processes that read audio, for each training process
 
+BF16=${BF16:-auto}                          # frozen parts in bf16 (adapters' master weights in float32): True, False,
+                                            # auto: where the machine is faster in it (src/precision.py)
+
 find_devices
 if [ "$GPUS" -gt 0 ]; then
-  BF16=${BF16:-True}                        # frozen parts in bf16, adapters' master weights in float32
   DEVICE_FLAGS=(--ddp_backend nccl)
 else
-  BF16=${BF16:-False}
   DEVICE_FLAGS=(--use_cpu --ddp_backend gloo)
 fi
 if [ -n "$DS_CONFIG" ]; then

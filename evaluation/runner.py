@@ -28,8 +28,9 @@ from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import STAGES, DIFFAConfig
 from src.errors import reports_user_errors
 from src.family import describe, read_family
-from src.inference_flags import DTYPES, device_of, dtype_of, options_of
+from src.inference_flags import device_of, options_of
 from src.modeling_DIFFA import Answers, DIFFAModel
+from src.precision import Precision, choose_precision
 from src.processes import Ranks, leave
 from src.provenance import fingerprint, versions
 
@@ -67,10 +68,12 @@ class Parts:
             "whisper": fingerprint(self.whisper, weights=False),
         }
 
-    def load(self, dtype: str, device: torch.device, use_lora: bool | None) -> DIFFAModel:
+    def load(self, precision: Precision, device: torch.device, use_lora: bool | None) -> DIFFAModel:
         """Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage."""
-        model = DIFFAModel.from_pretrained(self.diffa, self.llm, self.whisper, DTYPES[dtype], device, use_lora=use_lora)
+        parts = (self.diffa, self.llm, self.whisper)
+        model = DIFFAModel.from_pretrained(*parts, precision.dtype, device, use_lora=use_lora)
         print(f"{self.diffa} is {describe(model.config, model.lora)}", file=sys.stderr)
+        print(precision, file=sys.stderr)
         lacking = [name for name in STAGES[self.stage].trains if name not in model.saved_modules]
         if lacking:
             raise CheckpointError(
@@ -106,7 +109,7 @@ class Runner:
 
     def __init__(self, args: argparse.Namespace, stage: int | None) -> None:
         self.args, self.device = args, device_of(args)
-        self.dtype = dtype_of(args, self.device)
+        self.precision = choose_precision(self.device, args.dtype)
         self.ranks = Ranks.join()
         self.requested_stage = stage
 
@@ -125,7 +128,7 @@ class Runner:
 
     @cached_property
     def model(self) -> DIFFAModel:
-        model = self.parts.load(self.dtype, self.device, self.args.use_lora)
+        model = self.parts.load(self.precision, self.device, self.args.use_lora)
         model.system_prompt = self.args.system_prompt
         if self.args.compile:
             model.llm_model.compile_blocks()
@@ -136,7 +139,7 @@ class Runner:
         questions = [[item.instruction, item.record] for item in task.items]
         settings = {
             **asdict(self.options),
-            "dtype": self.dtype,
+            "dtype": self.precision.name,
             "stage": self.parts.stage,
             "system_prompt": self.args.system_prompt,
             "swap_audio": self.args.swap_audio,
@@ -196,6 +199,7 @@ class Runner:
                 "parts": {name: str(value) for name, value in asdict(self.parts).items()},
                 "versions": versions(),
                 "device": device_name(self.device),
+                "precision": asdict(self.precision),
                 "ranks": self.ranks.world,
                 "started": started.isoformat(timespec="seconds"),
                 "ended": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -31,11 +31,12 @@ from perf import measure
 from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
 from src.errors import reports_user_errors
 from src.files import write_file
-from src.inference_flags import DTYPES, device_of
+from src.inference_flags import add_device_flags, device_of
 from src.llm_generate import GenerationOptions, Prompt, generate
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
+from src.precision import choose_precision
 from src.prompts import build_prompt, tokenize_prompt
 from tests import reference
 
@@ -59,8 +60,8 @@ class Row:
     same_tokens: bool  # as the published algorithm's
 
 
-def random_model(args: argparse.Namespace) -> DIFFAModel:
-    """A DIFFA of the wanted shape with random weights, all of it in the wanted precision."""
+def random_model(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> DIFFAModel:
+    """A DIFFA of the wanted shape with random weights, all of them in one number format."""
     torch.manual_seed(0)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
     eos_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
@@ -76,7 +77,7 @@ def random_model(args: argparse.Namespace) -> DIFFAModel:
     )
     llm, whisper = LLaDAModel(llm_config), WhisperAudioEncoder(whisper_config)
     model = DIFFAModel(DIFFAConfig(stage=2), llm, whisper, tokenizer, WhisperFeatureExtractor())
-    return model.requires_grad_(False).to(args.device, DTYPES[args.dtype]).eval()
+    return model.requires_grad_(False).to(device, dtype).eval()
 
 
 def instruction_of(tokenizer: PreTrainedTokenizerFast, text_tokens: int) -> str:
@@ -203,7 +204,7 @@ def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> N
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    llm, device = model.llm_model, torch.device(args.device)
+    llm, device = model.llm_model, model.device
     prompt = model.build_inputs([waveform], [instruction_of(model.tokenizer, args.text_tokens)], MULTIPLE_CHOICE)
     seconds: dict[str, list[float]] = {}
     for length in LENGTHS:
@@ -231,8 +232,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--plot", type=Path, help="draw seconds against answer length there")
     parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    add_device_flags(parser)
     shape = parser.add_argument_group("shape")
     shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
     shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
@@ -253,11 +253,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = device_of(args)
-    model = random_model(args)
+    precision = choose_precision(device, args.dtype)
+    model = random_model(args, device, precision.dtype)
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
-    limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
+    limit = measure.matrix_product_limit(device, precision.dtype)
     cases = cases_of(args, model, waveform)
-    run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    run = measure.machine(device) | {"precision": str(precision)}
+    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
     for name in [name for name in cases if name.endswith("_compiled")]:
         run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
     rows = rows_of(cases, device, args.runs, limit)

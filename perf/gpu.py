@@ -33,8 +33,9 @@ import torch
 
 from perf import gpu_report, measure
 from perf.gpu_record import Record, last_lines
-from src.errors import reports_user_errors
+from src.errors import UserError, reports_user_errors
 from src.files import write_file
+from src.precision import choose_precision
 from src.provenance import versions
 
 GRACE_SECONDS = 45  # beyond its own, for a part's start and for the row under way
@@ -116,7 +117,8 @@ def measure_parts(names: list[str], args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
-    run = measure.machine(torch.device(args.device)) | versions() | {"cpus": os.cpu_count()}
+    run = measure.machine(torch.device(args.device)) | versions()
+    run |= {"cpus": os.cpu_count(), "precision": str(choose_precision(torch.device(args.device)))}
     if args.device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(0)
         run |= {
@@ -137,6 +139,19 @@ def failures(result: dict[str, Any]) -> list[str]:
             elif row.get("ok") is False:
                 found.append(f"{part}, {name}: the check does not hold: {row}")
     return found
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What an earlier run measured. Raises UserError if it is not there, or something else."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not {"run", "parts"} <= result.keys():
+            raise ValueError("it has no run or no parts")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; bash perf/gpu.sh writes gpu.json to the folder of its --out") from None
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not what bash perf/gpu.sh writes to gpu.json: {error}") from None
+    return result
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -164,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if args.write_docs:
         source, target = args.write_docs
-        write_file(target, gpu_report.document_of(json.loads(source.read_text())))
+        write_file(target, gpu_report.document_of(read_result(source)))
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
     if args.part:

@@ -45,9 +45,10 @@ def update(
     batch = batch_of(
         model,
         argparse.Namespace(
-            text_tokens=TEXT_TOKENS, answer_tokens=ANSWER_TOKENS, batch_size=clips, device=device,
+            text_tokens=TEXT_TOKENS, answer_tokens=ANSWER_TOKENS, batch_size=clips,
             audio_seconds=shape.window_seconds,
         ),
+        device,
     )  # fmt: skip
     step = step_of(model, batch, partial(our_loss, checkpointing=checkpointing), True, accumulation=ACCUMULATION)
     step()  # makes the optimizer's state

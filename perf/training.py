@@ -39,9 +39,10 @@ from src.configuration_DIFFA import SAMPLE_RATE
 from src.dataloader import DIFFACollator, Example
 from src.errors import reports_user_errors
 from src.files import write_file
-from src.inference_flags import DTYPES, device_of
+from src.inference_flags import add_device_flags, device_of
 from src.masked_diffusion import Masking
 from src.modeling_DIFFA import DIFFAModel
+from src.precision import choose_precision
 from src.prompts import build_prompt, tokenize_prompt
 from tests import reference
 
@@ -57,7 +58,7 @@ class Row:
     loss: float
 
 
-def batch_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, torch.Tensor]:
+def batch_of(model: DIFFAModel, args: argparse.Namespace, device: torch.device) -> dict[str, torch.Tensor]:
     """A batch whose masking rates lie evenly, of noise and repeated words."""
     instruction = instruction_of(model.tokenizer, args.text_tokens - args.answer_tokens)
     prompt_ids, audio_position = tokenize_prompt(model.tokenizer, build_prompt(instruction))
@@ -70,7 +71,7 @@ def batch_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, torch.Ten
     ]  # fmt: skip
     config = model.llm_model.config
     batch = DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id)(examples)
-    return {key: value.to(args.device) for key, value in batch.items()}
+    return {key: value.to(device) for key, value in batch.items()}
 
 
 def step_of(
@@ -131,9 +132,8 @@ def naive_loss(model: DIFFAModel, batch: dict[str, torch.Tensor]) -> torch.Tenso
     return reference.loss(model, batch)
 
 
-def steps_of(model: DIFFAModel, args: argparse.Namespace) -> dict[str, Callable[[], float]]:
-    """What is measured, by the row's name."""
-    batch, low = batch_of(model, args), args.dtype != "float32"
+def steps_of(model: DIFFAModel, batch: dict[str, torch.Tensor], low: bool) -> dict[str, Callable[[], float]]:
+    """What is measured, by the row's name. `low`: the model's frozen parts are in bfloat16."""
 
     def to_train(own: DIFFAModel) -> DIFFAModel:
         own.prepare_training(2)
@@ -215,8 +215,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    add_device_flags(parser, ("float32", "bfloat16"))
     shape = parser.add_argument_group("shape")
     shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
     shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
@@ -234,9 +233,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     device = device_of(args)
-    limit = measure.matrix_product_limit(device, DTYPES[args.dtype])
-    rows = rows_of(steps_of(random_model(args), args), device, args.runs, limit)
-    run = measure.machine(device) | {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    precision = choose_precision(device, args.dtype)
+    limit = measure.matrix_product_limit(device, precision.dtype)
+    model = random_model(args, device, precision.dtype)
+    steps = steps_of(model, batch_of(model, args, device), low=precision.dtype != torch.float32)
+    rows = rows_of(steps, device, args.runs, limit)
+    run = measure.machine(device) | {"precision": str(precision)}
+    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
     print(table(rows))
     print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
     if args.json:

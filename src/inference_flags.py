@@ -1,13 +1,15 @@
 """The flags that the inference scripts and ask.py share, and what they mean."""
 
 import argparse
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from src.errors import UserError
 from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
+from src.precision import AUTO, DTYPES
+from src.processes import own_device
 from src.prompts import system_prompt_of
 
 # The flags that say how to decode. What is not given, the preset decides.
@@ -15,7 +17,6 @@ DECODING_FLAGS = (
     "steps", "block_length", "max_new_tokens", "temperature", "cfg_scale", "remasking", "seed", "cache",
     "refresh_interval", "threshold", "factor", "last_rank", "stop_at_eos", "stop_in_block",
 )  # fmt: skip
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class OptionError(UserError):
@@ -67,8 +68,16 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
         "--system_prompt", type=system_prompt_flag, default="short", metavar="short|long|TEXT",
         help="short: DIFFA's, and DIFFA-2's in inference; long: DIFFA-2's in training (default: %(default)s)",
     )  # fmt: skip
-    model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
-    model.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
+    add_device_flags(model)
+
+
+def add_device_flags(parser: argparse._ActionsContainer, dtypes: Iterable[str] = DTYPES) -> None:
+    """Where to compute, and in which number format, of `dtypes` (`src/precision.py` chooses)."""
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ...; default: a GPU if there is one")
+    parser.add_argument(
+        "--dtype", choices=(AUTO, *dtypes), default=AUTO,
+        help="auto: bfloat16 where the machine is faster in it, else float32 (default: %(default)s)",
+    )  # fmt: skip
 
 
 def system_prompt_flag(text: str) -> str:
@@ -155,16 +164,10 @@ def device_of(args: argparse.Namespace) -> torch.device:
     Raises OptionError if it is not there.
     """
     try:
-        device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(args.device) if args.device else own_device()
     except RuntimeError:
         raise OptionError(f"--device {args.device} is unknown; say cpu, cuda or cuda:1, or leave it out") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device.type in there and not there[device.type]():
         raise OptionError(f"--device {args.device}: PyTorch finds no GPU here; leave it out, or say cpu")
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return device
-
-
-def dtype_of(args: argparse.Namespace, device: torch.device) -> str:
-    """The name, in DTYPES, of the number format asked for, else of the device's usual one."""
-    return args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    return own_device() if device.type == "cuda" and device.index is None else device

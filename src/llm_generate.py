@@ -15,6 +15,7 @@ from src.configuration_DIFFA import SEEDS
 from src.cuda_graphs import PassGraphs
 from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
+from src.precision import WITHOUT_FLOAT64
 from src.splice import position_ids_of
 
 # Rows of logits in float64 at once, a megabyte each with LLaDA's vocabulary: a CPU's cache holds a few; elsewhere, few
@@ -44,7 +45,7 @@ class Progress:
         shape, device = (len(prompt.inputs_embeds), options.max_new_tokens), prompt.inputs_embeds.device
         return cls(
             torch.full(shape, llm.config.mask_token_id, dtype=torch.int64, device=device),
-            torch.zeros(shape, dtype=torch.float64, device=device),
+            torch.zeros(shape, dtype=WITHOUT_FLOAT64.get(device.type, torch.float64), device=device),
             torch.zeros(shape[0], dtype=torch.int64, device=device),
         )
 
@@ -242,7 +243,7 @@ def pick(
     sums = sums_of_exponentials(logits, highest)
     if options.temperature == 0:
         return candidates, sums.reciprocal()  # the highest logit's own exponential is 1
-    return candidates, (logits.gather(-1, candidates[:, None])[:, 0] - highest.double()).exp() / sums
+    return candidates, (logits.gather(-1, candidates[:, None])[:, 0] - highest.to(sums.dtype)).exp() / sums
 
 
 def gumbel_max(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
@@ -251,20 +252,21 @@ def gumbel_max(logits: torch.Tensor, temperature: float, generator: torch.Genera
     In float64, because lower precision changes which tokens win (arXiv 2409.02908).
     """
     noise = -uniform(generator, logits.shape).log()
-    return (logits.double().exp() / noise**temperature).argmax(dim=-1)
+    return (logits.to(noise.dtype).exp() / noise**temperature).argmax(dim=-1)
 
 
 def uniform(generator: torch.Generator, size: Sequence[int]) -> torch.Tensor:
     """float64 in [0, 1)."""
-    return torch.rand(size, dtype=torch.float64, device=generator.device, generator=generator)
+    dtype = WITHOUT_FLOAT64.get(generator.device.type, torch.float64)
+    return torch.rand(size, dtype=dtype, device=generator.device, generator=generator)
 
 
 def sums_of_exponentials(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
     """The denominator of a float64 softmax, [M]: sums of exp(x - `highest` [M]) over each row of `logits` [M, V]."""
     at_once = ROWS_AT_ONCE_ON_CPU if logits.device.type == "cpu" else ROWS_AT_ONCE
-    sums = torch.empty_like(highest, dtype=torch.float64)
+    sums = torch.empty_like(highest, dtype=WITHOUT_FLOAT64.get(logits.device.type, torch.float64))
     for rows, top, out in zip(logits.split(at_once), highest[:, None].split(at_once), sums.split(at_once), strict=True):
-        torch.sum(rows.to(torch.float64, copy=True).sub_(top).exp_(), dim=-1, out=out)
+        torch.sum(rows.to(sums.dtype, copy=True).sub_(top).exp_(), dim=-1, out=out)
     return sums
 
 

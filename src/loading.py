@@ -5,8 +5,9 @@ import sys
 
 from src.configuration_DIFFA import ROOT
 from src.family import describe
-from src.inference_flags import DTYPES, device_of, dtype_of
+from src.inference_flags import device_of
 from src.modeling_DIFFA import DIFFAModel
+from src.precision import choose_precision
 
 MODEL = ROOT / "demo" / "assets" / "diffa"
 LLM = ROOT / "demo" / "assets" / "llada"
@@ -22,7 +23,7 @@ NOTICE = (
 def load_model(args: argparse.Namespace) -> DIFFAModel:
     """The model of the flags (`inference_flags.add_model_flags`), in the stage it was trained in, or the miniature.
 
-    Says on standard error what it is.
+    Says on standard error what it is, and what it computes in.
     Raises OptionError for a device that is not there, and CheckpointError for a checkpoint that is missing or does
     not fit.
     """
@@ -30,8 +31,9 @@ def load_model(args: argparse.Namespace) -> DIFFAModel:
     parts = (args.model_path, args.llm_path, args.whisper_path)
     if args.model_path is None:
         parts = (MODEL, args.llm_path or LLM, args.whisper_path or WHISPER)
-    dtype = DTYPES[dtype_of(args, device)]
-    model = DIFFAModel.from_pretrained(*parts, torch_dtype=dtype, device=device, use_lora=args.use_lora)
+    precision = choose_precision(device, args.dtype)
+    model = DIFFAModel.from_pretrained(*parts, torch_dtype=precision.dtype, device=device, use_lora=args.use_lora)
     model.system_prompt = args.system_prompt
     print(f"note: {parts[0]} is {describe(model.config, model.lora)}", file=sys.stderr)
+    print(f"note: {precision}", file=sys.stderr)
     return model

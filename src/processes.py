@@ -45,6 +45,13 @@ class Ranks:
         return sums.tolist()
 
 
+def own_device() -> torch.device:
+    """A GPU, of several this process's own; else Apple's (`mps`); else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def die_with_launcher() -> None:
     """Under torch.distributed.run, end when it ends.
 

@@ -1,10 +1,12 @@
 """Training's flags: what they mean, and which of them contradict each other."""
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
+from transformers.hf_argparser import string_to_bool
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from src.checkpoint import read_json
@@ -13,6 +15,8 @@ from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
 from src.eval_wer import transcribed
 from src.manifest import Sample
+from src.precision import AUTO, choose_precision
+from src.processes import own_device
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
@@ -92,11 +96,32 @@ class DIFFATrainingArguments(TrainingArguments):
         default=0.001, metadata={"help": "of the clips, how many may be unusable; others take their place"}
     )
 
+    bf16: str = field(  # after __post_init__ True or False, as in transformers
+        default=AUTO,
+        metadata={
+            "nargs": "?", "const": "True",
+            "help": "frozen parts and arithmetic in bfloat16: True, False, or auto, which is True where the machine is "
+            "faster in it (src/precision.py); the adapters' master weights are float32 in any case",
+        },
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
+        device = torch.device("cpu") if self.use_cpu or self.no_cuda else own_device()
+        self.precision = choose_precision(device, "float32" if self.fp16 else self.asked_precision())
+        self.bf16 = self.precision.name == "bfloat16"
         self.remove_unused_columns = False  # the collator makes the batch from objects, not columns
         if self.greater_is_better is None and self.metric_for_best_model in WER_NAMES:
             self.greater_is_better = False  # Trainer's default for whatever is no loss is True
         super().__post_init__()
+
+    def asked_precision(self) -> str:
+        """--bf16 in the words of `choose_precision`. Raises SettingsError for other words."""
+        if self.bf16 == AUTO:
+            return AUTO
+        try:
+            return "bfloat16" if string_to_bool(self.bf16) else "float32"
+        except ArgumentTypeError:
+            raise SettingsError(f"--bf16 is {self.bf16!r}; expected True, False or auto") from None
 
     @property
     def device(self) -> torch.device:

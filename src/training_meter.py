@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from src.configuration_DIFFA import IGNORE_INDEX, SAMPLE_RATE
+from src.precision import WITHOUT_FLOAT64
 
 NUM_BINS = 5  # of the masking rate, over (0, 1)
 GIBIBYTE = 1 << 30
@@ -22,9 +23,11 @@ class TrainingMeter:
         self.restart()
 
     def restart(self) -> None:
-        self.cross_entropy = torch.zeros(NUM_BINS, dtype=torch.float64, device=self.device)
+        self.cross_entropy = torch.zeros(
+            NUM_BINS, dtype=WITHOUT_FLOAT64.get(self.device.type, torch.float64), device=self.device
+        )
         self.masked = torch.zeros_like(self.cross_entropy)  # tokens
-        self.samples = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.samples = torch.zeros((), dtype=self.cross_entropy.dtype, device=self.device)
         self.frames = torch.zeros_like(self.samples)  # log-mel, of sound
         self.start = time.perf_counter()
 
@@ -32,8 +35,8 @@ class TrainingMeter:
         """Count a batch; `cross_entropy` [B] is each sample's, summed over its masked tokens."""
         bins = (batch["t"] * NUM_BINS).long().clamp(max=NUM_BINS - 1)  # [B]
         masked = (batch["labels"] != IGNORE_INDEX).sum(dim=1)  # [B]
-        self.cross_entropy.index_add_(0, bins, cross_entropy.double())
-        self.masked.index_add_(0, bins, masked.double())
+        self.cross_entropy.index_add_(0, bins, cross_entropy.to(self.cross_entropy.dtype))
+        self.masked.index_add_(0, bins, masked.to(self.masked.dtype))
         self.samples += len(bins)
         self.frames += batch["feature_attention_mask"].sum()
 

@@ -14,6 +14,7 @@ from typing import TextIO
 from src.checkpoint import CheckpointError
 from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
+from src.precision import Precision
 from src.provenance import versions
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
 from src.training_checkpoint import RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
@@ -78,10 +79,11 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
     return last_complete(output_dir)
 
 
-def describe(model: DIFFAModel, num_samples: int) -> None:
+def describe(model: DIFFAModel, num_samples: int, precision: Precision) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     print(f"{num_samples} samples; training {trained / 1e6:.1f} M of {total / 1e6:.1f} M parameters", flush=True)
+    print(precision, flush=True)
 
 
 def write_run(
@@ -90,11 +92,12 @@ def write_run(
     training_args: DIFFATrainingArguments,
     settings: Settings,
 ) -> None:
-    """Write `run.json` beside the checkpoints: options, versions, and `fixed_settings`."""
+    """Write `run.json` beside the checkpoints: options, precision, versions, and `fixed_settings`."""
     run = {
         "model": dataclasses.asdict(model_args),
         "data": dataclasses.asdict(data_args),
         "training": training_args.to_dict(),  # Trainer's own way: it blanks tokens
+        "precision": dataclasses.asdict(training_args.precision),
         "versions": versions(),
         **settings,
     }

@@ -39,7 +39,7 @@ WATCH_BUSY = """() => {
 
 @pytest.fixture(scope="module")
 def miniature():
-    return load_model(app.make_parser().parse_args(["--device", "cpu"]))
+    return load_model(app.make_parser().parse_args(["--device", "cpu", "--dtype", "float32"]))
 
 
 @pytest.fixture(scope="module")

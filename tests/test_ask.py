@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 PARTS = [
     "--model_path", str(GOLDEN / "diffa_upstream"), "--llm_path", str(GOLDEN / "llada"),
-    "--whisper_path", str(GOLDEN / "whisper"),
+    "--whisper_path", str(GOLDEN / "whisper"), "--dtype", "float32",
 ]  # fmt: skip
 QUESTION = "What can you hear from the audio?"
 SHORT = ["--preset", "exact", "--steps", "4", "--block_length", "4", "--max_new_tokens", "4"]
@@ -176,7 +176,7 @@ def test_confidence_is_a_shade(confidence, style):
 def test_the_script_runs_from_another_folder(tmp_path):
     command = [sys.executable, str(ROOT / "ask.py"), CLIPS[0], QUESTION, *PARTS, *SHORT, "--json"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    note = f"note: {GOLDEN / 'diffa_upstream'} is a DIFFA checkpoint\n"
+    note = f"note: {GOLDEN / 'diffa_upstream'} is a DIFFA checkpoint\nnote: computing in float32: as asked for\n"
     assert (result.returncode, result.stderr) == (0, note)
     assert json.loads(result.stdout)["forward_passes"] == 4
 
@@ -203,5 +203,10 @@ def test_without_a_checkpoint_it_says_that_the_miniature_answers(capsys, golden_
     ],
 )
 def test_the_miniature_is_right_about_the_examples(capsys, clip, question, answers):
-    assert ask.main([str(ROOT / "examples" / clip), question, "--json", "--chunks", "--device", "cpu"]) == 0
+    assert (
+        ask.main(
+            [str(ROOT / "examples" / clip), question, "--json", "--chunks", "--device", "cpu", "--dtype", "float32"]
+        )
+        == 0
+    )
     assert [json.loads(line)["answer"] for line in capsys.readouterr().out.splitlines()] == answers

@@ -40,7 +40,8 @@ QUESTIONS = [
 ]  # fmt: skip
 OPTIONS = GenerationOptions.of_preset("fast", steps=64, block_length=16, max_new_tokens=64)  # as serve.py's flags
 KEY = "a secret, longer than it need be"
-CPU = ("--device", "cpu", "--port", "0")
+ON_CPU = ("--device", "cpu", "--dtype", "float32")
+CPU = (*ON_CPU, "--port", "0")
 WINDOW = 4.0  # seconds, of the miniature
 PATIENCE = 60
 
@@ -85,7 +86,7 @@ def client(address):
 def miniature():
     parser = argparse.ArgumentParser()
     serve.add_model_flags(parser, default="the miniature")
-    return load_model(parser.parse_args(["--device", "cpu"]))
+    return load_model(parser.parse_args(ON_CPU))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_answers_are_those_of_the_model_plain_and_streamed(client, right_answers
 
 def test_the_answer_is_ask_pys(client, miniature, monkeypatch, capsys):
     monkeypatch.setattr(ask_script, "load_model", lambda args: miniature)
-    assert ask_script.main([str(CLIPS[0]), QUESTIONS[0], "--device", "cpu"]) == 0
+    assert ask_script.main([str(CLIPS[0]), QUESTIONS[0], *ON_CPU]) == 0
     assert ask(client, CLIPS[0], QUESTIONS[0]).choices[0].message.content == capsys.readouterr().out.strip() != ""
 
 

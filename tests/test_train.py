@@ -59,6 +59,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(GOLDEN / "whisper"),
         "TRAIN_DATASET": str(folder / "manifest.json"), "OUTPUT_DIR": str(folder / "out"), "BATCH_SIZE": "1",
         "GRADIENT_ACCUMULATION": "1", "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "WORKERS": "0",
+        "BF16": "False",
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
     }  # fmt: skip
     return os.environ | settings | changes
@@ -295,10 +296,12 @@ def nothing_frozen_in(folder: Path, used_deepspeed: bool) -> None:
 @pytest.mark.slow
 def test_stage_2_starts_from_stage_1(tmp_path):
     write_manifest(tmp_path)
-    first = run(
-        "train_stage1.sh", environment(tmp_path, DS_CONFIG="", OUTPUT_DIR=str(tmp_path / "s1")), "--max_steps=1"
-    )
+    env = environment(tmp_path, DS_CONFIG="", OUTPUT_DIR=str(tmp_path / "s1"), BF16="")
+    first = run("train_stage1.sh", env, "--max_steps=1")
     assert first.returncode == 0, first.stderr[-3000:]
+    recorded = json.loads((tmp_path / "s1" / "run.json").read_text())
+    assert recorded["precision"]["name"] == ("bfloat16" if recorded["training"]["bf16"] else "float32")
+    assert "computing in {name}: {reason}".format(**recorded["precision"]) in first.stdout
     # a learning rate of zero: what stage 2 saves is what it started from
     env = environment(
         tmp_path, DS_CONFIG="", STAGE1_CKPT=str(tmp_path / "s1"), OUTPUT_DIR=str(tmp_path / "s2"), LEARNING_RATE="0"

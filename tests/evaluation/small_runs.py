@@ -14,7 +14,7 @@ GOLDEN = ROOT / "tests" / "golden"
 GOLDEN2 = ROOT / "tests" / "golden2"  # DIFFA-2
 MODEL = [
     "--model_path", str(GOLDEN / "diffa_upstream"), "--llm_path", str(GOLDEN / "llada"),
-    "--whisper_path", str(GOLDEN / "whisper"),
+    "--whisper_path", str(GOLDEN / "whisper"), "--dtype", "float32",
 ]  # fmt: skip
 CHOICES = {"choice_a": "one", "choice_b": "two", "choice_c": "three", "choice_d": None}
 

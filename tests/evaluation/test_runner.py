@@ -81,7 +81,7 @@ def asked_of_clips(folder):
 
 def answer_both(folder, name, *flags):
     """Texts of the answers to both benchmarks' files, item by item."""
-    parts = ["--llm_path", str(loading.LLM), "--whisper_path", str(loading.WHISPER), *flags]
+    parts = ["--llm_path", str(loading.LLM), "--whisper_path", str(loading.WHISPER), "--dtype", "float32", *flags]
     parts += ["--model_path", str(loading.MODEL), "--steps", "4"]
     mmau, lines_out = folder / f"{name}.json", folder / f"{name}.jsonl"
     asked = ["--data", "bbh", "--data_path", str(folder), "--output_json", str(lines_out)]

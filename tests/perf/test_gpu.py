@@ -88,6 +88,22 @@ def test_without_a_gpu_only_a_dry_run_is_possible(monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_a_document_is_written_of_figures_alone(tmp_path, capsys):
+    (tmp_path / "other.json").write_text('{"rows": []}')
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "half.json").write_text('{"run": ')
+    for name, message in (
+        ("none.json", "is missing; bash perf/gpu.sh writes gpu.json to the folder of its --out"),
+        ("other.json", "is not what bash perf/gpu.sh writes to gpu.json: it has no run or no parts"),
+        ("list.json", "is not what bash perf/gpu.sh writes"),
+        ("half.json", "is not what bash perf/gpu.sh writes"),
+    ):
+        assert gpu.main(["--write_docs", str(tmp_path / name), str(tmp_path / "gpu.md")]) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / name} {message}" in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "gpu.md").exists()
+
+
 @pytest.mark.slow
 def test_a_dry_run_measures_everything(tmp_path):
     """`bash perf/gpu.sh --dry-run`, and the document from its figures."""

@@ -42,7 +42,7 @@ def asked_for(monkeypatch):
 
 
 def test_without_a_checkpoint_the_miniature_is_loaded_with_its_own_parts(asked_for):
-    loading.load_model(flags("--device", "cpu"))
+    loading.load_model(flags("--device", "cpu", "--dtype", "float32"))
     [(paths, settings)] = asked_for
     assert paths == (loading.MODEL, loading.LLM, loading.WHISPER)
     assert settings == {"torch_dtype": torch.float32, "device": torch.device("cpu"), "use_lora": None}

@@ -363,15 +363,19 @@ def test_one_instruction_for_each_waveform(model, clips):
         model.generate(clips, ["hello"])
 
 
-def test_loaded_in_bfloat16_it_hears_what_it_does_in_float32(clips):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loaded_in_two_bytes_it_hears_and_answers_as_in_float32(clips, dtype):
     model = DIFFAModel.from_pretrained(
-        GOLDEN / "diffa_upstream", GOLDEN / "llada", GOLDEN / "whisper", torch_dtype=torch.bfloat16
+        GOLDEN / "diffa_upstream", GOLDEN / "llada", GOLDEN / "whisper", torch_dtype=dtype
     )
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {dtype}
     embeds, _ = model.get_speech_features(clips[:1])
     exact, _ = load_golden().get_speech_features(clips[:1])
-    assert embeds.dtype == torch.bfloat16
+    assert embeds.dtype == dtype
     assert torch.nn.functional.cosine_similarity(embeds.float(), exact, dim=-1).min() > 0.99
+    options = GenerationOptions(steps=4, block_length=4, max_new_tokens=8)
+    answer, exact = (next(m.decode(clips[:1], ["What is it?"], options)) for m in (model, load_golden()))
+    assert (answer.confidence - exact.confidence).abs().max() < 0.1 * exact.confidence.max()
 
 
 def test_waveforms_must_be_sound(model):

@@ -6,6 +6,7 @@ from transformers import HfArgumentParser
 
 from src import training_arguments
 from src.manifest import Sample
+from src.precision import Precision
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
@@ -87,3 +88,30 @@ def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
     with pytest.raises(SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
         check_arguments(*args)
+
+
+@pytest.mark.parametrize(
+    ("flags", "bf16", "reason"),
+    [
+        ([], True, "told by the stand-in"),
+        (["--bf16", "auto"], True, "told by the stand-in"),
+        (["--bf16", "False"], False, "as asked for"),
+        (["--bf16", "True"], True, "as asked for"),
+        (["--bf16"], True, "as asked for"),
+        (["--fp16", "True"], False, "as asked for"),
+    ],
+)
+def test_precision_is_the_machines_unless_told(tmp_path, monkeypatch, flags, bf16, reason):
+    def choose(device, asked):
+        assert device.type == "cpu"
+        return Precision("bfloat16", "told by the stand-in") if asked == "auto" else Precision(asked, "as asked for")
+
+    monkeypatch.setattr(training_arguments, "choose_precision", choose)
+    training_args = parsed(tmp_path, *flags)[2]
+    assert training_args.bf16 is bf16 and training_args.precision.reason == reason
+    assert training_args.to_dict()["bf16"] is bf16
+
+
+def test_other_words_for_a_precision_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match="--bf16 is 'half'; expected True, False or auto"):
+        parsed(tmp_path, "--bf16", "half")
