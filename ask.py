@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer, live_answers
 from src.audio import AudioError, Window, read_windows, window_seconds
 from src.errors import print_error, reports_user_errors
+from src.flag_types import text_flag
 from src.generation_options import GenerationOptions
 from src.inference_flags import add_decoding_flags, add_model_flags, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, load_model
@@ -57,6 +58,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     *args.files, args.question = args.words
     if os.path.isfile(args.question):
         parser.error(f"the question comes last, and {args.question} is a file: add the question, in quotes")
+    try:
+        text_flag(args.question)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"the question, which comes last: {error}")
     if args.stdin and args.files:
         parser.error(f"with --stdin the question alone is expected, found also {', '.join(args.files)}")
     if not args.stdin and not args.files:
@@ -70,7 +75,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character gets another one
     if args.model_path is None:
         print(f"note: {NOTICE}", file=sys.stderr)
     options, model = options_of(args), load_model(args)

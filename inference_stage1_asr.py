@@ -22,6 +22,7 @@ from evaluation.runner import run
 from evaluation.tasks import BenchmarkItem, Task, benchmark_parser, find_audio, read_items
 from src.checkpoint import resolve
 from src.family import read_family
+from src.flag_types import text_flag
 from src.prompts import ASR_PROMPTS
 
 
@@ -39,7 +40,8 @@ def task(args: argparse.Namespace) -> Task:
     instruction = args.instruction or ASR_PROMPTS[family]
     items = [replace(item, instruction=instruction) for item in items]
     output = args.output or args.output_text.with_name(f"{args.output_text.name}.jsonl")
-    return Task(ASR, items, output, finished=partial(write_text, args.output_text) if args.output_text else None)
+    finished = partial(write_text, args.output_text) if args.output_text else None
+    return Task(ASR, items, output, [source], finished=finished)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         help="Kaldi's list of utterances, lines of id and path; replaces --input",
     )
     parser.add_argument("--output_text", type=Path, metavar="FILE", help="lines of id and text, as Kaldi has them")
-    parser.add_argument("--instruction", metavar="TEXT", help="default: the published one of the checkpoint's family")
+    parser.add_argument(
+        "--instruction", type=text_flag, metavar="TEXT", help="default: the published one of the checkpoint's family"
+    )
     parser.add_argument(
         "--stage", type=int, choices=(1, 2), help="default: the one the checkpoint was trained in, else 1"
     )

@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
             name = f"{Path(os.path.abspath(args.model_path)).name}-{subset}-{split}-audio.jsonl"
             output = args.output if one_file else args.output / name
             about = {"subset": subset, "split": split}
-            found.append(Task(VOICEBENCH, read_items(files, args.audio_root), output, about))
+            found.append(Task(VOICEBENCH, read_items(files, args.audio_root), output, files, about))
         return found
 
     return run(args, tasks)

@@ -15,6 +15,7 @@ import sys
 from types import FrameType
 
 from src.errors import print_error, reports_user_errors
+from src.flag_types import MAX_PORT, finite_number, whole_number
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, load_model
 
@@ -57,19 +58,26 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(seed=None)  # samples differ unless a request, or this flag, says otherwise
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    server.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
+    server.add_argument(
+        "--port", type=whole_number(0, MAX_PORT), default=8000, help="0: any that is free (default: %(default)s)"
+    )
     server.add_argument("--served_model_name", default="diffa", help="what clients call it (default: %(default)s)")
     server.add_argument("--api_key_env", metavar="NAME", help="environment variable with the key clients must send")
     server.add_argument("--batch_size", type=int, default=8, help="requests answered together (default: %(default)s)")
     server.add_argument("--max_queue", type=int, default=64, help="requests that may wait (default: %(default)s)")
     server.add_argument(
-        "--max_wait_ms", type=float, default=10.0, help="that a request waits for company (default: %(default)s)"
+        "--max_wait_ms",
+        type=finite_number,
+        default=10.0,
+        help="that a request waits for company (default: %(default)s)",
     )
     server.add_argument(
         "--max_answer_tokens", type=int, default=512, help="of a request's max_tokens (default: %(default)s)"
     )
-    server.add_argument("--max_upload_mb", type=float, default=32.0, help="of a request (default: %(default)s)")
-    server.add_argument("--max_audio_seconds", type=float, default=600.0, help="of a clip (default: %(default)s)")
+    server.add_argument("--max_upload_mb", type=finite_number, default=32.0, help="of a request (default: %(default)s)")
+    server.add_argument(
+        "--max_audio_seconds", type=finite_number, default=600.0, help="of a clip (default: %(default)s)"
+    )
     return parser
 
 

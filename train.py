@@ -25,6 +25,7 @@ from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig, Stage
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
+from src.files import check_output_folder
 from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
@@ -47,6 +48,8 @@ def main() -> None:
         (ModelArguments, DataArguments, DIFFATrainingArguments)
     ).parse_args_into_dataclasses()
     check_arguments(model_args, data_args, training_args)
+    inputs = [model_args.llm_path, model_args.whisper_path, model_args.stage1_checkpoint]
+    check_output_folder(Path(training_args.output_dir), inputs)
     # before the model loads: a bad manifest, or another run's checkpoint, shows at once
     samples, eval_samples = read_samples(model_args.stage, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)

@@ -118,6 +118,10 @@ def align_items(result: Result) -> list[AlignedUtterance]:
                 f"{result.path} item {name}: no field {ASR.answer!r} to hold the answer against; pass the manifest, or "
                 "Kaldi's text, with --reference"
             )
+        if not isinstance(record[ASR.answer], str):
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: {ASR.answer} must be a text, found {record[ASR.answer]!r:.60}"
+            )
         heard = answer_of(record, ASR.answer_fields)
         utterances.append(align(name, record[ASR.answer], heard or "", error=heard is None))
     return utterances
@@ -154,19 +158,18 @@ def main(argv: list[str] | None = None) -> int:
         scores["broken"] += other.broken
         comparison = compare(utterances, [theirs[u.key] for u in utterances])
         scores["comparison"] = {"with": str(args.compare), **comparison}
-    print(f"asr: {args.result}\n{format_rates(scores)}")
+    table = [f"asr: {args.result}\n{format_rates(scores)}"]
     if args.compare:
-        print(
+        table.append(
             f"compared with {args.compare}: WER {percent(comparison['wer'])} there, "
             f"{100 * comparison['wer_difference']:+.1f} points here, 95 % "
             f"{format_interval(comparison['wer_difference_interval'])}"
         )
     if scores["errors"]:
-        print(f"{scores['errors']} item(s) have no answer and count as all deleted")
+        table.append(f"{scores['errors']} item(s) have no answer and count as all deleted")
     worst = sorted((u for u in utterances if u.words.errors), key=lambda u: (-u.words.rate, u.key))[:MAX_NAMED]
-    for u in worst:
-        print(f"{u.key}: {percent(u.words.rate)}\n  said:  {u.reference}\n  heard: {u.hypothesis}")
-    return report(args.result, scores | {"worst": [asdict(u) for u in worst]})
+    table += [f"{u.key}: {percent(u.words.rate)}\n  said:  {u.reference}\n  heard: {u.hypothesis}" for u in worst]
+    return report(args.result, scores | {"worst": [asdict(u) for u in worst]}, "\n".join(table))
 
 
 if __name__ == "__main__":

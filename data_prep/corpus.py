@@ -22,7 +22,9 @@ from evaluation.result_files import BenchmarkFileError, answer_of, read_entries
 from src.audio import AudioError
 from src.configuration_DIFFA import WINDOW_SECONDS
 from src.errors import UserError, reports_user_errors
-from src.files import write_file
+from src.files import OutputError, check_outputs, write_file
+from src.flag_types import fraction, positive_number, whole_number
+from src.json_records import JSONFileError, read_json_records
 from src.manifest import write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
 from src.prompts import ASR_PROMPT
@@ -85,33 +87,62 @@ def run(
     )
     parser.add_argument("root", type=Path, metavar="CORPUS_ROOT")
     parser.add_argument("output", type=Path, metavar="OUTPUT.json", help="a name in .jsonl gives JSON Lines")
-    parser.add_argument("--dev_fraction", type=float, default=0.0,
+    parser.add_argument("--dev_fraction", type=fraction, default=0.0,
                         help="share of the sound to set aside for validation, by speaker (default: none)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="chooses the speakers set aside (default: %(default)s)")
-    parser.add_argument("--max_seconds", type=float, default=WINDOW_SECONDS,
+    parser.add_argument("--max_seconds", type=positive_number, default=WINDOW_SECONDS,
                         help="longer clips, whose end is not heard, are left out (default: %(default)g)")  # fmt: skip
-    parser.add_argument("--jobs", type=int, help="files read at a time (default: the number of processors)")
+    parser.add_argument("--jobs", type=whole_number(1), help="files read at a time (default: the number of processors)")
     if add_flags:
         add_flags(parser)
     args = parser.parse_args(argv)
-    if not 0 <= args.dev_fraction < 1:
-        parser.error(f"--dev_fraction must be at least 0 and less than 1, found {args.dev_fraction}")
+    if args.dev_fraction == 1:
+        parser.error(f"--dev_fraction must be less than 1, found {args.dev_fraction}")
+    check_corpus_outputs(args.output, args.root, getattr(args, "transcripts", None))
     prepare(dataset, read(args.root, args), args)
     return 0
+
+
+def outputs_of(output: Path) -> tuple[Path, Path, Path]:
+    """The manifest, the one to validate on and the list of what was left out."""
+    return (
+        output,
+        output.with_name(f"{output.stem}.dev{output.suffix}"),
+        output.with_name(f"{output.stem}.skipped.txt"),
+    )
+
+
+def check_corpus_outputs(output: Path, root: Path, transcripts: Path | None) -> None:
+    """Raise OutputError where an output cannot be written, or is a file of the corpus and not one written before."""
+    manifests = outputs_of(output)[:2]
+    check_outputs(outputs_of(output), [transcripts])
+    for path in manifests:
+        inside = path.is_file() and path.resolve().is_relative_to(root.resolve())
+        if inside and path.stat().st_size and not is_manifest(path):
+            raise OutputError(f"{path} would be overwritten, and it is a file of the corpus; choose another output")
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file begins as a manifest does, one of an earlier run."""
+    try:
+        first = next(read_json_records(path), None)
+    except JSONFileError:
+        return False
+    return first is not None and isinstance(first.value, dict) and "audio_filepath" in first.value
 
 
 def prepare(dataset: str, corpus: Corpus, args: argparse.Namespace) -> None:
     """Read the clips' audio, split, write, and say what was done. Raises CorpusError where nothing is left."""
     usable, unusable = read_seconds(corpus.clips, args.max_seconds, args.jobs)
     skipped = corpus.skipped + unusable
-    list_skipped(skipped, args.output.with_name(f"{args.output.stem}.skipped.txt"))
+    output, dev, listed = outputs_of(args.output)
+    list_skipped(skipped, listed)
     if not usable:
         raise CorpusError(
             f"{args.root}: no usable clip, {len(skipped)} left out. Is all of it unpacked? --help shows the layout"
         )
     held_out = choose_groups(usable, args.dev_fraction, args.seed) if args.dev_fraction else set()
-    parts = {args.output: [pair for pair in usable if group_of(pair[0]) not in held_out]}
-    dev = args.output.with_name(f"{args.output.stem}.dev{args.output.suffix}")
+    parts = {output: [pair for pair in usable if group_of(pair[0]) not in held_out]}
     if held_out:
         parts[dev] = [pair for pair in usable if group_of(pair[0]) in held_out]
     elif dev.exists():

@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import path_from
 from data_prep.instructions import KINDS, Pool, PoolError, Request, compose_description, draw_requests
-from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of
-from evaluation.journal import AnswerRecord, Journal, remove_answers
+from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of, visible_answer
+from evaluation.journal import AnswerRecord, Journal, is_written, meta_path, partial_files, remove_answers
 from src.errors import print_error, reports_user_errors
+from src.files import check_outputs
 from src.manifest import read_manifest, write_manifest
 
 REFUSAL = re.compile(
@@ -51,7 +52,8 @@ def verdict_on(answer: AnswerRecord) -> str:
     """`failed` (no reply), `empty`, `refused` or `kept`."""
     if answer.error is not None:
         return "failed"
-    return "empty" if not answer.text.strip() else "refused" if REFUSAL.search(answer.text) else "kept"
+    said = visible_answer(answer.text).strip()
+    return "empty" if not said else "refused" if REFUSAL.search(said) else "kept"
 
 
 def to_entry(request: Request, target: str, folder: Path) -> dict:
@@ -97,20 +99,23 @@ def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 with every answer there, 1 if some could not be had, 2 if the run could not go on."""
     args = parse_args(argv)
     replies = args.output.with_name(f"{args.output.name}.replies.jsonl")
+    check_outputs([args.output, replies, meta_path(replies)], [*args.manifests, args.pool])
     pool = Pool.read(args.pool)
     requests = draw_requests(
         [sample for path in args.manifests for sample in read_manifest(path)], pool, args.per_clip, args.seed
     )
     if not requests:
         raise PoolError("no instruction fits any clip: they have neither transcriptions nor attributes to ask about")
-    if args.overwrite:
+    endpoint = endpoint_of(args)
+    if args.overwrite and (is_written(replies) or partial_files(replies)):
+        endpoint.check(requests[0].messages(pool.system))  # what was paid for is not discarded for nothing
         remove_answers(replies)
     journal = Journal(replies, "reply", settings_of(args, pool, requests))
-    failures = collect(endpoint_of(args), pool.system, requests, journal, args.concurrency)
+    failures = collect(endpoint, pool.system, requests, journal, args.concurrency)
     journal.finish([record_of(request) for request in requests], {})
-    write_samples(args.output, requests, journal)
     for failure in failures[:20]:
         print(f"no answer: {failure}", file=sys.stderr)
+    write_samples(args.output, requests, journal)
     if failures:
         print_error(f"{len(failures)} answer(s) could not be had; run again to ask for them")
     return 1 if failures else 0
@@ -131,7 +136,7 @@ def record_of(request: Request) -> dict:
 
 
 def write_samples(path: Path, requests: Sequence[Request], journal: Journal) -> None:
-    """Write the manifest of what is worth keeping, and say what is not."""
+    """Write the manifest of what is worth keeping, and say what is not. Raises ManifestError where nothing is."""
     counts: Counter[str] = Counter()
     entries = []
     for index, request in enumerate(requests):
@@ -140,7 +145,7 @@ def write_samples(path: Path, requests: Sequence[Request], journal: Journal) -> 
         counts[verdict] += 1
         if verdict == "kept":
             counts[request.kind] += 1
-            entries.append(to_entry(request, answer.text.strip(), path.parent))
+            entries.append(to_entry(request, visible_answer(answer.text).strip(), path.parent))
     write_manifest(path, entries)
     print(f"{path}: {counts['kept']} samples ({', '.join(f'{kind} {counts[kind]}' for kind in KINDS)}); "
           f"dropped {counts['refused']} refusals and {counts['empty']} empty answers")  # fmt: skip

@@ -4,12 +4,14 @@ A new benchmark is an entry here, a script that answers it and a script that sco
 Light imports only: scorers read the table, and do not wait for PyTorch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.choices import without_labels
 from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
 from src.generation_options import TRANSCRIPT
+
+MAX_CHOICES = 26  # one for each letter
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Benchmark:
     first_level: str = ""
 
 
+def answers_not_offered(benchmark: Benchmark, items: Iterable[tuple[object, Mapping]]) -> list[str]:
+    """Of multiple-choice items, given as (name, record), those whose answer is none of their choices, in words."""
+    return [
+        f"{name}: {benchmark.answer} {record[benchmark.answer]!r:.60} is none of the choices "
+        f"{benchmark.choices(record)!r:.100}; no answer can be strictly right"
+        for name, record in items
+        if benchmark.official and record[benchmark.answer] not in benchmark.choices(record)
+    ]
+
+
 # --- MMSU ----------------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +130,8 @@ MMSU = Benchmark(
 
 def mmau_problem(record: Mapping) -> str:
     choices = record.get("choices")
+    if isinstance(choices, list) and len(choices) > MAX_CHOICES:
+        return f"choices must be at most {MAX_CHOICES}, one a letter, found {len(choices)}"
     if isinstance(choices, list) and {str} <= {type(choice) for choice in choices} <= {str, type(None)}:
         return ""
     return f"choices must be a list of texts, or null among them, found {choices!r:.100}"

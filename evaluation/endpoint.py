@@ -20,6 +20,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from src.errors import UserError
+from src.flag_types import finite_number, fraction, positive_number, whole_number
 
 FATAL = {
     401: "the key is not accepted",
@@ -30,6 +31,9 @@ PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
 MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this
 MAX_BACKOFF = 60.0  # seconds between two tries
 MAX_FAILURES_IN_A_ROW = 20  # questions; then nothing more is asked
+
+_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_END_OF_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -84,6 +88,22 @@ class Endpoint:
                 time.sleep(wait)
         raise NoReply(f"{reason} (after {self.tries} tries)")
 
+    def check(self, messages: Sequence[dict]) -> None:
+        """Ask once, before anything is discarded. Raises EndpointError where no reply comes."""
+        try:
+            self.ask(messages)
+        except NoReply as reason:
+            raise EndpointError(f"{self.url} does not answer: {reason}. Nothing was discarded") from None
+
+
+def visible_answer(reply: str) -> str:
+    """What a model that thinks aloud says after its thoughts; nothing where a thought is not finished.
+
+    Of the tags, some endpoints leave out the first one: what stands before `</think>` is a thought all the same.
+    """
+    answer = _END_OF_THOUGHT.split(reply)[-1]
+    return "" if _THOUGHT.search(answer) else answer
+
 
 def retry_after(response: requests.Response) -> float | None:
     """The seconds that the Retry-After header asks to wait, given as seconds or as a date; None without one."""
@@ -122,13 +142,19 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, temperature: float, top_
     parser.add_argument("--model", required=True, help="the model's name there")
     parser.add_argument("--api_key_env", default="OPENAI_API_KEY",
                         help="environment variable with the key, if there is one (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--temperature", type=float, default=temperature, help="default: %(default)s")
-    parser.add_argument("--top_p", type=float, default=top_p, help="default: %(default)s")
-    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="of a reply (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=8, help="requests at a time (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds (default: %(default)s)")
-    parser.add_argument("--tries", type=int, default=6, help="of a request that fails (default: %(default)s)")
-    parser.add_argument("--backoff", type=float, default=1.0,
+    parser.add_argument("--temperature", type=finite_number, default=temperature, help="default: %(default)s")
+    parser.add_argument("--top_p", type=fraction, default=top_p, help="default: %(default)s")
+    parser.add_argument(
+        "--max_tokens", type=whole_number(1), default=max_tokens, help="of a reply (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--concurrency", type=whole_number(1), default=8, help="requests at a time (default: %(default)s)"
+    )
+    parser.add_argument("--timeout", type=positive_number, default=60.0, help="seconds (default: %(default)s)")
+    parser.add_argument(
+        "--tries", type=whole_number(1), default=6, help="of a request that fails (default: %(default)s)"
+    )
+    parser.add_argument("--backoff", type=positive_number, default=1.0,
                         help="seconds before the second try, doubled each time (default: %(default)s)")  # fmt: skip
 
 

@@ -70,7 +70,6 @@ class Journal:
         for index, record in enumerate(records):
             answer = self.answers[index]
             rows.append({**record, self.field: answer.text} | ({"error": answer.error} if answer.error else {}))
-        self.output.parent.mkdir(parents=True, exist_ok=True)
         told = {"settings": self.settings, **meta}
         if any(answer.audio for answer in self.answers.values()):
             told["audio"] = " ".join(self.answers[index].audio or NO_AUDIO for index in range(len(records)))
@@ -87,7 +86,7 @@ class Journal:
         if not self.meta.exists():
             raise ResumeError(
                 f"{self.output} exists, but {self.meta.name} does not say how it was made. "
-                "Choose another output, or pass --overwrite"
+                "Choose another output, or move that file away"
             )
         meta = json.loads(self.meta.read_text(encoding="utf-8"))
         self._check(meta["settings"], self.output)
@@ -161,6 +160,15 @@ def partial_files(output: Path) -> list[Path]:
 
 
 def remove_answers(output: Path) -> None:
-    """Delete an output, finished or not, and what belongs to it."""
-    for path in (output, meta_path(output), *partial_files(output)):
-        path.unlink(missing_ok=True)
+    """Delete an output, finished or not, and what belongs to it; of a link, what it leads to.
+
+    Raises ResumeError for a file that does not say that it was made by a run like this: it may be anything.
+    """
+    beside = [path for path in (meta_path(output), *partial_files(output)) if path.exists()]
+    if is_written(output) and not beside:
+        raise ResumeError(
+            f"{output} is not overwritten: no {meta_path(output).name} beside it says that it holds answers. Choose "
+            "another output, or delete it yourself"
+        )
+    for path in (output, *beside):
+        path.resolve().unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from evaluation.scoreboard import (
 )
 from evaluation.scoring import format_interval, percent
 from src.errors import reports_user_errors
-from src.files import write_file
+from src.files import check_outputs, write_file
 
 ABOUT = (
     "Brackets hold 95 % bootstrap intervals over items. *Official* is the benchmark's published rule, to compare with "
@@ -105,9 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--names", nargs="+", default=[], help="of the runs, one for each file or one for all")
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="published scores (default: %(default)s)")
     args = parser.parse_args(argv)
+    outputs = [args.output / name for name in ("report.md", "report.json", "radar.png")]
+    check_outputs(outputs, [*args.scores, args.published])
     entries = read_runs(args.scores, args.names)
     published, sources = read_published(args.published, places_of(entries))
-    args.output.mkdir(parents=True, exist_ok=True)
     everything = entries + published
     text = markdown(everything, sources)
     write_file(args.output / "report.md", text)

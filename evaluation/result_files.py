@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.json_records import JSONFileError, read_json_records
+from src.json_records import JSONFileError, is_unicode_value, read_json_records, shorten
 
 # Fields that say what was asked and what is right: the same item has the same ones in every file.
 TRUTH = ("question", "choices", "answer", "answer_gt", "transcription", "reference")
+WHOLE_LINES = ". Expected a JSON list, or JSON Lines: one object a line, not one over several lines"
 
 
 class BenchmarkFileError(UserError):
@@ -67,10 +68,16 @@ def read_benchmark(
                 wanted = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
                 found = repr(record[name]) if name in record else "no such field"
                 broken.append(f"{path} {place}: {name} must be {wanted}, found {found}")
+        broken += [
+            f"{path} {place}: {name} holds half of a surrogate pair, found {shorten(value)}; expected Unicode text"
+            for name, value in record.items()
+            if not is_unicode_value([name, value])
+        ]
         if problem := problem_of(record):
             broken.append(f"{path} {place}: {problem}")
     if broken:
-        raise BenchmarkFileError("\n".join([*broken[:20], f"{len(broken)} problem(s) in {path}; nothing was started"]))
+        end = f"{len(broken)} problem(s) in {path}; nothing was started{WHOLE_LINES * (not entries)}"
+        raise BenchmarkFileError("\n".join([*broken[:20], end]))
     if not entries:
         raise BenchmarkFileError(f"{path} holds no items. {source}")
     records = [record for _, record in entries]
@@ -126,7 +133,7 @@ def read_result(
         unanswered = [{k: v for k, v in record.items() if k not in (*answer_fields, "error")} for record in wanted]
         records, missing = complete(path, records, unanswered, key)
     if not records:
-        raise BenchmarkFileError(f"{path}: no items to score")
+        raise BenchmarkFileError("\n".join([*broken[:20], f"{path}: no items to score{WHOLE_LINES * bool(broken)}"]))
     return Result(path, dict(zip(keys, records, strict=True)), missing, broken)
 
 

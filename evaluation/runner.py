@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from evaluation.journal import AnswerRecord, Journal, ResumeError, partial_files, remove_answers
+from evaluation.journal import AnswerRecord, Journal, ResumeError, meta_path, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
 from evaluation.tasks import BenchmarkItem, Task, swap, with_settings
@@ -28,6 +28,7 @@ from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import STAGES, DIFFAConfig
 from src.errors import reports_user_errors
 from src.family import describe, read_family
+from src.files import check_outputs
 from src.inference_flags import device_of, options_of
 from src.modeling_DIFFA import Answers, DIFFAModel
 from src.precision import Precision, choose_precision
@@ -96,12 +97,21 @@ def run(args: argparse.Namespace, make_tasks: Callable[[], list[Task]], stage: i
     """
     runner = Runner(args, stage)
     tasks = make_tasks()
+    check_files(args, tasks)
     runner.prepare(tasks)
     too_many_failed = [runner.answer(task) for task in tasks]
     status = int(any(too_many_failed))
     if runner.ranks.world > 1:
         leave(status)
     return status
+
+
+def check_files(args: argparse.Namespace, tasks: Sequence[Task]) -> None:
+    """Raise OutputError where a task's answers cannot be written, or would be written over what it reads."""
+    for task in tasks:
+        audio = {item.audio.file if isinstance(item.audio, ParquetAudio) else item.audio for item in task.items}
+        outputs = [task.output, meta_path(task.output), *partial_files(task.output), getattr(args, "output_text", None)]
+        check_outputs(outputs, [*task.inputs, *audio])
 
 
 class Runner:
@@ -119,8 +129,10 @@ class Runner:
         self.args = with_settings(self.args, tasks[0].benchmark, self.parts.family)
         self.options = options_of(self.args)
         self.fingerprints = self.parts.fingerprints()
-        if self.args.overwrite and self.ranks.rank == 0:
-            for task in tasks:
+        if self.args.overwrite:
+            _ = self.model  # answers are not discarded for a model that cannot be loaded
+            self.ranks.wait()
+            for task in tasks if self.ranks.rank == 0 else ():
                 remove_answers(task.output)
         self.ranks.wait()
         for task in tasks:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark
+from evaluation.benchmarks import Benchmark, answers_not_offered
 from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, outcome_interval, rate_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items, read_result
 from src.errors import print_error, reports_user_errors
-from src.files import write_file
+from src.files import check_outputs, write_file
 
 # --- scores --------------------------------------------------------------------------------------------------------
 
@@ -192,15 +192,19 @@ def format_comparisons(comparisons: Mapping[str, Comparison]) -> str:
     return format_table(header, rows)
 
 
+def scores_path(result: Path) -> Path:
+    return result.with_name(result.name + ".scores.json")
+
+
 def write_scores(result: Path, scores: Mapping) -> Path:
     """Write `scores` to `<result>.scores.json`, and return that path."""
-    path = result.with_name(result.name + ".scores.json")
+    path = scores_path(result)
     write_file(path, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def parse_args(docstring: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags that the scorers share: `result`, `reference`, `compare`."""
+    """The flags that the scorers share: `result`, `reference`, `compare`. Raises OutputError."""
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -209,7 +213,9 @@ def parse_args(docstring: str, argv: Sequence[str] | None = None) -> argparse.Na
         "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
     )
     parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    check_outputs([scores_path(args.result)], [args.result, args.reference, args.compare])
+    return args
 
 
 @reports_user_errors
@@ -235,13 +241,15 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
-    print(f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}")
+    table = [f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}"]
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
-        print(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
+        table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
     if comparisons:
-        print(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
-    return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]})
+        table.append(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
+    not_offered = answers_not_offered(benchmark, result.items.items())
+    table += [f"warning: {args.result} item {fault}" for fault in not_offered]
+    return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]}, "\n".join(table))
 
 
 def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
@@ -284,6 +292,11 @@ def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
                 "published scorers count the answer, here the error would count. Remove one of them"
             )
         try:
+            if not isinstance(record[benchmark.answer], str):
+                found = f"{record[benchmark.answer]!r:.60}"
+                raise BenchmarkFileError(f"{result.path} item {name}: {benchmark.answer} must be a text, found {found}")
+            if problem := benchmark.problem(record):
+                raise BenchmarkFileError(f"{result.path} item {name}: {problem}")
             verdicts.append(judge(benchmark, name, record))
         except KeyError as error:
             raise BenchmarkFileError(
@@ -292,8 +305,10 @@ def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
     return verdicts
 
 
-def report(result: Path, scores: Mapping) -> int:
-    """Write the scores file, name what was wrong with the result file, and return the exit status."""
+def report(result: Path, scores: Mapping, table: str) -> int:
+    """Write the scores file, print the table, name what was wrong with the result file; the exit status."""
+    path = write_scores(result, scores)
+    print(table)
     total = scores.get("levels", {}).get("total", {}).get("total")
     if total and total["errors"]:
         print(f"{total['errors']} item(s) have no answer (error or missing) and count as wrong")
@@ -301,7 +316,7 @@ def report(result: Path, scores: Mapping) -> int:
         print(f"{len(scores['missing'])} item(s) of the reference are missing: {', '.join(scores['missing'][:20])}")
     for line in scores["broken"]:
         print(f"broken: {line}", file=sys.stderr)
-    print(f"scores: {write_scores(result, scores)}")
+    print(f"scores: {path}")
     if scores["broken"]:
         print_error(f"{len(scores['broken'])} broken line(s) could not be read")
     return 1 if scores["broken"] else 0

@@ -2,11 +2,12 @@
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark
+from evaluation.benchmarks import Benchmark, answers_not_offered
 from evaluation.parquet_audio import ParquetAudio
 from evaluation.result_files import read_benchmark
 from src.configuration_DIFFA import ROOT
@@ -34,6 +35,7 @@ class Task:
     benchmark: Benchmark
     items: Sequence[BenchmarkItem]
     output: Path
+    inputs: Sequence[Path] = ()  # the files that the items were read from
     about: Mapping[str, str] | None = None  # what its `.meta.json` tells the scorer besides
     finished: Callable[[Path], None] | None = None  # makes other files of the output once that is there
 
@@ -78,12 +80,14 @@ def with_settings(args: argparse.Namespace, benchmark: Benchmark, family: str) -
 
 def task_of(benchmark: Benchmark, args: argparse.Namespace) -> Task:
     """The task that the flags of `benchmark_parser` name. Raises BenchmarkFileError."""
-    return Task(benchmark, read_items(benchmark, args.input, args.audio_root), args.output)
+    return Task(benchmark, read_items(benchmark, args.input, args.audio_root), args.output, [args.input])
 
 
 def read_items(benchmark: Benchmark, path: Path, audio_root: Path | None) -> list[BenchmarkItem]:
     """A file's items, in order. Raises BenchmarkFileError naming everything broken."""
     records = read_benchmark(path, benchmark.required, benchmark.source, benchmark.problem)
+    for fault in answers_not_offered(benchmark, enumerate(records, start=1)):
+        print(f"warning: {path} item {fault}", file=sys.stderr)
     return [
         BenchmarkItem(record, benchmark.prompt(record), find_audio(record[benchmark.audio], path, audio_root))
         for record in records

@@ -1,5 +1,6 @@
 """How to decode: the options, the rules they must keep, and the presets."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -73,8 +74,8 @@ class GenerationOptions:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("temperature", "cfg_scale"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative, and it must be finite")
         for name, allowed in (("remasking", REMASKING_RULES), ("cache", CACHE_MODES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")

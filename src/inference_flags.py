@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from src.errors import UserError
+from src.flag_types import finite_number, fraction, text_flag
 from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
 from src.precision import AUTO, DTYPES
 from src.processes import own_device
@@ -40,7 +41,7 @@ def make_parser(docstring: str) -> argparse.ArgumentParser:
     work.add_argument("--limit", type=int, help="answer only the first so many items")
     work.add_argument("--overwrite", action="store_true", help="discard answers already on disk")
     work.add_argument(
-        "--max_error_rate", type=float, default=0.01,
+        "--max_error_rate", type=fraction, default=0.01,
         help="share of items with unusable audio above which the exit status is 1 (default: %(default)s)",
     )  # fmt: skip
     work.add_argument(
@@ -83,7 +84,7 @@ def add_device_flags(parser: argparse._ActionsContainer, dtypes: Iterable[str] =
 def system_prompt_flag(text: str) -> str:
     """What `--system_prompt` stands for. Raises ArgumentTypeError."""
     try:
-        return system_prompt_of(text)
+        return system_prompt_of(text_flag(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -118,18 +119,22 @@ def add_decoding_flags(
     decoding.add_argument("--steps", type=int, default=steps, help=f"forward passes per answer ({length_default})")
     decoding.add_argument("--block_length", type=int, default=block_length, help=f"tokens ({length_default})")
     decoding.add_argument("--max_new_tokens", type=int, default=max_new_tokens, help=f"tokens ({length_default})")
-    decoding.add_argument("--temperature", type=float, default=0.0, help="0 decodes greedily (default: %(default)s)")
-    decoding.add_argument("--cfg_scale", type=float, default=0.0, help="guidance (default: %(default)s, none)")
+    decoding.add_argument(
+        "--temperature", type=finite_number, default=0.0, help="0 decodes greedily (default: %(default)s)"
+    )
+    decoding.add_argument("--cfg_scale", type=finite_number, default=0.0, help="guidance (default: %(default)s, none)")
     decoding.add_argument("--remasking", choices=REMASKING_RULES, default="low_confidence")
     decoding.add_argument(
         "--cache", choices=CACHE_MODES,
         help="keep keys and values between the steps of a block: of what is before it (prefix), or all others (dual)",
     )  # fmt: skip
     decoding.add_argument("--refresh_interval", type=int, help="with a cache: renew it every so many steps of a block")
-    decoding.add_argument("--threshold", type=float, help="parallel decoding: fix all tokens at least this probable")
+    decoding.add_argument(
+        "--threshold", type=finite_number, help="parallel decoding: fix all tokens at least this probable"
+    )
     decoding.add_argument(
         "--factor",
-        type=float,
+        type=finite_number,
         help="parallel decoding: fix n tokens while (n + 1)(1 - the least probable) <= factor",
     )
     decoding.add_argument(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
+from src.errors import UserError, is_unicode
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Windows editors put it before UTF-8 text
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 MAX_EXCERPT = 60  # characters of what was found, in a message
 
 
@@ -36,11 +37,13 @@ def read_json_records(path: str | os.PathLike) -> Iterator[JSONRecord]:
         data = Path(path).read_bytes().removeprefix(BYTE_ORDER_MARK)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         raise JSONFileError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if data.startswith(UTF_16_MARKS):
+        raise JSONFileError(f"{path} line 1: not UTF-8 text but UTF-16, found byte 0x{data[0]:02x}; save it as UTF-8")
     return list_records(data, path) if data.lstrip().startswith(b"[") else line_records(data)
 
 
 def line_records(data: bytes) -> Iterator[JSONRecord]:
-    for number, line in enumerate(data.split(b"\n"), 1):  # strings may hold what str.splitlines takes for line breaks
+    for number, line in enumerate(data.splitlines(), 1):  # of bytes: at \n, \r\n and \r; of str it breaks at others too
         if not line.strip():
             continue
         place = f"line {number}"
@@ -99,6 +102,11 @@ def problem_of(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "not JSON that can be read: lists or objects are nested too deeply"
     return f"not JSON that can be read: {error}"  # a number of thousands of digits
+
+
+def is_unicode_value(value: Any) -> bool:
+    """Whether UTF-8 can hold all texts in a value; JSON's \\u escapes can spell half of a surrogate pair."""
+    return is_unicode(json.dumps(value, ensure_ascii=False))
 
 
 def shorten(value: Any, limit: int = MAX_EXCERPT) -> str:

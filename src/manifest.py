@@ -16,7 +16,7 @@ from typing import Any
 
 from src.audio_decoder import AudioError, check_file
 from src.configuration_DIFFA import STAGES
-from src.errors import UserError
+from src.errors import UserError, is_unicode
 from src.files import write_file
 from src.json_records import JSONFileError, read_json_records, shorten
 
@@ -125,10 +125,14 @@ def to_sample(value: Mapping[str, Any], folder: Path) -> Sample:
 
 
 def write_manifest(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest, one entry a line: JSON Lines if the name ends in .jsonl, else a JSON list."""
+    """Write a manifest, one entry a line: JSON Lines if the name ends in .jsonl, else a JSON list.
+
+    Raises ManifestError where there are no entries; what is at `path` then stays.
+    """
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+    if not lines:
+        raise ManifestError(f"{path} is not written: there are no samples to put into it")
     text = "".join(f"{line}\n" for line in lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text)
 
 
@@ -153,15 +157,6 @@ def problems_of(value: Any) -> Iterator[str]:
             yield f"{key} is {shorten(found)}, which holds half a surrogate pair; expected Unicode text"
         elif kind is not str and not 0 < found < MAX_DURATION:
             yield f"duration is {shorten(found)}; expected seconds, more than 0 and less than a day"
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a string can be encoded; JSON's \\u escapes can spell strings that no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def empty_texts(entry: ManifestEntry, keys: Sequence[str] = ("audio_id", "target", "transcription")) -> Iterable[str]:

@@ -26,7 +26,8 @@ from src.audio import MAX_MISSING_SHARE, AudioError, AudioFacts, inspect_audio
 from src.checkpoint import resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.errors import reports_user_errors
-from src.files import write_file
+from src.files import OutputError, check_outputs, write_file
+from src.flag_types import positive_number, whole_number
 from src.manifest import (
     MAX_DURATION,
     ManifestEntry,
@@ -219,6 +220,9 @@ def draw_durations(seconds: Sequence[float], title: str) -> bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 for a manifest without problems, 1 for one with some, 2 if it could not be checked."""
     args = parse_args(argv)
+    if args.figure:
+        audio = (entry.audio_file(args.manifest.parent) for entry in read_entries(args.manifest))
+        check_outputs([args.figure], [args.manifest, *audio])
     limits = Limits(args.max_seconds, args.max_length)
     report = check_manifest(args.manifest, limits, load_tokenizer(args.llm_path), args.jobs)
     for problem in report.problems:
@@ -229,8 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             write_file(figure, draw_durations(list(report.seconds.values()), args.manifest.name))
             print(f"durations drawn: {figure}")
-        except OSError as error:
-            print(f"durations not drawn: {figure}: {error.strerror}. Pass --figure FILE", file=sys.stderr)
+        except (OSError, OutputError) as error:
+            print(f"durations not drawn: {figure}: {error}. Pass --figure FILE", file=sys.stderr)
     wrong = len({problem.entry.place for problem in report.problems})
     print(f"{len(report.problems)} problem(s) in {wrong} of {report.entries} entries of {args.manifest}")
     return 1 if report.problems else 0
@@ -252,11 +256,15 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument("manifest", type=Path)
-    check.add_argument("--max_seconds", type=float, default=WINDOW_SECONDS, help="the window (default: %(default)g)")
+    check.add_argument(
+        "--max_seconds", type=positive_number, default=WINDOW_SECONDS, help="the window (default: %(default)g)"
+    )
     check.add_argument("--llm_path", help="LLaDA, folder or hub name: count text lengths with its tokenizer")
-    check.add_argument("--max_length", type=int, default=MAX_TEXT_TOKENS, help="text tokens (default: %(default)s)")
+    check.add_argument(
+        "--max_length", type=whole_number(1), default=MAX_TEXT_TOKENS, help="text tokens (default: %(default)s)"
+    )
     check.add_argument("--figure", type=Path, help="durations as PNG (default: <manifest>.durations.png)")
-    check.add_argument("--jobs", type=int, help="files read at a time (default: the number of processors)")
+    check.add_argument("--jobs", type=whole_number(1), help="files read at a time (default: the number of processors)")
     return parser.parse_args(argv)
 
 

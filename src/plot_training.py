@@ -19,7 +19,7 @@ import numpy as np
 
 from src.checkpoint import CheckpointError
 from src.errors import reports_user_errors
-from src.files import write_file
+from src.files import check_outputs, write_file
 from src.training_checkpoint import last_complete
 
 matplotlib.use("Agg")
@@ -105,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the PNG file (default: training.png in the run's folder)")
     args = parser.parse_args(argv)
     output = args.output or args.run / "training.png"
+    check_outputs([output], (file for file in args.run.rglob("*") if file.suffix != ".png"))
     write_file(output, draw(read_log(args.run), args.run.name))
     print(output)
     return 0

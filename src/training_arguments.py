@@ -1,5 +1,6 @@
 """Training's flags: what they mean, and which of them contradict each other."""
 
+import math
 from argparse import ArgumentTypeError
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,7 @@ def check_arguments(
     """Raise SettingsError for settings that contradict each other."""
     if model_args.stage not in STAGES:
         raise SettingsError(f"--stage is {model_args.stage}; expected {' or '.join(map(str, STAGES))}")
+    check_numbers(data_args, training_args)
     starts_from = STAGES[model_args.stage].starts_from
     if starts_from and not model_args.stage1_checkpoint:
         raise SettingsError(
@@ -185,6 +187,20 @@ def check_arguments(
                     f"{training_args.deepspeed} has a {key!r}, which would silently override the training flags; "
                     "take it out"
                 )
+
+
+def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArguments) -> None:
+    """Raise SettingsError for a number with which nothing can be learned: nan, infinite, below 0, none of a limit."""
+    for args in (data_args, training_args):
+        for name, value in vars(args).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SettingsError(f"--{name} is {value}; expected a finite number")
+    for name in ("learning_rate", "weight_decay", "warmup_ratio", "warmup_steps", "max_grad_norm"):
+        if getattr(training_args, name) < 0:
+            raise SettingsError(f"--{name} is {getattr(training_args, name)}; expected 0 or more")
+    for name in ("max_seconds", "max_length"):
+        if getattr(data_args, name) <= 0:
+            raise SettingsError(f"--{name} is {getattr(data_args, name)}; expected more than 0")
 
 
 def check_wer_arguments(

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evaluation.benchmarks import VOICEBENCH
 from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_records, read_result
-from evaluation.scoring import report
+from evaluation.scoring import report, scores_path
 from src.errors import reports_user_errors
+from src.files import check_outputs
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import score_ifeval
@@ -57,7 +58,7 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
     result = read(path)
     evaluator = evaluator or evaluator_of(path, subset)
     scored = SCORERS[evaluator](result)
-    print(f"voicebench {subset or ''} ({evaluator}): {path}\n{scored.text}")
+    table = f"voicebench {subset or ''} ({evaluator}): {path}\n{scored.text}"
     scores = {
         "benchmark": "voicebench",
         "result": path.name,
@@ -73,8 +74,8 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
         comparison, text = compare_scored(scored, SCORERS[evaluator](baseline))
         scores["broken"] = result.broken + baseline.broken
         scores["comparison"] = {"with": str(other), **comparison}
-        print(f"compared with {other}, item by item\n{text}")
-    return report(path, scores | scored.scores)
+        table += f"\ncompared with {other}, item by item\n{text}"
+    return report(path, scores | scored.scores, table)
 
 
 def results_in(path: Path) -> list[Path]:
@@ -106,7 +107,9 @@ def main(argv: list[str] | None = None) -> int:
         text, complete = format_overall(args.overall)
         print(text)
         return 0 if complete else 1
-    return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results_in(args.result))
+    results = results_in(args.result)
+    check_outputs([scores_path(path) for path in results], [*results, args.reference, args.compare])
+    return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results)
 
 
 if __name__ == "__main__":

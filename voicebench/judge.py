@@ -28,6 +28,7 @@ from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, 
 from evaluation.journal import is_written
 from evaluation.result_files import BenchmarkFileError, read_result
 from src.errors import print_error, reports_user_errors
+from src.files import check_outputs
 from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, recognise
 from voicebench.verdicts import JudgeQuestion, Verdicts, questions_of, verdict_path
@@ -86,7 +87,11 @@ def main(argv: list[str] | None = None) -> int:
     wanted = {"kind": kind, "model": args.model, "rubric": rubric.digest, "temperature": args.temperature,
               "top_p": args.top_p, "max_tokens": args.max_tokens, "samples": args.samples}  # fmt: skip
     judge = Judge(endpoint_of(args), rubric, parse_rating if kind == "open" else parse_vote, args.asks)
-    verdicts = open_verdicts(verdict_path(args.result), wanted, questions, args.overwrite)
+    path = verdict_path(args.result)
+    check_outputs([path], [args.result, args.rubric])
+    if args.overwrite and is_written(path) and questions:
+        judge.endpoint.check(rubric.messages(questions[0]))  # verdicts are not discarded for nothing
+    verdicts = open_verdicts(path, wanted, questions, args.overwrite)
     by_digest = {question.digest: question for question in questions}
     missing = [
         (question, sample) for digest, question in by_digest.items() for sample in range(args.samples)
@@ -106,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
 def open_verdicts(path: Path, wanted: dict, questions: Sequence[JudgeQuestion], overwrite: bool) -> Verdicts:
     """The verdicts at `path`, ready for more. Raises BenchmarkFileError if they were made otherwise."""
     if overwrite:
-        path.unlink(missing_ok=True)
+        path.resolve().unlink(missing_ok=True)
     verdicts = Verdicts.read(path) if is_written(path) else Verdicts(path, wanted)
     verdicts.check_settings(wanted)
     verdicts.check_answers(questions)

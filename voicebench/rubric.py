@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.endpoint import visible_answer
 from evaluation.result_files import BenchmarkFileError
 from voicebench.verdicts import JudgeQuestion
 
@@ -23,7 +24,10 @@ class Rubric:
         """Raises BenchmarkFileError if the file is missing or does not mention what is to be judged."""
         if not path.is_file():
             raise BenchmarkFileError(f"{path}: no such rubric")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise BenchmarkFileError(f"{path}: not a text in UTF-8 ({error}). Convert the file") from None
         lacking = [f"{{{name}}}" for name in KINDS[kind] if f"{{{name}}}" not in text]
         if lacking:
             raise BenchmarkFileError(f"{path}: a rubric for this subset must hold {', '.join(lacking)}")
@@ -43,7 +47,6 @@ class Rubric:
         return [*system, {"role": "user", "content": user}]
 
 
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _NAME = r"\b(?:score|rating|grade)\b"
 _ALONE = re.compile(rf"\W*(?:{_NAME}\W+(?:is\W+)?)?{_NUMBER}(?:\s*(?:/|out of)\s*5|\s*points?)?\W*", re.IGNORECASE)
@@ -54,7 +57,7 @@ _VOTE = re.compile(r"\W*(yes|no)\b\s*(?:$|[^\w\s])", re.IGNORECASE)
 
 def parse_rating(reply: str) -> float | None:
     """The number from 1 to 5 that `reply` gives: "4", "4/5", "[[4]]", "Rating: 4", ...; None for anything else."""
-    text = _THOUGHTS.sub("", reply).replace("*", "")
+    text = visible_answer(reply).replace("*", "")
     alone = _ALONE.fullmatch(text)
     said = [alone[1]] if alone else _BRACKETED.findall(text) or _NAMED.findall(text)
     ratings = {float(number) for number in said}
@@ -63,5 +66,5 @@ def parse_rating(reply: str) -> float | None:
 
 def parse_vote(reply: str) -> float | None:
     """1 for a yes, 0 for a no, None for anything else; what follows the word and a mark is not read."""
-    vote = _VOTE.match(_THOUGHTS.sub("", reply))
+    vote = _VOTE.match(visible_answer(reply))
     return None if not vote else float(vote[1].lower() == "yes")

@@ -1,0 +1,61 @@
+"""Types of command-line flags: numbers within bounds, and texts that say something."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+from src.errors import is_unicode
+
+MAX_PORT = 65535
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """A flag's type: a whole number within the bounds, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if number < minimum or (maximum is not None and number > maximum):
+            bounds = f"at least {minimum}" + ("" if maximum is None else f" and at most {maximum}")
+            raise argparse.ArgumentTypeError(f"{number} is out of bounds; it must be {bounds}")
+        return number
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """A flag's type: a number above 0, neither infinite nor nan."""
+    number = finite_number(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is out of bounds; it must be more than 0")
+    return number
+
+
+def fraction(text: str) -> float:
+    """A flag's type: a number from 0 to 1."""
+    number = finite_number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of bounds; it must be from 0 to 1")
+    return number
+
+
+def finite_number(text: str) -> float:
+    """A flag's type: any number but the infinite ones and nan."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return number
+
+
+def text_flag(text: str) -> str:
+    """A flag's type: a text that is not empty, and that UTF-8 can hold."""
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError(f"{text!a} is no UTF-8 text")
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty; expected a text")
+    return text
