@@ -247,8 +247,8 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
     if comparisons:
         table.append(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
-    not_offered = answers_not_offered(benchmark, result.items.items())
-    table += [f"warning: {args.result} item {fault}" for fault in not_offered]
+    scores["answers_not_offered"] = answers_not_offered(benchmark, result.items.items())
+    table += [f"warning: {args.result} item {fault}" for fault in scores["answers_not_offered"]]
     return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]}, "\n".join(table))
 
 

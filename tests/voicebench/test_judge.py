@@ -269,6 +269,7 @@ def test_rubric_fills_in_and_splits(tmp_path):
         ("4", 4), (" 5\n", 5), ("1.", 1), ("**3**", 3), ("4/5", 4), ("4 out of 5", 4), ("3 points", 3), ("4.5", 4.5),
         ("[[2]]", 2), ("Rating: 4", 4), ("Score: **3**", 3), ("The rating is 4.", 4), ("I like it. [[5]]", 5),
         ("<think>maybe 2</think>\n4", 4), ("(2)", 2),
+        ("The answer is thin, score: 3 seems low.</think>\n\n4", 4), ("<think>score: 3", None), ("4</think>", None),
         ("0", None), ("6", None), ("10", None), ("45", None), ("-", None), ("", None), ("good", None),
         ("4 or 5", None), ("Rating: 2, no, rating: 3", None), ("There are 4 errors", None), ("5 stars? No, 3", None),
     ],

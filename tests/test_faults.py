@@ -1,0 +1,260 @@
+"""Files and flags as people have them, through every script: scored, or refused with what was found and where."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inference_stage2_mmau
+import inference_stage2_mmsu
+import train
+from asr import evaluate as asr
+from data_prep import synthesize_qa
+from evaluation import report
+from evaluation.benchmarks import MMAU, MMSU
+from evaluation.runner import Parts
+from evaluation.scoring import run_scorer
+from src import manifest_check
+from tests.evaluation.small_runs import MODEL, ROOT, question, write_lines
+from voicebench import evaluate as voicebench
+from voicebench import judge
+
+FAULTS = ROOT / "tests" / "faults"
+SCORERS = {
+    "mmau": lambda argv: run_scorer(MMAU, "", argv),
+    "mmsu": lambda argv: run_scorer(MMSU, "", argv),
+    "asr": asr.main,
+}
+REFUSED_BY_SCORERS = {
+    "mmau_27.json": "mmau_27.json item 1: choices must be at most 26, one a letter, found 30",
+    "mmau_none_choices.json": "item 1: choices must be a list of texts, or null among them, found None",
+    "mmau_string_choices.json": "item 1: choices must be a list of texts, or null among them, found \"['Dog', ",
+    "mmsu_int_gt.jsonl": "mmsu_int_gt.jsonl item 1: answer_gt must be a text, found 1",
+    "mmsu_pretty.jsonl": "mmsu_pretty.jsonl line 2: not JSON: Extra data at column 7, found ': \"1\",'",
+    "asr_null_ref.jsonl": "asr_null_ref.jsonl item a: transcription must be a text, found None",
+}
+REFUSED_BY_INFERENCE = {
+    "mmau_27.json": "mmau_27.json line 1, entry 1: choices must be at most 26",
+    "mmau_none_choices.json": "line 1, entry 1: choices must be a list of texts",
+    "mmau_string_choices.json": "line 1, entry 1: choices must be a list of texts",
+    "mmau_surrogate.json": "line 1, entry 1: task holds half of a surrogate pair, found 'so\\ud83dund'",
+    "mmsu_int_gt.jsonl": "mmsu_int_gt.jsonl line 1: answer_gt must be str, found 1",
+    "mmsu_pretty.jsonl": "mmsu_pretty.jsonl line 1: not JSON",
+    "latin1.jsonl": "latin1.jsonl line 1: not UTF-8 text: invalid continuation byte, found byte 0xe9",
+    "surr_extra.jsonl": "surr_extra.jsonl line 2: note holds half of a surrogate pair, found 'half \\ud83d'",
+}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return lambda name: Path(shutil.copy(FAULTS / name, tmp_path))
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def load(*_):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Parts, "load", load)
+
+
+def infer(path, output, *flags):
+    script = inference_stage2_mmsu if path.suffix == ".jsonl" else inference_stage2_mmau
+    return script.main([*MODEL, "--input", str(path), "--output", str(output), *map(str, flags)])
+
+
+def scores_of(path):
+    return json.loads(path.with_name(f"{path.name}.scores.json").read_text(encoding="utf-8"))
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_SCORERS)
+def test_scorers_name_the_item_the_field_and_what_was_found(name, copy, capsys):
+    assert SCORERS[name.partition("_")[0]]([str(copy(name))]) == 2
+    assert REFUSED_BY_SCORERS[name] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_INFERENCE)
+def test_a_benchmark_that_cannot_be_asked_is_refused_before_the_model_loads(name, copy, no_model, tmp_path, capsys):
+    assert infer(copy(name), tmp_path / "out") == 2
+    assert REFUSED_BY_INFERENCE[name] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+def test_other_encodings_are_named(encoding, no_model, tmp_path, capsys):
+    path = tmp_path / "mmsu.jsonl"
+    bom = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((bom + json.dumps(question(1, question="café?"), ensure_ascii=False)).encode(encoding))
+    assert infer(path, tmp_path / "out") == 2
+    assert "mmsu.jsonl line 1: not UTF-8 text" in capsys.readouterr().err
+
+
+def test_lines_may_end_as_on_an_old_macintosh(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes("\r".join(json.dumps(question(n, response="A. one")) for n in range(3)).encode())
+    assert SCORERS["mmsu"]([str(path)]) == 0
+    assert scores_of(path)["levels"]["total"]["total"]["n"] == 3
+
+
+def test_half_a_surrogate_pair_in_a_result_is_scored_and_escaped(copy):
+    path = copy("mmau_surrogate.json")
+    assert SCORERS["mmau"]([str(path)]) == 0
+    assert scores_of(path)["levels"]["task"]["so\ud83dund"]["strict"] == 1
+    path = copy("asr_surrogate.jsonl")
+    assert SCORERS["asr"]([str(path)]) == 0
+    assert scores_of(path)["worst"][0]["hypothesis"].startswith("hello")
+
+
+def test_an_answer_that_is_none_of_the_choices_is_named(copy, no_model, tmp_path, capsys):
+    path = copy("mmau_space_answer.json")
+    assert SCORERS["mmau"]([str(path)]) == 0
+    assert "item 1: answer 'Dog ' is none of the choices ['Dog', 'Cat', 'Cow', 'Pig']" in capsys.readouterr().out
+    assert len(scores_of(path)["answers_not_offered"]) == 3
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        infer(path, tmp_path / "out")
+    assert "item 2: answer 'dog' is none of the choices" in capsys.readouterr().err
+
+
+def test_scores_are_written_whatever_standard_output_can_show(copy):
+    path = copy("asr_ascii.jsonl")
+    run = subprocess.run(
+        [sys.executable, ROOT / "asr" / "evaluate.py", path], capture_output=True, text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "said:  cafe naive ??" in run.stdout and scores_of(path)["utterances"] == 1
+
+
+def test_a_reader_that_goes_away_is_told_of_in_one_line(copy):
+    path = copy("mmau_space_answer.json")
+    run = subprocess.run(
+        ["bash", "-c", f'{sys.executable} {ROOT}/mmau/evaluate.py {path} > >(exec true); echo "status $?" >&2'],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "Traceback" not in run.stderr and "Exception ignored" not in run.stderr
+    assert scores_of(path)["levels"]["total"]["total"]["n"] == 3
+
+
+# -- outputs --------------------------------------------------------------------------------------------------------
+
+
+def linked(path, how):
+    """Another name of the same file."""
+    other = path.with_name(f"{how}{path.suffix}")
+    if how == "hard":
+        other.hardlink_to(path)
+    elif how == "soft":
+        other.symlink_to(path)
+    elif how == "folder":
+        (path.parent / "folder").symlink_to(path.parent)
+        return path.parent / "folder" / path.name
+    return path if how == "same" else other
+
+
+@pytest.mark.parametrize("how", ["same", "hard", "soft", "folder"])
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_input_is_never_written(how, overwrite, no_model, tmp_path, capsys):
+    path = write_lines(tmp_path / "mmsu.jsonl", [question(n) for n in range(2)])
+    before = path.read_bytes()
+    assert infer(path, linked(path, how), *overwrite) == 2
+    assert "would be overwritten, and it is an input" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_neither_is_a_clip_nor_a_file_that_holds_no_answers(no_model, monkeypatch, tmp_path, capsys):
+    path = write_lines(tmp_path / "mmsu.jsonl", [question(n) for n in range(2)])
+    (tmp_path / "clip0.wav").write_bytes(b"sound")
+    assert infer(path, tmp_path / "clip0.wav", "--overwrite") == 2
+    assert "it is an input" in capsys.readouterr().err
+    monkeypatch.setattr(Parts, "load", lambda *_: type("Model", (), {})())
+    (tmp_path / "notes.jsonl").write_text("{}\n")
+    assert infer(path, tmp_path / "notes.jsonl", "--overwrite") == 2
+    assert "notes.jsonl is not overwritten: no notes.jsonl.meta.json beside it" in capsys.readouterr().err
+    assert (tmp_path / "notes.jsonl").read_text() == "{}\n"
+
+
+def test_other_scripts_do_not_write_their_inputs_either(tmp_path, capsys):
+    manifest = tmp_path / "m.json"
+    manifest.write_text(json.dumps([]))
+    scores = tmp_path / "report.json"
+    scores.write_text("{}")
+    result = write_lines(tmp_path / "m.jsonl", [question(1, response="A", prompt="q", reference="A")])
+    reference = write_lines(tmp_path / "m.jsonl.scores.json", [question(1)])
+    rubric = tmp_path / "m.jsonl.judge.jsonl"
+    rubric.write_text("{prompt} {response}")
+    endpoint = ["--base_url", "http://localhost:1/v1", "--model", "m"]
+    runs = [
+        (synthesize_qa.main, [manifest, "--output", manifest, *endpoint], manifest),
+        (synthesize_qa.main, [tmp_path / "none.json", "--pool", manifest, "--output", manifest, *endpoint], manifest),
+        (manifest_check.main, ["check", result, "--figure", result], result),
+        (report.main, [scores, "--output", tmp_path], scores),
+        (SCORERS["mmsu"], [result, "--reference", reference], reference),
+        (SCORERS["mmsu"], [result, "--compare", reference], reference),
+        (asr.main, [result, "--reference", reference], reference),
+        (voicebench.main, [result, "--evaluator", "mcq", "--reference", reference], reference),
+        (judge.main, [result, "--evaluator", "open", "--rubric", rubric, "--overwrite", *endpoint], rubric),
+    ]
+    for main, argv, kept in runs:
+        before = kept.read_bytes()
+        assert main([str(argument) for argument in argv]) == 2, argv
+        assert "it is an input" in capsys.readouterr().err, argv
+        assert kept.read_bytes() == before
+
+
+def test_a_dead_endpoint_replaces_nothing(tmp_path, capsys):
+    entry = {"audio_id": "a", "audio_filepath": "a.wav", "input": "q", "target": "t", "transcription": "said",
+             "dataset": "d", "duration": 1.0, "attributes": {"gender": "female"}}  # fmt: skip
+    manifest, output = tmp_path / "m.json", tmp_path / "out.json"
+    manifest.write_text(json.dumps([entry]))
+    output.write_text(before := json.dumps([entry]))
+    flags = ["--base_url", "http://127.0.0.1:9/v1", "--model", "m", "--tries", "1"]
+    assert synthesize_qa.main([str(manifest), "--output", str(output), *flags]) == 2
+    assert "out.json is not written: there are no samples to put into it" in capsys.readouterr().err
+    assert output.read_text() == before
+    replies = tmp_path / "out.json.replies.jsonl"
+    kept = replies.read_bytes()
+    assert synthesize_qa.main([str(manifest), "--output", str(output), "--overwrite", *flags]) == 2
+    assert "Nothing was discarded" in capsys.readouterr().err and replies.read_bytes() == kept
+
+
+def test_training_does_not_write_into_a_model_it_starts_from(tmp_path, monkeypatch, capsys):
+    flags = ["--stage", "1", "--train_dataset_path", "m.json", "--llm_path", tmp_path, "--output_dir", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, flags)])
+    with pytest.raises(Exception, match="would be overwritten, and it is an input"):
+        train.main()
+
+
+# -- flags ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        ("ask.py", ["examples/clip.wav", " "], "the question, which comes last: ' ' is empty; expected a text"),
+        ("ask.py", ["examples/clip.wav", "caf\udce9"], r"'caf\udce9' is no UTF-8 text"),
+        ("ask.py", ["examples/clip.wav", "Why?", "--temperature", "nan"], "--temperature: nan is no finite number"),
+        ("serve.py", ["--port", "99999"], "99999 is out of bounds; it must be at least 0 and at most 65535"),
+        ("serve.py", ["--max_wait_ms", "nan"], "nan is no finite number"),
+        ("app.py", ["--port", "-1"], "-1 is out of bounds; it must be at least 0"),
+        ("data_prep/vctk.py", ["root", "out.json", "--jobs", "-1"], "-1 is out of bounds; it must be at least 1"),
+        ("data_prep/vctk.py", ["root", "out.json", "--max_seconds", "0"], "0 is out of bounds; it must be more than"),
+        ("-m", ["src.manifest", "check", "m.json", "--jobs", "0"], "0 is out of bounds; it must be at least 1"),
+        ("-m", ["src.manifest", "check", "m.json", "--max_seconds", "inf"], "inf is no finite number"),
+        ("train.py", ["--learning_rate", "nan"], "--learning_rate is nan; expected a finite number"),
+        ("train.py", ["--max_seconds", "0"], "--max_seconds is 0.0; expected more than 0"),
+        ("train.py", ["--learning_rate", "-1"], "--learning_rate is -1.0; expected 0 or more"),
+    ],
+)
+def test_a_mistyped_flag_is_a_sentence_and_status_2(script, flags, message, tmp_path):
+    if script == "train.py":
+        flags = ["--stage", "1", "--train_dataset_path", "m.json", "--output_dir", str(tmp_path / "out"), *flags]
+    argv = [os.fsencode(word) for word in (sys.executable, script, *flags)]
+    run = subprocess.run(argv, capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONUTF8": "1"})
+    error = run.stderr.decode()
+    assert run.returncode == 2 and message in error and "Traceback" not in error, error
