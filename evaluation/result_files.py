@@ -120,9 +120,9 @@ def read_result(
     Raises BenchmarkFileError for duplicates, a file without items or answers, and a reference with broken lines.
     """
     records, broken = read(path)
-    if not records:
-        raise BenchmarkFileError("\n".join([*broken[:20], f"{path}: no items to score{WHOLE_LINES * bool(broken)}"]))
-    if not any(field in record for record in records for field in answer_fields):
+    if broken and not records:
+        raise BenchmarkFileError("\n".join([*broken[:20], f"{path}: no items to score{WHOLE_LINES}"]))
+    if records and not any(field in record for record in records for field in answer_fields):
         raise BenchmarkFileError(
             f"{path}: no item has a field {answer_fields[0]!r}. Is this a result of this benchmark?"
         )
@@ -134,6 +134,8 @@ def read_result(
         keys = keys_of(reference, wanted, key, numbered=False)
         unanswered = [{k: v for k, v in record.items() if k not in (*answer_fields, "error")} for record in wanted]
         records, missing = complete(path, records, unanswered, key)
+    if not records:
+        raise BenchmarkFileError(f"{path}: no items to score")
     return Result(path, dict(zip(keys, records, strict=True)), missing, broken)
 
 
