@@ -7,7 +7,6 @@ captured in a CUDA graph, compiled, and both. Rows named "profile" look into one
 """
 
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, modes_of
 from perf.gpu_model import Limits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_profile import profile_of
 from perf.gpu_record import Record
-from src import cuda_graphs
+from src import llm_generate
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
 
@@ -84,7 +83,7 @@ def measure_all(record: Record) -> None:
 
 
 def without_graphs() -> AbstractContextManager:
-    return patch.object(cuda_graphs, "MIN_PASSES", sys.maxsize)
+    return patch.object(llm_generate, "graphs_for", lambda device, options: None)
 
 
 def against_no_graphs(call: Callable[[], Answer], device: torch.device) -> dict[str, Any]:

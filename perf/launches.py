@@ -26,7 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from evaluation.scoring import format_table
 from src import llm_generate
 from src.configuration_DIFFA import LLaDAConfig
+from src.errors import reports_user_errors
 from src.generation_options import PRESETS
+from src.inference_flags import OptionError
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
 
@@ -111,11 +113,14 @@ def operations_of_a_step(llm: LLaDAModel, batch_size: int, settings: Mapping[str
     return counter
 
 
+@reports_user_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n_layers", type=int, default=8)
     parser.add_argument("--names", action="store_true", help="print the sampler's operations of a batch of one as well")
     args = parser.parse_args(argv)
+    if args.n_layers < 1:
+        raise OptionError(f"--n_layers is {args.n_layers}; expected 1 or more")
     llm = random_llm(args.n_layers)
     rows, names = [], []
     for mode, settings in MODES.items():
@@ -128,4 +133,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,8 @@ import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
+from src.errors import UserError
+
 MAX_CHUNKS = 1000  # of one file
 MAX_EXCESS_SHARE = 0.01  # of the samples: so much may follow them, whatever it is
 # Programs that cannot know the length yet (they write into a pipe, or were stopped) promise as many bytes, and mean "to
@@ -19,7 +21,7 @@ AU_BYTES = {2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample by its encoding
 MAX_OGG_PAGE = 65_307  # bytes
 
 
-class HeaderError(ValueError):
+class HeaderError(UserError):
     """A header that contradicts itself or the file; the message says how."""
 
 

@@ -17,14 +17,8 @@ MAX_POSITIONS = 1024  # in a pass, all sequences together: more keep a GPU busy 
 class PassGraphs:
     """Runs passes that repeat: the first time plainly, the second recorded, from then on replayed."""
 
-    enabled: bool
     runs: dict[Hashable, int] = field(default_factory=dict)  # by pass
     recorded: dict[Hashable, tuple[Callable[[], None], torch.Tensor]] = field(default_factory=dict)  # replay, output
-
-    @classmethod
-    def of(cls, device: torch.device, num_passes: int) -> "PassGraphs":
-        """For passes on a device, of which each shape comes so many times."""
-        return cls(enabled=device.type == "cuda" and num_passes >= MIN_PASSES)
 
     def forget(self) -> None:
         """Let go of all graphs and their memory: other passes follow."""
@@ -39,7 +33,7 @@ class PassGraphs:
             num_positions: that it computes, of all its sequences together.
             call: the pass.
         """
-        if not self.enabled or num_positions > MAX_POSITIONS:
+        if num_positions > MAX_POSITIONS:
             return call()
         self.runs[key] = self.runs.get(key, 0) + 1
         if self.runs[key] == 1:  # libraries set themselves up, which cannot be recorded

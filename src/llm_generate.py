@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from src.configuration_DIFFA import SEEDS
-from src.cuda_graphs import PassGraphs
+from src.cuda_graphs import MIN_PASSES, PassGraphs
 from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
 from src.precision import WITHOUT_FLOAT64
@@ -84,7 +84,8 @@ def decode(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Itera
     answers = progress  # the batch's; a copy of them, once others have left it
     for start in range(0, options.max_new_tokens, options.block_length):
         block = slice(start, start + options.block_length)
-        batch.graphs.forget()
+        if batch.graphs is not None:
+            batch.graphs.forget()
         busy = torch.ones_like(batch.rows, dtype=torch.bool)  # [R], the answers with work left in this block
         for step, quota in enumerate(options.quotas()):
             # 1. where the masks are; those that earlier blocks left compete for the quota, as published, whenever they
@@ -149,7 +150,7 @@ class Batch:
     generators: Sequence[torch.Generator]  # one an answer
     caches: Sequence[KeyValueCache] | None  # one a layer
     keeps_suffix: bool  # whether the caches serve what comes after the block, too
-    graphs: PassGraphs
+    graphs: PassGraphs | None  # None where passes are few, or not a GPU's
 
     @classmethod
     def of(cls, llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> "Batch":
@@ -170,7 +171,7 @@ class Batch:
             generators=[torch.Generator(device).manual_seed(seed) for _ in range(num_rows)],
             caches=None if options.cache == "none" else llm.new_caches(embeds),
             keeps_suffix=options.cache == "dual",
-            graphs=PassGraphs.of(device, 0 if options.parallel else len(options.quotas())),
+            graphs=graphs_for(device, options),
         )
 
     def select(self, staying: torch.Tensor) -> "Batch":
@@ -185,7 +186,7 @@ class Batch:
             position_ids=self.position_ids[sequences],
             generators=[self.generators[row] for row in staying.tolist()],
             caches=None if self.caches is None else [cache.rows(len(sequences)) for cache in self.caches],
-            graphs=PassGraphs(self.graphs.enabled),
+            graphs=None if self.graphs is None else PassGraphs(),
         )
 
     def forward(self, llm: LLaDAModel, ids: torch.Tensor, block: slice, everything: bool) -> torch.Tensor:
@@ -204,7 +205,15 @@ class Batch:
             start, wanted = 0, slice(prompt_length, prompt_length + block.stop)
         inputs_embeds, position_ids = self.inputs_embeds[:, start:stop], self.position_ids[:, start:stop]
         call = partial(llm, inputs_embeds, self.attention_mask, position_ids, wanted, self.caches, start)
+        if self.graphs is None:
+            return call()
         return self.graphs.run((start, wanted.stop), inputs_embeds.shape[:2].numel(), call)
+
+
+def graphs_for(device: torch.device, options: GenerationOptions) -> PassGraphs | None:
+    """Where to keep the graphs of passes that repeat; None where none are worthwhile."""
+    worthwhile = device.type == "cuda" and not options.parallel and len(options.quotas()) >= MIN_PASSES
+    return PassGraphs() if worthwhile else None
 
 
 def masked_counts(masked: torch.Tensor, row: torch.Tensor) -> list[int]:

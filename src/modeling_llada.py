@@ -127,6 +127,7 @@ class LLaDAModel(nn.Module):
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
         self.config = config
+        self.head_dim = config.head_dim
         self.gradient_checkpointing = False
         transformer = {
             "wte": nn.Embedding(config.embedding_size, config.d_model),
@@ -203,7 +204,7 @@ class LLaDAModel(nn.Module):
         """
         if position_ids is None:
             position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)[None]  # [1, T]
-        rotary = rotary_tables(position_ids, self.config.head_dim, self.config.rope_theta)
+        rotary = rotary_tables(position_ids, self.head_dim, self.config.rope_theta)
         key_mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         hidden_states = inputs_embeds
         last = self.config.n_layers - 1
@@ -230,7 +231,7 @@ class LLaDAModel(nn.Module):
     def new_caches(self, like: torch.Tensor) -> list[KeyValueCache]:
         """Room for the keys and values of sequences `like` [B, T, d], layer by layer, on its device, in its dtype."""
         batch_size, length, _ = like.shape
-        shape = (batch_size, self.config.n_kv_heads, length, self.config.head_dim)
+        shape = (batch_size, self.config.n_kv_heads, length, self.head_dim)
         return [KeyValueCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.blocks]
 
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ TREE = README.split("## File tree")[1].split("## ")[0]
 
 
 def test_every_room_and_script_is_in_the_file_tree():
-    present = [f"{path.parent.name}/" for path in ROOT.glob("*/*.py")]
+    present = [f"{path.parent.name}/" for path in ROOT.glob("[!.]*/*.py")]
     present += [path.name for pattern in ("*.py", "*.sh") for path in ROOT.glob(pattern)]
     assert sorted({name for name in present if name not in TREE}) == []
 

@@ -1,13 +1,15 @@
 """What is replayed when; a stand-in takes the place of CUDA's graphs, which need a GPU (perf/gpu.sh compares there)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from src import cuda_graphs
+from src import cuda_graphs, llm_generate
 from src.cuda_graphs import MAX_POSITIONS, MIN_PASSES, PassGraphs
 from src.generation_options import GenerationOptions
+from src.llm_generate import graphs_for
 
 
 def record(call: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
@@ -23,7 +25,7 @@ def record(call: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.
 @pytest.fixture
 def graphs(monkeypatch) -> PassGraphs:
     monkeypatch.setattr(cuda_graphs, "record", record)
-    return PassGraphs(enabled=True)
+    return PassGraphs()
 
 
 def test_the_second_run_is_recorded_and_later_ones_replay_it(graphs):
@@ -46,9 +48,11 @@ def test_large_passes_and_few_passes_are_not_recorded(graphs, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "record", None)
     for _ in range(3):
         graphs.run("key", MAX_POSITIONS + 1, lambda: torch.zeros(1))
-    assert PassGraphs.of(torch.device("cuda"), MIN_PASSES).enabled
-    assert not PassGraphs.of(torch.device("cuda"), MIN_PASSES - 1).enabled
-    assert not PassGraphs.of(torch.device("cpu"), MIN_PASSES).enabled
+    many, few = (GenerationOptions(steps=n, block_length=n, max_new_tokens=n) for n in (MIN_PASSES, MIN_PASSES - 1))
+    assert graphs_for(torch.device("cuda"), many)
+    assert graphs_for(torch.device("cuda"), few) is None
+    assert graphs_for(torch.device("cuda"), replace(many, threshold=0.9)) is None
+    assert graphs_for(torch.device("cpu"), many) is None
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,6 @@ def test_replayed_passes_give_the_same_tokens(model, clips, monkeypatch, setting
     expected = model.generate(clips, questions, options, return_ids=True)
     recordings = []
     monkeypatch.setattr(cuda_graphs, "record", lambda call: recordings.append(call) or record(call))
-    monkeypatch.setattr(PassGraphs, "of", classmethod(lambda cls, device, num_passes: cls(enabled=True)))
+    monkeypatch.setattr(llm_generate, "graphs_for", lambda device, options: PassGraphs())
     assert torch.equal(model.generate(clips, questions, options, return_ids=True), expected)
     assert len(recordings) >= 2  # in each block one

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from src import cross_entropy
+from src import masked_diffusion
 from src.audio import log_mel
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ADAPTER_MODULES, STAGES
@@ -91,7 +91,7 @@ def mixed_batch(case: dict, golden: dict, model: DIFFAModel, clips: list, column
 def test_loss_and_gradients_equal_the_plain_way(
     golden, golden_cases, clips, monkeypatch, stage, checkpointing, columns_without_text
 ):
-    monkeypatch.setattr(cross_entropy, "ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr(masked_diffusion, "ROWS_AT_A_TIME", 7)
     model = load_golden()
     model.prepare_training(stage)
     model.train()
