@@ -307,6 +307,22 @@ def test_splicing_waits_for_nothing(simulated, side):
     assert all(map(torch.equal, there, spliced(side, "cpu")[0])) and waited == []
 
 
+def with_lora(device: str) -> tuple[list[str], set[str]]:
+    """An answer of a checkpoint whose LoRA factors are merged while the LLM loads, and where its weights are."""
+    folder = GOLDEN.parent / "golden2"
+    with on(device):
+        model = DIFFAModel.from_pretrained(
+            folder / "diffa2_stage3", llm_path=folder / "llada", whisper_path=folder / "whisper", device=device
+        )
+        texts = model.generate(clips()[:1], QUESTIONS[:1], GenerationOptions(steps=4, block_length=4, max_new_tokens=4))
+        return texts, {x.device.type for x in chain(model.parameters(), model.buffers())}
+
+
+def test_lora_factors_are_merged_on_the_device(simulated):
+    texts, places = simulated(with_lora, NAME)
+    assert texts == with_lora("cpu")[0] and places == {NAME}
+
+
 def places() -> set[str]:
     with simulated_device():
         model = golden_model(NAME)
