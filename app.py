@@ -40,7 +40,7 @@ from src.audio import AudioError, Window, first_window, window_seconds
 from src.configuration_DIFFA import ROOT
 from src.generation_options import PRESETS, GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
-from src.loading import DECODING_DEFAULTS, NOTICE, load_model
+from src.loading import DECODING_DEFAULTS, NOTICE, check_port, load_model
 from src.modeling_DIFFA import DIFFAModel
 
 EXAMPLES = {  # clip in examples/ -> a question that fits
@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="diffa-app-") as uploads:
         check_limits(args)
         settings_of(args, {})
+        check_port(args.host, args.port)
         blocks = open_page(load_model(args), args, Path(uploads).resolve())
         print(f"DIFFA listens at http://{args.host}:{args.port} (Ctrl+C ends it)", flush=True)
         blocks.block_thread()

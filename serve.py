@@ -17,14 +17,14 @@ from types import FrameType
 from src.errors import print_error, reports_user_errors
 from src.flag_types import MAX_PORT, finite_number, whole_number
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
-from src.loading import DECODING_DEFAULTS, NOTICE, load_model
+from src.loading import DECODING_DEFAULTS, NOTICE, check_port, load_model
 
 try:
     import uvicorn
 
     from serving.batching import Batcher, Metrics
-    from serving.protocol import Service
     from serving.routes import Api
+    from serving.validation import Service
 except ModuleNotFoundError as error:
     print_error(f"{error}: pip install -r requirements-serve.txt")
     sys.exit(2)
@@ -72,8 +72,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="that a request waits for company (default: %(default)s)",
     )
     server.add_argument(
-        "--max_answer_tokens", type=int, default=512, help="of a request's max_tokens (default: %(default)s)"
+        "--max_answer_tokens", type=int, default=512, help="of the longest answer (default: %(default)s)"
     )
+    server.add_argument(
+        "--canvas", choices=("fixed", "grow"), default="fixed",
+        help="tokens denoised for an answer: fixed, --max_new_tokens whatever a request asks for, whose max_tokens "
+        "cuts the text alone; grow, more blocks for a longer one (default: %(default)s)",
+    )  # fmt: skip
     server.add_argument("--max_upload_mb", type=finite_number, default=32.0, help="of a request (default: %(default)s)")
     server.add_argument(
         "--max_audio_seconds", type=finite_number, default=600.0, help="of a clip (default: %(default)s)"
@@ -109,14 +114,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: {NOTICE}", file=sys.stderr)
     check(args)
     options_of(args)
+    check_port(args.host, args.port)
     key, model = key_of(args), load_model(args)
     if args.host not in LOOPBACK and not key:
         print(f"warning: anyone who reaches {args.host} may ask; --api_key_env asks for a key", file=sys.stderr)
     logging.basicConfig(level=logging.INFO)
     settings = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     service = Service(
-        model, args.served_model_name, args.preset, settings, args.max_answer_tokens, args.max_audio_seconds
-    )
+        model, args.served_model_name, args.preset, settings, args.max_answer_tokens, args.max_audio_seconds,
+        canvas_grows=args.canvas == "grow",
+    )  # fmt: skip
     metrics = Metrics()
     batcher = Batcher(
         model.decode, model.llm_model.config.mask_token_id, args.batch_size, args.max_queue, args.max_wait_ms / 1000,

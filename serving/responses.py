@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from serving.batching import AnswerPrefix
 from serving.live_answer import UNFINISHED
-from serving.protocol import ValidatedRequest
+from serving.validation import ValidatedRequest
 from src.prompts import END_OF_TURN
 
 DONE = "data: [DONE]\n\n"

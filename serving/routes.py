@@ -15,12 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.batching import AnswerPrefix, Batcher, ClosedError, Metrics, ModelFailure, QueuedRequest, QueueFullError
-from serving.protocol import RequestError, Service, ValidatedRequest, parse_request, validate
+from serving.protocol import RequestError, parse_request
 from serving.responses import Completion, as_event
+from serving.uploads import Uploads, encoding_of
+from serving.validation import Service, ValidatedRequest, validate
 
 COMPLETIONS = "/v1/chat/completions"
 DECODER_THREADS = 4  # of audio
-MAX_UPLOAD_SECONDS = 60  # in which a request must have come in
 
 
 class Api:
@@ -37,10 +38,10 @@ class Api:
 
     def __init__(self, service: Service, batcher: Batcher, metrics: Metrics, api_key: str, max_upload: int) -> None:
         self.service, self.batcher, self.metrics = service, batcher, metrics
-        self.api_key, self.max_upload = api_key.encode(), max_upload
+        self.api_key, self.uploads = api_key.encode(), Uploads(max_upload)
         self.draining = False
         self.in_flight = 0
-        self.preparing = 0  # of those under way: what is not in the queue yet, and must find a place there
+        self.preparing = 0  # of those in flight: what is being decoded, and must find a place in the queue
         self.started = int(time.time())
         self.decoders = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="decoder")
         self.routes = FastAPI(title="DIFFA", docs_url=None, redoc_url=None, openapi_url=None)
@@ -86,7 +87,10 @@ class Api:
 
     async def complete(self, request: Request) -> Response:
         self.check_key(request)
-        validated, queued, arriving = await self.admit(request)
+        if self.draining:
+            raise shutting_down()
+        async with self.uploads.read(request) as body:
+            validated, queued, arriving = await self.admit(body, encoding_of(request))
         completion = Completion(validated, self.service.model.tokenizer)
         answers = self.follow(request, completion, queued, arriving)
         if validated.parameters.stream:
@@ -100,23 +104,23 @@ class Api:
             raise model_failed(failure) from None
         return JSONResponse(completion.whole())
 
-    async def admit(self, request: Request) -> tuple[ValidatedRequest, QueuedRequest, asyncio.Queue]:
-        """Read a request and queue it; what arrives of its answer comes out of the third. Raises RequestError.
+    async def admit(self, body: bytes, encoding: str) -> tuple[ValidatedRequest, QueuedRequest, asyncio.Queue]:
+        """Validate a request and queue it; what arrives of its answer comes out of the third. Raises RequestError.
 
-        What is being read has its place in the queue already, so that uploads are bounded, too.
+        What is being decoded has its place in the queue already.
         """
         if self.draining:
             raise shutting_down()
         if len(self.batcher.waiting) + self.preparing >= self.batcher.max_queue:
             raise queue_full(QueueFullError(self.batcher.max_queue, self.batcher.retry_after()))
         loop, arriving = asyncio.get_running_loop(), asyncio.Queue()
+
+        def decode() -> ValidatedRequest:
+            return validate(parse_request(self.uploads.unpack(body, encoding)), self.service)
+
         self.preparing += 1
         try:
-            try:
-                body = await asyncio.wait_for(self.read(request), MAX_UPLOAD_SECONDS)
-            except asyncio.TimeoutError:
-                raise RequestError(f"no whole request within {MAX_UPLOAD_SECONDS} s", status=408) from None
-            validated = await loop.run_in_executor(self.decoders, lambda: validate(parse_request(body), self.service))
+            validated = await loop.run_in_executor(self.decoders, decode)
         finally:
             self.preparing -= 1
         try:
@@ -128,17 +132,6 @@ class Api:
         except ClosedError:
             raise shutting_down() from None
         return validated, queued, arriving
-
-    async def read(self, request: Request) -> bytes:
-        """The request's body, JSON of at most `max_upload` bytes. Raises RequestError."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise RequestError("a body of Content-Type application/json is expected", status=415)
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.max_upload:
-                raise RequestError(f"the request is larger than {self.max_upload} bytes", code="too_large", status=413)
-        return bytes(body)
 
     async def follow(
         self, request: Request, completion: Completion, queued: QueuedRequest, arriving: asyncio.Queue
@@ -187,10 +180,11 @@ class Api:
     # -- everything else --------------------------------------------------------------------------------------------
 
     def check_key(self, request: Request) -> None:
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if self.api_key and not hmac.compare_digest(given, b"Bearer " + self.api_key):
+        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
+        if self.api_key and not (scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.api_key)):
             found = "another one was given" if given else "none was given"
-            raise RequestError(f"an API key is needed: {found}", code="invalid_api_key", status=401)
+            raise RequestError(f"an API key is needed: {found}", None, "invalid_api_key", 401,
+                               headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
 
     async def models(self, request: Request) -> dict:
         self.check_key(request)

@@ -1,11 +1,12 @@
 """What ask.py, app.py and serve.py share: decoding defaults, and the built-in miniature for want of a checkpoint."""
 
 import argparse
+import socket
 import sys
 
 from src.configuration_DIFFA import ROOT
 from src.family import describe
-from src.inference_flags import device_of
+from src.inference_flags import OptionError, device_of
 from src.modeling_DIFFA import DIFFAModel
 from src.precision import choose_precision
 
@@ -37,3 +38,14 @@ def load_model(args: argparse.Namespace) -> DIFFAModel:
     print(f"note: {parts[0]} is {describe(model.config, model.lora)}", file=sys.stderr)
     print(f"note: {precision}", file=sys.stderr)
     return model
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise OptionError unless a server could listen there now; to be asked before a model is loaded for long."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        reason = error.strerror
+        raise OptionError(f"nothing can listen at --host {host} --port {port} ({reason}): pass others") from None

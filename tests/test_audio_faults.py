@@ -11,7 +11,8 @@ import app
 import ask
 from evaluation.prefetch import read_sound
 from serving.page import heard
-from serving.protocol import InputAudio, RequestError, Service, decode_audio
+from serving.protocol import RequestError
+from serving.validation import Service, decode_audio
 from src.audio import AudioError, inspect_audio, read_audio, read_windows
 from src.dataloader import DIFFADataset
 from src.manifest import Sample, write_manifest
@@ -50,7 +51,7 @@ def by_server(path: Path, model) -> np.ndarray:
     data = base64.b64encode(path.read_bytes()).decode()
     service = Service(model, "diffa", "exact", {}, max_answer_tokens=64, max_seconds=60)
     try:
-        return decode_audio(InputAudio(data=data), service)[0]
+        return decode_audio(data, service)[0]
     except RequestError as error:
         raise AudioError(str(error)) from None
 
@@ -129,7 +130,7 @@ def test_what_was_mended_is_said_by_every_door_that_speaks(name, model, monkeypa
     assert SCALED in heard(name, clip.window, clip.seconds, model.feature_extractor)
     service = Service(model, "diffa", "exact", {}, max_answer_tokens=64, max_seconds=60)
     data = base64.b64encode((FAULTS / name).read_bytes()).decode()
-    assert decode_audio(InputAudio(data=data), service)[1] == f"of the audio: {SCALED}"
+    assert decode_audio(data, service)[1] == (f"of the audio: {SCALED}",)
     monkeypatch.setattr(ask, "load_model", lambda args: model)
     settings = ["--preset", "exact", "--steps", "4", "--block_length", "4", "--max_new_tokens", "4"]
     assert ask.main([str(FAULTS / name), CLIP_INSTRUCTION, "--model_path", str(GOLDEN), *settings]) == 0

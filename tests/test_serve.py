@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -157,8 +158,8 @@ def test_blocks_are_streamed_one_by_one_with_usage_at_the_end(client, miniature)
     options = GenerationOptions.of_preset("fast", block_length=2, max_new_tokens=12)
     expected = miniature.answer([read_audio(clip)], [question], options)
     text, reasons, chunks = joined(
-        ask(client, clip, question, max_tokens=12, stream=True, stream_options={"include_usage": True},
-            extra_body={"block_length": 2})
+        ask(client, clip, question, stream=True, stream_options={"include_usage": True},
+            extra_body={"block_length": 2, "canvas": 12})
     )  # fmt: skip
     assert (text, reasons) == (expected.texts[0].strip(), ["stop"])
     assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) >= 3
@@ -174,11 +175,22 @@ def test_extra_options_and_a_limit_are_honoured(client, miniature):
     options = GenerationOptions(8, 8, 8, cfg_scale=0.5, cache="prefix")
     ids = miniature.generate([read_audio(clip)], [question], options, return_ids=True)[0, :3]
     expected = miniature.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    extra = {"preset": "exact", "cfg_scale": 0.5, "cache": "prefix", "block_length": 8}
+    extra = {"preset": "exact", "cfg_scale": 0.5, "cache": "prefix", "block_length": 8, "canvas": 8}
     completion = ask(client, clip, question, max_tokens=3, extra_body=extra)
     assert completion.choices[0].message.content == expected
     assert (completion.choices[0].finish_reason, completion.usage.completion_tokens) == ("length", 3)
     assert completion.usage.forward_passes == 8
+
+
+def test_max_tokens_does_not_change_the_answer_but_its_end(client, right_answers):
+    whole = right_answers[CLIPS[0], QUESTIONS[0]]
+    needed = ask(client, CLIPS[0], QUESTIONS[0]).usage.completion_tokens
+    for limit in (needed + 16, 128, 512, 8192):
+        completion = ask(client, CLIPS[0], QUESTIONS[0], max_tokens=limit)
+        assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (whole, "stop")
+        assert ("warning" in completion.model_extra) == (limit > 64)
+    cut = ask(client, CLIPS[0], QUESTIONS[0], max_tokens=needed - 2).choices[0]
+    assert cut.finish_reason == "length" and whole.startswith(cut.message.content) and cut.message.content != whole
 
 
 def test_a_seed_gives_the_same_sample_again(client, miniature):
@@ -235,7 +247,8 @@ def wav(samples, rate=16000) -> bytes:
         ({"messages": [*about(CLIPS[0], "?"), {"role": "assistant", "content": "!"}]}, "messages", "single turns"),
         ({"n": 2}, "n", "n is not supported"),
         ({"logprobs": True}, "logprobs", "logprobs is not supported"),
-        ({"max_tokens": 1000}, "max_tokens", "longer than this server's limit of 512"),
+        ({"extra_body": {"canvas": 1000}}, "canvas", "longer than this server's limit of 512"),
+        ({"top_p": 0.9, "temperature": 1}, "top_p", "top_p is not supported"),
         ({"extra_body": {"preset": "warp"}}, "preset", "preset is 'warp'; expected one of exact, fast, fastest"),
         ({"extra_body": {"beam": 3}}, "beam", "unknown parameter 'beam'"),
         ({"stream": True, "extra_body": {"steps": 0, "preset": "exact"}}, "steps", "steps is 0; it must be at least 1"),
@@ -325,9 +338,9 @@ def small(tmp_path_factory):
 
 
 @contextmanager
-def busy(client, max_tokens):
+def busy(client, canvas):
     """While the model is at work on a first request; yields its stream."""
-    stream = ask(client, CLIPS[0], QUESTIONS[0], stream=True, max_tokens=max_tokens, extra_body={"block_length": 4})
+    stream = ask(client, CLIPS[0], QUESTIONS[0], stream=True, extra_body={"block_length": 4, "canvas": canvas})
     while not next(stream).choices[0].delta.content:  # until its first block is finished
         pass
     yield stream
@@ -386,7 +399,7 @@ def test_sigterm_finishes_what_was_accepted(small, miniature):
     ]
     session = requests.Session()  # a connection that stays
     with busy(client, 512) as first, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ask, client, CLIPS[1], QUESTIONS[0], max_tokens=16)
+        waiting = pool.submit(ask, client, CLIPS[1], QUESTIONS[0], extra_body={"canvas": 16})
         until(lambda: queue_length(address) == 1)
         process.send_signal(signal.SIGTERM)
         until(lambda: session.get(f"{address}/health", timeout=PATIENCE).status_code == 503)
@@ -420,6 +433,14 @@ def test_sigterm_finishes_what_was_accepted(small, miniature):
 def test_what_cannot_be_served_says_why(capsys, flags, message):
     assert serve.main(["--device", "cpu", *flags]) == 2
     assert f": {message}" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_found_before_the_model_loads(monkeypatch, capsys):
+    monkeypatch.setattr(serve, "load_model", lambda args: pytest.fail("loaded for nothing"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["--device", "cpu", "--port", port]) == 2
+    assert f"--port {port} (Address already in use): pass others" in capsys.readouterr().err
 
 
 def test_a_key_comes_from_the_environment_alone(monkeypatch):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from serving.batching import AnswerPrefix, GenerationRequest
-from serving.protocol import ChatRequest, ValidatedRequest
+from serving.protocol import ChatRequest
 from serving.responses import AnswerText, Completion, read_answer
+from serving.validation import ValidatedRequest
 from src.generation_options import GenerationOptions
 
 MESSAGES = [{"role": "user", "content": "x"}]

@@ -1,5 +1,7 @@
 """What a healthy model and well-behaved clients do not show: a server in this process, with a model that obeys."""
 
+import gzip
+import json
 import socket
 import threading
 import time
@@ -12,12 +14,12 @@ import torch
 import uvicorn
 
 from serve import Server
-from serving import routes
+from serving import routes, uploads
 from serving.batching import Batcher, Metrics
-from serving.protocol import Service
 from serving.routes import Api
+from serving.validation import Service
 from src.llm_generate import Progress
-from tests.serving.test_protocol import DEFAULTS, audio, text, user
+from tests.serving.test_validation import DEFAULTS, audio, text, user
 
 PATIENCE = 10
 MESSAGES = [user(audio(), text())]
@@ -133,30 +135,80 @@ def send_by_hand(address: str, body: bytes, length: int) -> socket.socket:
     return connection
 
 
-def test_an_upload_that_does_not_end_is_given_up(address, api, monkeypatch):
-    monkeypatch.setattr(routes, "MAX_UPLOAD_SECONDS", 0.2)
+@pytest.mark.parametrize("limit", ["MAX_UPLOAD_SECONDS", "MAX_PAUSE_SECONDS"])
+def test_an_upload_that_does_not_end_is_given_up(address, api, monkeypatch, limit):
+    monkeypatch.setattr(uploads, limit, 0.2)
     with send_by_hand(address, b"{", 1000) as connection:
         assert b"408" in connection.recv(4096).splitlines()[0]
-    assert api.preparing == 0
+    assert (api.preparing, api.uploads.held) == (0, 0)
 
 
 def test_who_leaves_during_the_upload_or_while_waiting_is_forgotten(address, api, obedient):
     with send_by_hand(address, b"{", 1000):
-        until(lambda: api.preparing == 1)
+        until(lambda: api.uploads.held == 1)
     until(lambda: counted(api, 499) == 1)
     obedient.gate.clear()
     body = requests.Request("POST", address, json={"model": "diffa", "messages": MESSAGES}).prepare().body
     with send_by_hand(address, body, len(body)), send_by_hand(address, body, len(body)):
         until(lambda: len(api.batcher.waiting) == 1)
     until(lambda: counted(api, 499) == 3)
-    assert (api.preparing, api.in_flight, len(api.batcher.waiting)) == (0, 0, 0)
+    assert (api.preparing, api.uploads.held, api.in_flight, len(api.batcher.waiting)) == (0, 0, 0, 0)
 
 
-def test_uploads_count_as_waiting(address, api):
-    connections = [send_by_hand(address, b"{", 1000) for _ in range(4)]
-    until(lambda: api.preparing == 4)
-    response = requests.post(f"{address}/v1/chat/completions", json={}, timeout=PATIENCE)
-    assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
+def test_64_uploads_that_are_stuck_keep_nobody_from_asking(address, api, ask):
+    connections = [send_by_hand(address, b"{", 1000) for _ in range(64)]
+    until(lambda: api.uploads.held == 64)
+    clock = time.monotonic()
+    assert ask().choices[0].finish_reason == "stop"
+    assert time.monotonic() - clock < 2
     for connection in connections:
         connection.close()
-    until(lambda: api.preparing == 0)
+    until(lambda: api.uploads.held == 0)
+
+
+def test_the_memory_of_uploads_is_bounded(address, api, monkeypatch):
+    monkeypatch.setattr(api.uploads, "max_bytes", 100)
+    connections = [send_by_hand(address, b"{" * 99, 100) for _ in range(16)]
+    until(lambda: api.uploads.held >= 16 * 99)
+    response = requests.post(f"{address}/v1/chat/completions", json={"a": "b" * 50}, timeout=PATIENCE)
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
+    assert response.headers["retry-after"] == "1"
+    for connection in connections:
+        connection.close()
+    until(lambda: api.uploads.held == 0)
+
+
+def post(address: str, body: bytes, **headers: str) -> requests.Response:
+    headers = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return requests.post(f"{address}/v1/chat/completions", data=body, headers=headers, timeout=PATIENCE)
+
+
+def test_gzip_is_read_and_bounded_and_other_encodings_are_named(address, api):
+    body = json.dumps({"model": "diffa", "messages": MESSAGES}).encode()
+    packed = gzip.compress(body)
+    assert post(address, packed, content_encoding="gzip").json()["choices"][0]["finish_reason"] == "stop"
+    bomb = gzip.compress(b" " * (2**20 + 1))
+    for content, encoding, status, message in (
+        (body, "br", 415, "a body of Content-Encoding 'br' is not read: send it as it is, or gzip"),
+        (body, "gzip", 400, "the body says Content-Encoding gzip and is none"),
+        (packed[:-20], "gzip", 400, "the gzip body is cut"),
+        (bomb, "gzip", 413, "the request is larger than 1048576 bytes"),
+    ):
+        response = post(address, content, content_encoding=encoding)
+        assert (response.status_code, response.json()["error"]["message"]) == (status, message)
+    assert api.uploads.held == 0
+
+
+def test_a_length_that_is_too_large_is_refused_before_it_comes(address):
+    with send_by_hand(address, b"{", 2**30) as connection:
+        assert b"413" in connection.recv(4096).splitlines()[0]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_key_is_asked_for_before_a_body_is_read(address, api, monkeypatch, scheme):
+    monkeypatch.setattr(api, "api_key", b"secret")
+    with send_by_hand(address, b"{", 1000) as connection:
+        answer = connection.recv(4096)
+        assert b"401" in answer.splitlines()[0] and b"www-authenticate: Bearer" in answer
+    assert post(address, b"{", authorization=f"{scheme} secret").status_code == 400
+    assert post(address, b"{", authorization="Basic secret").status_code == 401

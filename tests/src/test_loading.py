@@ -1,5 +1,6 @@
 import argparse
 import importlib
+import socket
 
 import pytest
 import torch
@@ -85,3 +86,21 @@ def test_what_is_not_there_is_named():
     if not torch.cuda.is_available():
         with pytest.raises(OptionError, match="PyTorch finds no GPU"):
             loading.load_model(flags("--device", "cuda"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_port_that_is_taken_is_found(host):
+    loading.check_port(host, 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            OptionError, match=rf"nothing can listen at --host {host} --port {port} \(Address already in use"
+        ):
+            loading.check_port(host, port)
+    loading.check_port(host, port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_this_machines_is_named(host):
+    with pytest.raises(OptionError, match=rf"nothing can listen at --host {host} --port 0 \("):
+        loading.check_port(host, 0)
