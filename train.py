@@ -34,6 +34,7 @@ from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
     ModelArguments,
+    SettingsError,
     check_arguments,
     samples_to_transcribe,
 )
@@ -44,9 +45,11 @@ from src.training_settings import check_all_ranks_agree, check_same_run, fixed_s
 
 
 def main() -> None:
-    model_args, data_args, training_args = HfArgumentParser(
-        (ModelArguments, DataArguments, DIFFATrainingArguments)
-    ).parse_args_into_dataclasses()
+    parser = HfArgumentParser((ModelArguments, DataArguments, DIFFATrainingArguments))
+    try:
+        model_args, data_args, training_args = parser.parse_args_into_dataclasses()
+    except ValueError as error:  # of TrainingArguments, for flags that do not go together
+        raise SettingsError(str(error)) from None
     check_arguments(model_args, data_args, training_args)
     inputs = [model_args.llm_path, model_args.whisper_path, model_args.stage1_checkpoint]
     check_output_folder(Path(training_args.output_dir), inputs)
@@ -66,7 +69,7 @@ def main() -> None:
             args=training_args,
             train_dataset=DIFFADataset(samples, model.tokenizer, data_args.max_length, max_seconds),
             eval_dataset=eval_samples
-            and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds),
+            and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds, replaces_unusable=False),
             data_collator=DIFFACollator(
                 model.feature_extractor,
                 model.llm_model.config.mask_token_id,
@@ -77,6 +80,7 @@ def main() -> None:
             max_bad_fraction=training_args.max_bad_fraction,
             wer_samples=wer_samples,
             settings=settings,
+            eval_name=data_args.eval_dataset_path,
         )
         if trainer.is_world_process_zero():
             describe(model, len(samples), training_args.precision)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, WhisperFeatureExtractor
 
 from src.audio import AudioError, log_mel, read_audio
-from src.configuration_DIFFA import ENCODER_RATE, MAX_TEXT_TOKENS, SEMANTIC_STRIDE, WINDOW_SECONDS
+from src.configuration_DIFFA import ENCODER_RATE, MAX_TEXT_TOKENS, SAMPLE_RATE, SEMANTIC_STRIDE, WINDOW_SECONDS
 from src.data_sampler import Draw
 from src.manifest import ManifestError, Sample
 from src.masked_diffusion import Masking, mask_answers
@@ -44,6 +44,8 @@ class DIFFADataset(Dataset):
         samples: as `manifest.read_training_manifest` returns them.
         max_length: text tokens, prompt and answer together; an answer beyond is cut off.
         max_seconds: audio beyond is cut off.
+        replaces_unusable: whether a draw of an unusable sample gives another one, as training wants it; else it gives
+            a placeholder, which is not to be counted.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class DIFFADataset(Dataset):
         tokenizer: PreTrainedTokenizerBase,
         max_length: int = MAX_TEXT_TOKENS,
         max_seconds: float = WINDOW_SECONDS,
+        replaces_unusable: bool = True,
     ) -> None:
         self.samples = samples
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.max_seconds = max_seconds
+        self.replaces_unusable = replaces_unusable
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,6 +73,11 @@ class DIFFADataset(Dataset):
         """
         if not isinstance(key, Draw):
             return self.read(key)
+        if not self.replaces_unusable:
+            try:
+                return replace(self.read(key.index), masking=key.masking)
+            except (AudioError, ManifestError) as error:
+                return self.placeholder(key, str(error))
         failures: list[str] = []
         others = random.Random(key.masking.seed)
         index = key.index
@@ -90,6 +99,12 @@ class DIFFADataset(Dataset):
             )
             for sample in self.samples
         ]
+
+    def placeholder(self, draw: Draw, failure: str) -> Example:
+        """A second of almost nothing and the shortest text, for a sample that is to be left out of an evaluation."""
+        ids = self.tokenizer(END_OF_TURN, add_special_tokens=False)["input_ids"]
+        waveform = np.full(SAMPLE_RATE, 1e-3, dtype=np.float32)
+        return Example(draw.index, self.samples[draw.index].audio_id, waveform, ids, ids, 0, draw.masking, (failure,))
 
     def read(self, index: int) -> Example:
         sample = self.samples[index]

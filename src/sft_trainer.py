@@ -26,7 +26,7 @@ from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, validation_loss
 from src.training_arguments import effective_batch_size, order_seed
-from src.training_meter import TrainingMeter
+from src.training_meter import TrainingMeter, correct_runtime
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
 from src.training_settings import Settings
 from src.word_errors import total
@@ -51,6 +51,7 @@ class dLLMTrainer(AdapterTrainer):
         wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3, where a process alone holds no
             whole model to answer with.
         settings: of the run, written into each checkpoint.
+        eval_name: what to call the evaluation set in messages.
 
     Attributes:
         stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step, or
@@ -65,16 +66,19 @@ class dLLMTrainer(AdapterTrainer):
         max_bad_fraction: float = 0.001,
         wer_samples: Sequence[Sample] = (),
         settings: Settings | None = None,
+        eval_name: str | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.time_sampling = time_sampling
         self.max_bad_fraction = max_bad_fraction
         self.stop_requested = self.stopped = False
+        self.starts: dict[str, float] = {}  # of training and of the last evaluation, by a clock that nobody sets
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
         self.wer_samples = wer_samples
         self.settings = settings or {}
+        self.eval_name = eval_name
         self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
@@ -120,6 +124,7 @@ class dLLMTrainer(AdapterTrainer):
 
     def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
         """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""
+        self.starts = {"train": time.perf_counter()}
         try:
             with readers_end_with_training():
                 return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
@@ -171,6 +176,8 @@ class dLLMTrainer(AdapterTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        for split, start in self.starts.items():
+            correct_runtime(logs, split, time.perf_counter() - start)
         if "learning_rate" in logs:  # a training step's, of all processes
             logs |= self.meter.read(lambda sums: self.accelerator.reduce(sums, "sum"))
             if self.unusable:
@@ -219,6 +226,7 @@ class dLLMTrainer(AdapterTrainer):
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs) -> EvalLoopOutput:
         """Trainer's, with its own loss and word error rate; training goes on afterwards as if there had been none."""
         clock, training = time.perf_counter(), self.model.training
+        self.starts[metric_key_prefix] = clock
         try:
             with unchanged_random_state(self.args.device):
                 output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -227,6 +235,8 @@ class dLLMTrainer(AdapterTrainer):
             self.eval_losses, self.eval_failures = {}, []
             self.model_wrapped.train(training)
             self.meter.leave_out(time.perf_counter() - clock)
+        if math.isinf(metrics["loss"]) and self.is_world_process_zero():
+            logger.warning("evaluation set %s: not one of its samples can be used; training goes on", self.eval_name)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 

@@ -11,6 +11,7 @@ from src.precision import WITHOUT_FLOAT64
 
 NUM_BINS = 5  # of the masking rate, over (0, 1)
 GIBIBYTE = 1 << 30
+MAX_CLOCK_ERROR = 5.0  # seconds between two ways to measure a time, which begin and end a little apart
 
 
 class TrainingMeter:
@@ -72,3 +73,12 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def correct_runtime(logs: dict[str, float], split: str, seconds: float) -> None:
+    """Put right what Trainer measured by the time of day, where that was set meanwhile; `seconds` is the truth."""
+    told = logs.get(f"{split}_runtime")
+    if told is not None and abs(told - seconds) > MAX_CLOCK_ERROR:
+        logs[f"{split}_runtime"] = round(seconds, 4)
+        for name in ("samples_per_second", "steps_per_second"):
+            logs.pop(f"{split}_{name}", None)

@@ -17,7 +17,7 @@ from src.modeling_DIFFA import DIFFAModel
 from src.precision import Precision
 from src.provenance import versions
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
-from src.training_checkpoint import RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
+from src.training_checkpoint import FINAL, RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
 from src.training_settings import Settings
 
 LOCK = ".lock"  # in the output folder, for as long as a run is under way
@@ -65,7 +65,10 @@ def lock(file: TextIO, folder: Path) -> None:
 
 
 def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
-    """The checkpoint to go on from: the one asked for, else the last complete one in the output folder, if any."""
+    """The checkpoint to go on from: the one asked for, else the last complete one in the output folder, if any.
+
+    Raises CheckpointError where a new run would write over what another one ended with.
+    """
     output_dir = Path(training_args.output_dir)
     if training_args.resume_from_checkpoint:
         checkpoint = Path(training_args.resume_from_checkpoint)
@@ -76,7 +79,13 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
             print(f"{aside}: what {output_dir} held of an earlier run is there now", flush=True)
         for path in put_aside_incomplete(output_dir):
             print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
-    return last_complete(output_dir)
+    checkpoint = last_complete(output_dir)
+    if not checkpoint and (output_dir / FINAL[0]).exists():
+        raise CheckpointError(
+            f"{output_dir} holds {FINAL[0]}, what a run ended with, and no checkpoint to go on from: training would "
+            "write over it. Choose another --output_dir, or pass --overwrite_output_dir True, which moves it aside"
+        )
+    return checkpoint
 
 
 def describe(model: DIFFAModel, num_samples: int, precision: Precision) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import sys
 
 import pytest
 
@@ -99,6 +101,23 @@ def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):
     assert "--nproc_per_node 2 train.py" in run("train_stage1.sh", gpus).stdout
     assert "--nproc_per_node 2 inference" in run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda"}).stdout
     assert run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda:1"}).stdout.startswith("python inference_stage2_mmau")
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path, commands):
+    write_manifest(tmp_path)
+    stand_in = tmp_path / "bin" / "python"
+    real = f'case "$2" in *create_server*) exec {sys.executable} "$@" ;; esac'
+    stand_in.write_text(stand_in.read_text().replace("bash\n", f"bash\n{real}\n", 1))
+    nodes = environment(tmp_path, NNODES="2", NPROC="1", MASTER_ADDR="127.0.0.1")
+    with socket.create_server(("", 0)) as taken:
+        nodes["MASTER_PORT"] = port = str(taken.getsockname()[1])
+        refused = run("train_stage1.sh", nodes | {"NODE_RANK": "0"})
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert (
+            f"port MASTER_PORT={port} cannot be opened on this machine, perhaps because another run" in refused.stderr
+        )
+        assert f"--master_port {port}" in run("train_stage1.sh", nodes | {"NODE_RANK": "1"}).stdout  # not its own port
+    assert f"--master_port {port}" in run("train_stage1.sh", nodes | {"NODE_RANK": "0"}).stdout
 
 
 def test_more_nodes_reach_the_launcher(tmp_path, commands):

@@ -34,6 +34,7 @@ from tests.src.test_training_arguments import frozen_flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = "--max_steps=12"  # of the runs that are compared
+BEST = ["--eval_dataset_path", "x", "--eval_strategy", "steps", "--load_best_model_at_end", "True"]
 
 
 def write_manifest(folder: Path, transcription: str = "") -> Path:
@@ -425,6 +426,10 @@ def test_contradicting_flags_and_faulty_manifests_are_said_without_a_traceback(t
         ),
         (["--stage", "2"], "train.py: stage 2 starts from a stage-1 checkpoint: pass --stage1_checkpoint"),
         (["--stage", "3"], "train.py: --stage is 3; expected 1 or 2"),
+        (
+            ["--stage", "1", *BEST, "--eval_steps", "2", "--save_steps", "3"],
+            "train.py: --load_best_model_at_end requires the saving steps to be a round multiple of the evaluation",
+        ),
     ]:
         result = python_train(*frozen_flags(tmp_path, *flags))
         assert result.returncode == 2 and "Traceback" not in result.stderr

@@ -1,3 +1,4 @@
+import itertools
 import json
 import logging
 import math
@@ -476,3 +477,38 @@ def test_the_best_checkpoint_is_the_best_of_those_that_were_saved(tmp_path, monk
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
     best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
     assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in best.items())
+
+
+def test_an_evaluation_set_that_cannot_be_read_does_not_end_training(tmp_path, model, caplog):
+    """Its disk is gone, say. The set is named, and what can be used of it counts as ever."""
+    lost = [replace(SAMPLES[0], audio_id=str(n), audio_filepath=tmp_path / f"gone{n}.wav") for n in range(14)]
+    long = replace(SAMPLES[0], audio_id="long", input="word " * 3000)
+    model.prepare_training(1)
+    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 2}
+    trainer = trainer_for(model, tmp_path, max_steps=1, **options)
+    trainer.eval_name = "data/dev.json"
+    trainer.eval_dataset = DIFFADataset([*lost, long], model.tokenizer, replaces_unusable=False)
+    with caplog.at_level(logging.WARNING, logger="src.sft_trainer"):
+        trainer.train()
+    assert logged(trainer, "eval_loss") == [math.inf] and logged(trainer, "eval_unusable_clips") == [15]
+    told = [record.getMessage() for record in caplog.records if record.name == "src.sft_trainer"]
+    assert told[0].endswith("gone0.wav: no such audio file") and len(told) == 16
+    assert told[-1] == "evaluation set data/dev.json: not one of its samples can be used; training goes on"
+    measured = []
+    for rest in (lost, [SAMPLES[0]] * len(lost)):  # as many, so that the first have the same masks
+        trainer.eval_dataset = DIFFADataset([*SAMPLES, *rest], model.tokenizer, replaces_unusable=False)
+        trainer.validation_loss = lambda: (
+            measured.append([trainer.eval_losses[n][0] for n in range(4)]) or {"loss": 1.0}
+        )
+        trainer.evaluate()
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+def test_times_are_measured_by_a_clock_that_nobody_sets(tmp_path, monkeypatch):
+    """The time of day is set back by an hour, again and again."""
+    now = itertools.count(1e9, -3600.0)
+    monkeypatch.setattr("transformers.trainer.time.time", lambda: next(now))
+    trainer = trained(1, tmp_path, max_steps=2, **EVALUATE)
+    times = {k: v for entry in trainer.state.log_history for k, v in entry.items() if k.endswith(("time", "_second"))}
+    assert {"train_runtime", "eval_runtime"} <= set(times)
+    assert all(0 < value < 3600 for value in times.values()), times

@@ -35,6 +35,16 @@ def test_starting_over_puts_the_old_run_out_of_reach(tmp_path, capsys):
     assert training_run.last_checkpoint(parsed(tmp_path)[2]) is None
 
 
+def test_what_a_run_ended_with_is_not_written_over(tmp_path):
+    """The adapters of stage 1, for one, by stage 2, where the checkpoints beside them were removed to save space."""
+    (tmp_path / "model.safetensors").touch()
+    message = r"holds model\.safetensors, what a run ended with, and no checkpoint .*: training would write over it\. "
+    with pytest.raises(CheckpointError, match=message + "Choose another --output_dir, or pass --overwrite_output_dir"):
+        training_run.last_checkpoint(parsed(tmp_path)[2])
+    assert training_run.last_checkpoint(parsed(tmp_path, "--overwrite_output_dir", "True")[2]) is None
+    assert (tmp_path / "overwritten-1" / "model.safetensors").exists()
+
+
 HOLD = """
 import sys, time
 import os
