@@ -29,6 +29,7 @@ MAX_DELAY_SECONDS = 0.05  # containers may count what a decoder leaves out at th
 MAX_GAP_SECONDS = 60  # a longer one between two packets is none: times begin anew in a file that follows another
 MAX_PADDING_SECONDS = 0.25  # that codecs put before and behind the sound
 MAX_FLOAT_PEAK = 8.0  # 18 dB over full scale; samples beyond were never divided by the largest integer
+MIN_INTEGER_PEAK = 256  # -42 dB in 16 bits; samples that stay below it and are no whole numbers are something else
 INTEGER_SCALES = (2**15, 2**23, 2**31)  # of 16, 24 and 32 bits
 # What libsndfile reads, by its first bytes.
 UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"NIST")
@@ -168,7 +169,8 @@ class AvDecoder(Decoder):
             for packet in self.container.demux(self.stream):
                 if packet.size:  # the last one is empty
                     self.num_packets += 1
-                    self.packet_seconds = float((packet.duration or 0) * packet.time_base)
+                    if packet.duration:  # else as long as the one before
+                        self.packet_seconds = float(packet.duration * packet.time_base)
                     self.look_for_gap(packet)
                 yield packet
         except self.av.FFmpegError as error:
@@ -200,9 +202,10 @@ class AvDecoder(Decoder):
                 if behind is not None:
                     yield behind
                 block, behind = self.block_of(frame), None
-                left = (self.promised() if trims else 0) - self.num_decoded
+                promised = self.promised() if trims else 0
+                left = promised - self.num_decoded
                 self.num_decoded += len(block)
-                if trims and 0 <= left < len(block):
+                if promised and 0 <= left < len(block):
                     block, behind = block[:left], block[left:]
                 yield block
 
@@ -351,15 +354,17 @@ def integer_scale(decoder: Decoder, name: str) -> float:
 
     Reads the whole file. Raises AudioError for samples that are neither.
     """
-    peak, num_sounding, num_loud = 0.0, 0, 0
+    peak, num_sounding, num_loud, are_whole = 0.0, 0, 0, True
     for block in decoder.blocks():
         level = np.abs(block)
         peak = max(peak, float(level.max(where=np.isfinite(block), initial=0)))
         num_sounding += np.count_nonzero(level)
         num_loud += np.count_nonzero(level >= 1)
+        are_whole = are_whole and not np.any(level % 1)
     if peak <= MAX_FLOAT_PEAK:
         return 1.0
-    if num_loud < num_sounding / 2 or peak > INTEGER_SCALES[-1]:
+    are_integers = are_whole or peak >= MIN_INTEGER_PEAK
+    if num_loud < num_sounding / 2 or peak > INTEGER_SCALES[-1] or not are_integers:
         raise AudioError(f"{name}: holds samples up to {peak:.3g}, where -1 to 1 is expected: damaged")
     return float(next(scale for scale in INTEGER_SCALES if peak <= scale))
 

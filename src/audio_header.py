@@ -10,8 +10,8 @@ from src.errors import UserError
 MAX_CHUNKS = 1000  # of one file
 MAX_EXCESS_SHARE = 0.01  # of the samples: so much may follow them, whatever it is
 # Programs that cannot know the length yet (they write into a pipe, or were stopped) promise as many bytes, and mean "to
-# the end"; a promise above the second number means that, too, where hardly anything of it is there.
-UNKNOWN_BYTES, UNLIKELY_BYTES, UNLIKELY_SHARE = 0x7FF00000, 10**9, 0.01
+# the end"; a promise above the second number means that, too, where less than the share of it is there.
+UNKNOWN_BYTES, UNLIKELY_BYTES, UNLIKELY_SHARE = 0x7FF00000, 10**9, 0.1
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 # Format tags of WAV, and those of codecs with as many bytes a second at any time: ADPCM, GSM.
 PCM, FLOAT, ALAW, ULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE

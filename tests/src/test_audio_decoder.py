@@ -204,6 +204,19 @@ def test_a_quiet_beginning_does_not_hide_the_scale_of_integers():
     assert np.abs(first.waveform).max() == pytest.approx(3 / 2**15) and first.warnings and not second.warnings
 
 
+def test_samples_that_are_neither_are_refused():
+    wave = 20 * sweep(1, 16000) / np.abs(sweep(1, 16000)).max()
+    with pytest.raises(AudioError, match="holds samples up to 20, where -1 to 1 is expected"):
+        read_audio(encode(wave, 16000, "float"))
+    assert len(read_audio(encode(np.round(wave), 16000, "float"))) == 16000  # 16 bits, quiet
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "empty_moov+frag_every_frame"])
+def test_a_fragmented_mp4_of_a_browser_is_read(flags):
+    content = encode(sweep(3, 48_000), 48_000, "mp4", movflags=flags)
+    assert len(read_audio(content)) / 16000 == pytest.approx(3, rel=0.01)
+
+
 @pytest.mark.parametrize("peak", [1000.0, 1e12])
 def test_single_samples_far_beyond_are_damage(peak):
     wave = sweep(1, 16000)
