@@ -360,7 +360,7 @@ def integer_scale(decoder: Decoder, name: str) -> float:
         peak = max(peak, float(level.max(where=np.isfinite(block), initial=0)))
         num_sounding += np.count_nonzero(level)
         num_loud += np.count_nonzero(level >= 1)
-        are_whole = are_whole and not np.any(level % 1)
+        are_whole = are_whole and np.array_equal(level, np.rint(level))
     if peak <= MAX_FLOAT_PEAK:
         return 1.0
     are_integers = are_whole or peak >= MIN_INTEGER_PEAK
