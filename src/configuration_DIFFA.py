@@ -4,7 +4,7 @@ Sizes and token ids are not here: they come from the checkpoints' own `config.js
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Stage:
     starts_from: int | None  # the stage whose checkpoint it starts from; None: new adapters
     prefix: str  # the module whose embeddings precede the semantic ones in the LLM's input
     transcribes: bool  # learns to answer with a sample's transcription, not with its target
+    lora: bool = False  # trains LoRA factors of the LLM as well
 
 
 STAGES = {
@@ -53,6 +54,7 @@ STAGES = {
         transcribes=False,
     ),
 }
+STAGES[3] = replace(STAGES[2], starts_from=2, lora=True)  # DIFFA-2's supervised fine-tuning
 DEFAULT_STAGE = 2  # of checkpoints that name none: published ones, which hold all adapters
 
 

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from src.checkpoint import CheckpointError, check_names, read_tensors, weight_names
 from src.configuration_DIFFA import ADAPTER_MODULES, STAGES, DIFFAConfig
 from src.files import write_file
-from src.lora import LLM_PREFIX, is_peft, llm_name
+from src.lora import LLM_PREFIX, is_peft, llm_name, own_name
 
 
 def prefixes_of(modules: Collection[str]) -> tuple[str, ...]:
@@ -74,3 +76,18 @@ def write_checkpoint(folder: Path, state: Mapping[str, torch.Tensor], config: DI
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))
     write_file(folder / "config.json", json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
+
+
+# -- hooks of DIFFAModel.load_state_dict -------------------------------------------------------------------------------
+
+
+def take_published_names(model: nn.Module, state_dict: dict[str, torch.Tensor], *_: Any) -> None:
+    """Give LoRA factors, which checkpoints hold under published names, the names that they have in the model."""
+    for name in [name for name in state_dict if is_peft(name)]:
+        state_dict[own_name(name)] = state_dict.pop(name)
+
+
+def forget_unsaved_keys(model: nn.Module, incompatible_keys: Any) -> None:
+    """Take what checkpoints leave out on purpose off the list of missing keys."""
+    prefixes = prefixes_of(model.saved_modules)
+    incompatible_keys.missing_keys[:] = [key for key in incompatible_keys.missing_keys if key.startswith(prefixes)]

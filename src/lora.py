@@ -3,18 +3,20 @@
 DIFFA-2 trains them in stages 3 and 4. To answer, they are merged into the weights while the LLM loads.
 """
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from src.checkpoint import CheckpointError, read_json, read_tensors, read_weight_file, weight_names
+from src.checkpoint import CheckpointError, check_names, read_json, read_tensors, read_weight_file, weight_names
 
 LLM_PREFIX = "llm_model."  # of the LLM's weights in a DIFFA checkpoint
 PEFT_PREFIX = "base_model.model."  # that PEFT puts before a module's own names
 FACTOR = re.compile(r"(?P<weight>.+)\.lora_(?P<half>[AB])(\.(?P<adapter>[^.]+))?\.weight")
+IN_BLOCK = re.compile(r"\.\d+\.")  # names of weights in blocks count these
 ADAPTER = "default"  # the adapter's name in what is written
 ALPHA_PER_RANK = 2  # of the published training, whose checkpoints store neither alpha nor r
 PEFT_FOLDERS = (".", "lora_weights")  # within a checkpoint's folder; the second is where published training puts it
@@ -72,8 +74,8 @@ class LoRA:
 
     def same_in_every_block(self, shapes: Mapping[str, torch.Size]) -> set[str]:
         """The weights that correspond to the updated ones in other blocks, these included."""
-        updated = {re.sub(r"\.\d+\.", ".*.", name) for name in self.factors}
-        return {name for name in shapes if re.sub(r"\.\d+\.", ".*.", name) in updated}
+        updated = {IN_BLOCK.sub(".*.", name) for name in self.factors}
+        return {name for name in shapes if IN_BLOCK.sub(".*.", name) in updated}
 
     def merge(self, name: str, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """`weight` [out, in] with its update in `dtype`: added in float32, rounded once.
@@ -97,11 +99,15 @@ class LoRA:
         }
 
 
-def read_lora(folder: Path, alpha: float | None = None) -> LoRA | None:
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_lora(folder: Path, alpha: float | None = None, use_lora: bool | None = None) -> LoRA | None:
     """The LoRA factors of a DIFFA checkpoint, wherever they stand in its folder; None if there are none.
 
     They come among its weights (published, and ours) or as a PEFT folder: `adapter_model.safetensors` beside them or
     in `lora_weights/`. `alpha` is what the checkpoint's `config.json` says of it; an `adapter_config.json` says it too.
+    `use_lora` True insists on factors, False on none.
 
     Raises CheckpointError naming the weight for half a pair, two ranks in one pair, several adapters, and what is no
     plain LoRA.
@@ -118,6 +124,15 @@ def read_lora(folder: Path, alpha: float | None = None) -> LoRA | None:
         raise CheckpointError(f"{peft_folders[0] / PEFT_CONFIG} is there, but no {' or '.join(PEFT_FILES)} beside it")
     for peft_folder in peft_folders:
         alpha = read_alpha(peft_folder / PEFT_CONFIG, own, alpha)
+    if use_lora and not own:
+        raise CheckpointError(
+            f"{folder} holds no LoRA factors, but they were asked for: leave out --use_lora, or pass a checkpoint of "
+            "DIFFA-2's stage 3 or 4 with --model_path"
+        )
+    if use_lora is False and own:
+        raise CheckpointError(
+            f"{folder} holds LoRA factors, and its adapters were trained with them: leave out --use_lora False"
+        )
     return LoRA(own, alpha) if own else None
 
 
@@ -129,6 +144,21 @@ def has_lora(folder: Path) -> bool:
 def is_peft(name: str) -> bool:
     """Whether a weight of a DIFFA checkpoint belongs to an update of the LLM."""
     return name.startswith(LLM_PREFIX) and ".lora_" in name
+
+
+def published_name(name: str) -> str:
+    """A LoRA factor's name in a published checkpoint, from its name in DIFFAModel; other names stay as they are."""
+    return f"{LLM_PREFIX}{PEFT_PREFIX}{name.removeprefix(LLM_PREFIX)}" if is_peft(name) else name
+
+
+def own_name(name: str) -> str:
+    """A LoRA factor's name in DIFFAModel, from its name in a published checkpoint."""
+    return LLM_PREFIX + name.removeprefix(LLM_PREFIX).removeprefix(PEFT_PREFIX)
+
+
+def is_factor(name: str) -> bool:
+    """Whether a parameter, of an LLM or of DIFFAModel, is a trainable LoRA factor."""
+    return f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name
 
 
 def llm_name(name: str) -> str:
@@ -199,3 +229,60 @@ def equal(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(one[name].a, other[name].a) and torch.equal(one[name].b, other[name].b) for name in one
     )
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def new_lora(shapes: Mapping[str, torch.Size], rank: int, alpha: float, targets: Collection[str]) -> LoRA:
+    """Factors that change nothing yet (B is zero; A random, as PEFT draws it) for an LLM with weights of these shapes.
+
+    `targets` names the layers, such as `q_proj`, in every block. Raises ValueError for one that no block has.
+    """
+    layers = {name: name.split(".")[-2] for name, shape in shapes.items() if IN_BLOCK.search(name) and len(shape) == 2}
+    unknown = sorted(set(targets) - set(layers.values()))
+    if unknown or rank < 1:
+        raise ValueError(
+            f"LoRA of rank {rank} for {', '.join(unknown or targets)}: expected a rank of at least 1, and layers out "
+            f"of {', '.join(sorted(set(layers.values())))}"
+        )
+    factors = {}
+    for name in (name for name, layer in layers.items() if layer in targets):
+        a = torch.empty(rank, shapes[name][1])
+        torch.nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        factors[name] = Factors(a, torch.zeros(shapes[name][0], rank))
+    return LoRA(factors, alpha)
+
+
+def attach(llm: torch.nn.Module, lora: LoRA, dropout: float) -> None:
+    """Put factors beside an LLM's weights by PEFT: its linear layers become LoRA layers around them.
+
+    Raises CheckpointError for factors that do not fit, and for layers outside the blocks: the vocabulary projection is
+    no layer in training (`cross_entropy`).
+    """
+    from peft import LoraConfig, inject_adapter_in_model  # training alone needs it, and it takes seconds to import
+
+    lora.check({name: parameter.shape for name, parameter in llm.named_parameters()})
+    outside = [name for name in lora.factors if not IN_BLOCK.search(name)]
+    if outside:
+        raise CheckpointError(
+            f"LoRA factors for {', '.join(outside)} cannot be trained, only those of layers in blocks"
+        )
+    ranks = {name.removesuffix(".weight"): len(factors.a) for name, factors in lora.factors.items()}
+    config = LoraConfig(r=lora.rank, rank_pattern=ranks, lora_dropout=dropout, target_modules=list(ranks))
+    inject_adapter_in_model(config, llm, adapter_name=ADAPTER)
+    llm.train(llm.training)  # the new layers as well
+    set_factors(llm, lora)
+
+
+def set_factors(llm: torch.nn.Module, lora: LoRA) -> None:
+    """Give an LLM's LoRA layers these factors, in float32. Raises CheckpointError where they do not belong to them."""
+    layers = {name.partition(".lora_")[0] for name, _ in llm.named_parameters() if is_factor(name)}
+    updated = {name.removesuffix(".weight") for name in lora.factors}
+    check_names("a checkpoint's set of LoRA factors", missing=layers - updated, unexpected=updated - layers)
+    for name, factors in lora.factors.items():
+        layer = llm.get_submodule(name.removesuffix(".weight"))
+        layer.scaling[ADAPTER] = lora.scale(name)
+        for half, tensor in ((layer.lora_A[ADAPTER], factors.a), (layer.lora_B[ADAPTER], factors.b)):
+            half.weight.data = tensor.to(half.weight.device, torch.float32, copy=True)
+            half.weight.requires_grad_(False)

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from src.audio import log_mel
-from src.checkpoint import CheckpointError, identity, read_json, resolve
+from src.checkpoint import identity, read_json, resolve
 from src.configuration_DIFFA import (
     ADAPTER_MODULES,
     DEFAULT_STAGE,
@@ -21,11 +20,18 @@ from src.configuration_DIFFA import (
     STAGES,
     DIFFAConfig,
 )
-from src.diffa_checkpoint import modules_in, prefixes_of, read_adapters, write_checkpoint
+from src.diffa_checkpoint import (
+    forget_unsaved_keys,
+    modules_in,
+    prefixes_of,
+    read_adapters,
+    take_published_names,
+    write_checkpoint,
+)
 from src.family import family_of
 from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
 from src.llm_generate import GenerationOptions, Progress, Prompt, decode, generate
-from src.lora import LoRA, read_lora
+from src.lora import LoRA, attach, is_factor, published_name, read_lora, set_factors
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
@@ -54,6 +60,7 @@ class DIFFAModel(nn.Module):
         tokenizer, feature_extractor: the frozen parts' own.
         saved_modules: the adapters that `save_pretrained` writes: those that the checkpoint held or the stage trains.
         lora: the LoRA factors that were merged into the LLM's weights, on the CPU; None where there are none.
+        trains_lora: whether LoRA factors stand beside the LLM's weights, to be trained (`attach_lora`).
     """
 
     def __init__(
@@ -83,9 +90,11 @@ class DIFFAModel(nn.Module):
         )
         self.saved_modules: tuple[str, ...] = ADAPTER_MODULES
         self.lora: LoRA | None = None
+        self.trains_lora = False
         self.stage = config.stage or DEFAULT_STAGE
         self.system_prompt = SYSTEM_PROMPT
         # Checkpoints never hold the frozen parts: strict loading is about the trained ones alone.
+        self.register_load_state_dict_pre_hook(take_published_names)
         self.register_load_state_dict_post_hook(forget_unsaved_keys)
 
     # -- making, loading, saving ------------------------------------------------------------------------------------
@@ -134,6 +143,7 @@ class DIFFAModel(nn.Module):
         device: str | torch.device = "cpu",
         adapter_dtype: torch.dtype | None = None,
         use_lora: bool | None = None,
+        merge_lora: bool = True,
     ) -> "DIFFAModel":
         """Load a checkpoint of DIFFA or DIFFA-2, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
 
@@ -145,6 +155,7 @@ class DIFFAModel(nn.Module):
             llm_path, whisper_path: the frozen parts; None for those that the checkpoint's `config.json` remembers.
             torch_dtype: of all parts; `adapter_dtype` overrides it for the adapters (training keeps them in float32).
             use_lora: True insists on LoRA factors, False on none.
+            merge_lora: False leaves them beside the LLM's weights, to be trained (`attach_lora`).
 
         Raises:
             CheckpointError: a folder is missing; the LLM or the encoder is not of the size the adapters were trained
@@ -152,22 +163,15 @@ class DIFFAModel(nn.Module):
         """
         folder = resolve(model_path, "the DIFFA checkpoint", "--model_path")
         config = DIFFAConfig.from_dict(read_json(folder / "config.json"))
-        lora = read_lora(folder, config.lora_alpha)
-        if use_lora and lora is None:
-            raise CheckpointError(
-                f"{folder} holds no LoRA factors, but they were asked for: leave out --use_lora, or pass a checkpoint "
-                "of DIFFA-2's stage 3 or 4 with --model_path"
-            )
-        if use_lora is False and lora is not None:
-            raise CheckpointError(
-                f"{folder} holds LoRA factors, and its adapters were trained with them: leave out --use_lora False"
-            )
+        lora = read_lora(folder, config.lora_alpha, use_lora)
         config.family = family_of(config, lora is not None)
         config.lora_alpha = lora.alpha if lora else None
         llm_path = llm_path or config.llm_model_id
         whisper_path = whisper_path or config.whisper_model_id
         check_frozen_parts(config, llm_path, whisper_path)
-        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora)
+        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora if merge_lora else None)
+        if lora and not merge_lora:
+            model.attach_lora(lora)
         model.load_adapters(folder)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model
@@ -175,11 +179,15 @@ class DIFFAModel(nn.Module):
     def load_adapters(self, folder: Path) -> None:
         """Read a checkpoint's adapters (`diffa_checkpoint.read_adapters`); the others keep their weights.
 
-        `saved_modules` are those that it holds.
+        `saved_modules` are those that it holds. Trainable LoRA factors are read as well; merged ones are not, since
+        they cannot be merged twice.
         """
-        state = read_adapters(folder, self.state_dict(), self.config.stage, with_lora=self.lora is not None)
+        with_lora = self.trains_lora or self.lora is not None
+        state = read_adapters(folder, self.state_dict(), self.config.stage, with_lora)
         self.load_state_dict(state, strict=False)
         self.saved_modules = modules_in(state)
+        if self.trains_lora:
+            set_factors(self.llm_model, read_lora(folder, self.config.lora_alpha, use_lora=True))
 
     def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write `model.safetensors` with adapters and LoRA factors alone, and `config.json`; each whole or not at all.
@@ -187,8 +195,16 @@ class DIFFAModel(nn.Module):
         `state_dict` stands in for the model's own, whose weights may be rounded or shared out over processes.
         """
         weights, saved = self.state_dict() if state_dict is None else state_dict, prefixes_of(self.saved_modules)
-        state = {name: weight for name, weight in weights.items() if name.startswith(saved)}
+        state = {published_name(n): weight for n, weight in weights.items() if n.startswith(saved) or is_factor(n)}
         write_checkpoint(Path(path), state | (self.lora.state_dict() if self.lora else {}), self.config)
+
+    def attach_lora(self, lora: LoRA, dropout: float = 0.0) -> None:
+        """Put LoRA factors (float32) beside the LLM's weights, which stay as they are; `prepare_training` trains them.
+
+        `dropout` is what falls out of their inputs in training. Raises CheckpointError where they do not fit the LLM.
+        """
+        attach(self.llm_model, lora, dropout)
+        self.trains_lora, self.config.lora_alpha = True, lora.alpha
 
     def to_adapter_dtype(self, dtype: torch.dtype) -> None:
         for name in ADAPTER_MODULES:
@@ -207,12 +223,19 @@ class DIFFAModel(nn.Module):
         self._stage = stage
 
     def prepare_training(self, stage: int) -> None:
-        """Set the stage, and let exactly its modules have gradients and a place in checkpoints."""
+        """Set the stage, and let exactly its modules, and LoRA factors, have gradients and a place in checkpoints.
+
+        Raises ValueError for a stage that trains LoRA factors where none are attached.
+        """
+        if STAGES[stage].lora and not self.trains_lora:
+            raise ValueError(f"stage {stage} trains LoRA factors: attach some to the model first")
         self.stage = self.config.stage = stage
         self.saved_modules = STAGES[stage].trains
         self.requires_grad_(False)
         for name in self.saved_modules:
             getattr(self, name).requires_grad_(True)
+        for name, parameter in self.llm_model.named_parameters():
+            parameter.requires_grad_(is_factor(name))
 
     def match_embedding_scale(self, modules: Sequence[str]) -> None:
         """Let new adapters start with outputs as large as the LLM's own token embeddings (root mean square).
@@ -238,9 +261,9 @@ class DIFFAModel(nn.Module):
         self.acoustic_connector.gradient_checkpointing_enable()
 
     def train(self, mode: bool = True) -> "DIFFAModel":
-        """Training mode for the adapters alone: frozen parts never drop anything out."""
+        """Training mode for the adapters and LoRA factors alone: frozen parts never drop anything out."""
         super().train(mode)
-        self.llm_model.eval()
+        self.llm_model.train(mode and self.trains_lora)
         self.whisper_model.eval()
         return self
 
@@ -378,9 +401,3 @@ class DIFFAModel(nn.Module):
         if options.cfg_scale > 0:
             unconditional = with_audio(torch.full_like(input_ids, config.mask_token_id)).inputs_embeds
         return Prompt(conditional.inputs_embeds, conditional.attention_mask, unconditional)
-
-
-def forget_unsaved_keys(model: DIFFAModel, incompatible_keys: Any) -> None:
-    """Take what checkpoints leave out on purpose off the list of missing keys."""
-    prefixes = prefixes_of(model.saved_modules)
-    incompatible_keys.missing_keys[:] = [key for key in incompatible_keys.missing_keys if key.startswith(prefixes)]

@@ -211,9 +211,10 @@ class LLaDAModel(nn.Module):
         for index, block in enumerate(self.blocks):
             columns = wanted if index == last else None
             if self.gradient_checkpointing and torch.is_grad_enabled():  # training: there are no caches
-                hidden_states = checkpoint(
-                    block, hidden_states, rotary, key_mask, columns, use_reentrant=False, preserve_rng_state=False
-                )
+                hidden_states = checkpoint(  # LoRA layers may drop something out, and must again
+                    block, hidden_states, rotary, key_mask, columns, use_reentrant=False,
+                    preserve_rng_state=self.training,
+                )  # fmt: skip
                 continue
             cache = None if caches is None else caches[index]
             hidden_states = block(hidden_states, rotary, key_mask, columns, cache, start)

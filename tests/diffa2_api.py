@@ -3,12 +3,16 @@
 `tests/test_golden2.py` calls them. Everything is float32 on a CPU; waveforms are float32 numpy at 16 kHz.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from src.audio import log_mel
 from src.llm_generate import GenerationOptions
+from src.lora import is_peft, own_name
 from src.modeling_DIFFA import DIFFAModel
 from src.prompts import SYSTEM_PROMPTS, build_prompt, tokenize_prompt, turns_before_answer
 from src.splice import splice
@@ -19,6 +23,14 @@ def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
     root = Path(root)
     model = DIFFAModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper")
     model.stage = stage
+    return model
+
+
+def load_trainable(root: str | Path, checkpoint: str) -> DIFFAModel:
+    """A model for stage 3: both adapters and the LoRA factors trainable, these not merged; nothing is dropped out."""
+    root = Path(root)
+    model = DIFFAModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper", merge_lora=False)
+    model.prepare_training(3)
     return model
 
 
@@ -69,3 +81,18 @@ def generate(
     options = GenerationOptions.of_preset(preset, cfg_scale=cfg_scale, factor=factor, threshold=threshold, **length)
     answers = model.answer([waveform], [instruction], options)
     return answers.ids[0].tolist(), answers.forward_passes[0]
+
+
+def sft_loss(model: DIFFAModel, waveforms: Sequence[np.ndarray], batch: Mapping[str, Any]) -> torch.Tensor:
+    """The loss of a batch of `input_ids` (masks applied), `labels`, `t` (all tokens of a row have one)."""
+    input_features, feature_attention_mask = log_mel(model.feature_extractor, waveforms)
+    return model(
+        input_features, feature_attention_mask, batch["input_ids"], batch["labels"], batch["t"][:, 0],
+        batch["audio_position"], torch.ones_like(batch["input_ids"]), batch["denominator"],
+    ).loss  # fmt: skip
+
+
+def grad_norm(model: DIFFAModel, name: str) -> float | None:
+    """The norm of a gradient, by the parameter's published name; None where there is none."""
+    gradient = model.get_parameter(own_name(name) if is_peft(name) else name).grad
+    return None if gradient is None else gradient.norm().item()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from perf.full_size import LLADA_8B, write_llada
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT
-from src.lora import Factors, LoRA, has_lora, read_lora
+from src.lora import Factors, LoRA, has_lora, is_factor, new_lora, own_name, read_lora
 from src.modeling_DIFFA import ADAPTER_MODULES, DIFFAModel
 from src.modeling_llada import LLaDAModel
 
@@ -341,3 +341,114 @@ def test_weights_that_are_merged_never_stand_in_memory_twice(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert 0.9 < int(output) / size < 1.1
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trainable() -> DIFFAModel:
+    model = DIFFAModel.from_pretrained(STAGE4, GOLDEN2 / "llada", GOLDEN2 / "whisper", merge_lora=False)
+    model.prepare_training(3)
+    return model
+
+
+def test_factors_beside_the_weights_compute_what_merged_ones_do(trainable):
+    assert trainable.trains_lora and trainable.lora is None
+    x = torch.randn(2, 5, 64)
+    torch.testing.assert_close(trainable.llm_model(x), load(STAGE4).llm_model(x), rtol=1e-5, atol=1e-5)
+    trained = {name for name, parameter in trainable.named_parameters() if parameter.requires_grad}
+    assert {name for name in trained if name.startswith("llm_model.")} == {
+        own_name(name) for name in read_lora(STAGE4).state_dict()
+    }
+    assert {name.split(".")[0] for name in trained} == {"semantic_connector", "acoustic_connector", "llm_model"}
+
+
+def test_trained_factors_are_saved_under_published_names_and_go_on(tmp_path, trainable):
+    with torch.no_grad():
+        for name, parameter in trainable.llm_model.named_parameters():
+            if is_factor(name):
+                parameter.add_(0.1)
+    trainable.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert {name for name in saved if "lora" in name} == set(read_lora(STAGE4).state_dict())
+    x = torch.randn(1, 5, 64)
+    expected = trainable.llm_model(x)
+    torch.testing.assert_close(load(tmp_path).llm_model(x), expected, rtol=1e-5, atol=1e-5)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["stage"], config["family"], config["lora_alpha"]) == (3, "diffa2", None)
+    one = load(STAGE4, merge_lora=False)
+    one.config.stage = 3
+    one.load_adapters(tmp_path)  # as the end of a run does, or its best checkpoint
+    two = load(STAGE4, merge_lora=False)
+    assert not two.load_state_dict(saved, strict=False).unexpected_keys  # as Trainer resumes
+    assert one.llm_model(x).equal(expected) and two.llm_model(x).equal(expected)
+
+
+def test_new_factors_change_nothing_and_can_be_trained():
+    model = load(GOLDEN2 / "diffa2_stage1")
+    shapes = {name: parameter.shape for name, parameter in model.llm_model.named_parameters()}
+    x = torch.randn(1, 5, 64)
+    expected = model.llm_model(x)
+    lora = new_lora(shapes, rank=4, alpha=8, targets=("q_proj", "ff_out"))
+    assert len(lora.factors) == 6 and all(factors.a.abs().sum() > 0 for factors in lora.factors.values())
+    model.attach_lora(lora)
+    assert model.llm_model(x).equal(expected)
+    model.prepare_training(3)
+    model.llm_model(x).square().mean().backward()
+    layer = model.llm_model.get_submodule(Q0)
+    assert layer.lora_B["default"].weight.grad.abs().sum() > 0 and layer.scaling["default"] == 2
+    for settings in ({"rank": 0}, {"targets": ("q_proj", "c_proj")}):
+        with pytest.raises(ValueError, match=r"LoRA of rank \d for .*: expected .* layers out of attn_out, ff_out"):
+            new_lora(shapes, **{"rank": 4, "alpha": 8, "targets": ("q_proj",)} | settings)
+
+
+def test_factors_are_trained_in_float32_beside_a_base_in_bfloat16():
+    model = DIFFAModel.from_pretrained(
+        STAGE4, GOLDEN2 / "llada", GOLDEN2 / "whisper", torch_dtype=torch.bfloat16, adapter_dtype=torch.float32,
+        merge_lora=False,
+    )  # fmt: skip
+    layer = model.llm_model.get_submodule(Q0)
+    assert (layer.base_layer.weight.dtype, layer.lora_A["default"].weight.dtype) == (torch.bfloat16, torch.float32)
+    assert model.llm_model(torch.randn(1, 4, 64).bfloat16()).dtype == torch.bfloat16
+
+
+def test_dropout_falls_out_in_training_alone_and_the_same_when_blocks_are_computed_again():
+    trainable = load(GOLDEN2 / "diffa2_stage1")
+    trainable.attach_lora(read_lora(STAGE4), dropout=0.5)
+    trainable.prepare_training(3)
+    x = torch.randn(1, 5, 64)
+    assert trainable.llm_model(x).equal(trainable.llm_model(x))
+    trainable.train()
+    assert not trainable.llm_model(x).equal(trainable.llm_model(x))
+    gradients = []
+    for checkpointing in (False, True):
+        trainable.llm_model.gradient_checkpointing = checkpointing
+        trainable.zero_grad()
+        torch.manual_seed(0)
+        trainable.llm_model(x).square().sum().backward()
+        gradients.append([p.grad for name, p in trainable.named_parameters() if is_factor(name)])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    trainable.eval()
+    assert trainable.llm_model(x).equal(trainable.llm_model(x))
+
+
+def test_factors_of_other_layers_are_refused(tmp_path, trainable, whole):
+    others = {name: tensor for name, tensor in trained(whole).items() if "q_proj" not in name}
+    with pytest.raises(CheckpointError, match=r"missing: model.transformer.blocks.0.q_proj, .*blocks.2.q_proj"):
+        trainable.load_adapters(folder_of(tmp_path, others))
+
+
+def test_factors_of_the_vocabulary_projection_are_merged_but_not_trained():
+    head = LoRA({"model.transformer.ff_out.weight": Factors(torch.randn(2, 64), torch.randn(448, 2))})
+    llm = LLaDAModel.from_pretrained(GOLDEN2 / "llada", torch.float32, lora=head)
+    plain = LLaDAModel.from_pretrained(GOLDEN2 / "llada", torch.float32)
+    update = 2 * head.factors["model.transformer.ff_out.weight"].b @ head.factors["model.transformer.ff_out.weight"].a
+    torch.testing.assert_close(llm.output_weight, plain.output_weight + update)
+    with pytest.raises(CheckpointError, match=r"model.transformer.ff_out.weight cannot be trained"):
+        load(GOLDEN2 / "diffa2_stage1").attach_lora(head)
+
+
+def test_a_stage_that_trains_factors_needs_them():
+    with pytest.raises(ValueError, match="stage 3 trains LoRA factors: attach some to the model first"):
+        load(GOLDEN2 / "diffa2_stage1").prepare_training(3)

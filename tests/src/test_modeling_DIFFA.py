@@ -232,8 +232,8 @@ def test_clips_too_short_for_a_semantic_embedding_still_go_through(model, clips)
 
 
 def test_stage_is_checked(model):
-    with pytest.raises(ValueError, match="stage is 3; expected 1 or 2"):
-        model.stage = 3
+    with pytest.raises(ValueError, match="stage is 5; expected 1 or 2 or 3"):
+        model.stage = 5
 
 
 def test_a_stage_more_is_an_entry_of_the_table(model, clips, monkeypatch, tmp_path):
