@@ -22,10 +22,11 @@ from transformers.trainer_callback import TrainerState
 
 from src.audio import window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
-from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig, Stage
+from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
 from src.files import check_output_folder
+from src.lora import LORA_RANK, LORA_TARGETS, new_lora
 from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
@@ -37,6 +38,7 @@ from src.training_arguments import (
     SettingsError,
     check_arguments,
     samples_to_transcribe,
+    start_flag,
 )
 from src.training_checkpoint import last_complete
 from src.training_readers import STOP_SIGNALS
@@ -158,10 +160,11 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
         )
         new = stage.trains
     else:
-        check_start(model_args.stage1_checkpoint, stage)
+        check_start(model_args.stage1_checkpoint, model_args.stage)
         model = DIFFAModel.from_pretrained(
             model_args.stage1_checkpoint, model_args.llm_path, model_args.whisper_path,
             torch_dtype=frozen_dtype, device=device, adapter_dtype=torch.float32,
+            merge_lora=not stage.lora, lora_dropout=model_args.lora_dropout,
         )  # fmt: skip
         new = tuple(name for name in stage.trains if name not in model.saved_modules)
     if model_args.match_embedding_scale:
@@ -169,21 +172,40 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     if training_args.process_index == 0:
         loaded = [name for name in stage.trains if name not in new]
         print(f"stage {model_args.stage}: loaded {', '.join(loaded) or 'nothing'}; new {', '.join(new) or 'nothing'}")
+    if stage.lora:
+        prepare_lora(model, model_args, training_args)
     model.prepare_training(model_args.stage)
     return model
 
 
-def check_start(checkpoint: str, stage: Stage) -> None:
+def prepare_lora(model: DIFFAModel, model_args: ModelArguments, training_args: DIFFATrainingArguments) -> None:
+    """Attach new LoRA factors, unless the checkpoint brought some. Raises SettingsError for flags of new ones then."""
+    rank, alpha, targets = model_args.lora_r, model_args.lora_alpha, model_args.lora_target_modules
+    if model.trains_lora and (rank, alpha, targets) != (None, None, None):
+        raise SettingsError(
+            f"{model_args.stage1_checkpoint} brings LoRA factors, which training goes on with: leave out --lora_r, "
+            "--lora_alpha and --lora_target_modules"
+        )
+    origin = "going on with the checkpoint's" if model.trains_lora else "new"
+    if not model.trains_lora:
+        lora = new_lora(model.llm_model, LORA_RANK if rank is None else rank, alpha, targets or LORA_TARGETS)
+        model.attach_lora(lora, model_args.lora_dropout)
+    if training_args.process_index == 0:
+        print(f"LoRA factors of the LLM: {origin}")
+
+
+def check_start(checkpoint: str, stage: int) -> None:
     """Raise CheckpointError for a checkpoint of another stage than `stage` starts from.
 
-    Published checkpoints name no stage and hold all adapters.
+    Published checkpoints name no stage and hold all adapters. LoRA factors go on from an earlier run's as well.
     """
-    folder = resolve(checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
-    found = read_json(folder / "config.json").get("stage")
-    if found not in (None, stage.starts_from):
+    folder = resolve(checkpoint, f"the checkpoint that stage {stage} starts from", start_flag(stage))
+    found, fitting = read_json(folder / "config.json").get("stage"), [STAGES[stage].starts_from]
+    fitting += [stage] if STAGES[stage].lora else []
+    if found not in (None, *fitting):
         raise CheckpointError(
-            f"{checkpoint} is a checkpoint of stage {found}, but --stage1_checkpoint needs one of stage "
-            f"{stage.starts_from}. To go on with a stage-{found} run, repeat the command that started it"
+            f"{checkpoint} is a checkpoint of stage {found}, but {start_flag(stage)} needs one of stage "
+            f"{' or '.join(map(str, fitting))}. To go on with a stage-{found} run, repeat the command that started it"
         )
 
 

@@ -31,7 +31,7 @@ from src.errors import UserError, reports_user_errors
 from src.files import write_file
 from src.inference_flags import device_of
 from src.llm_generate import GenerationOptions
-from src.lora import Factors, LoRA
+from src.lora import LORA_TARGETS, Factors, LoRA
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
 from src.prompts import mmsu_instruction
@@ -47,7 +47,6 @@ WHISPER_SMALL = {
     "d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072,
     "decoder_layers": 1, "decoder_attention_heads": 12, "decoder_ffn_dim": 3072,
 }  # fmt: skip
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "ff_proj", "up_proj")
 SHARD_BYTES = 5 * 10**9  # as the public shards
 SPARE_DISK = 1.1  # of the weights' bytes must be free
 GIGABYTE = 10**9

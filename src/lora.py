@@ -18,6 +18,7 @@ PEFT_PREFIX = "base_model.model."  # that PEFT puts before a module's own names
 FACTOR = re.compile(r"(?P<weight>.+)\.lora_(?P<half>[AB])(\.(?P<adapter>[^.]+))?\.weight")
 IN_BLOCK = re.compile(r"\.\d+\.")  # names of weights in blocks count these
 ADAPTER = "default"  # the adapter's name in what is written
+LORA_RANK, LORA_TARGETS = 8, ("q_proj", "k_proj", "v_proj", "ff_proj", "up_proj")  # of the published training
 ALPHA_PER_RANK = 2  # of the published training, whose checkpoints store neither alpha nor r
 PEFT_FOLDERS = (".", "lora_weights")  # within a checkpoint's folder; the second is where published training puts it
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -234,15 +235,16 @@ def equal(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> bool:
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def new_lora(shapes: Mapping[str, torch.Size], rank: int, alpha: float, targets: Collection[str]) -> LoRA:
-    """Factors that change nothing yet (B is zero; A random, as PEFT draws it) for an LLM with weights of these shapes.
+def new_lora(llm: torch.nn.Module, rank: int, alpha: float | None, targets: Collection[str]) -> LoRA:
+    """Factors for an LLM that change nothing yet: B is zero, A random, as PEFT draws it.
 
-    `targets` names the layers, such as `q_proj`, in every block. Raises ValueError for one that no block has.
+    `targets` names the layers, such as `q_proj`, in every block. Raises CheckpointError for one that no block has.
     """
+    shapes = {name: parameter.shape for name, parameter in llm.named_parameters()}
     layers = {name: name.split(".")[-2] for name, shape in shapes.items() if IN_BLOCK.search(name) and len(shape) == 2}
     unknown = sorted(set(targets) - set(layers.values()))
     if unknown or rank < 1:
-        raise ValueError(
+        raise CheckpointError(
             f"LoRA of rank {rank} for {', '.join(unknown or targets)}: expected a rank of at least 1, and layers out "
             f"of {', '.join(sorted(set(layers.values())))}"
         )

@@ -144,6 +144,7 @@ class DIFFAModel(nn.Module):
         adapter_dtype: torch.dtype | None = None,
         use_lora: bool | None = None,
         merge_lora: bool = True,
+        lora_dropout: float = 0.0,
     ) -> "DIFFAModel":
         """Load a checkpoint of DIFFA or DIFFA-2, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
 
@@ -155,7 +156,7 @@ class DIFFAModel(nn.Module):
             llm_path, whisper_path: the frozen parts; None for those that the checkpoint's `config.json` remembers.
             torch_dtype: of all parts; `adapter_dtype` overrides it for the adapters (training keeps them in float32).
             use_lora: True insists on LoRA factors, False on none.
-            merge_lora: False leaves them beside the LLM's weights, to be trained (`attach_lora`).
+            merge_lora: False leaves them beside the LLM's weights, to be trained with `lora_dropout` (`attach_lora`).
 
         Raises:
             CheckpointError: a folder is missing; the LLM or the encoder is not of the size the adapters were trained
@@ -171,7 +172,7 @@ class DIFFAModel(nn.Module):
         check_frozen_parts(config, llm_path, whisper_path)
         model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora if merge_lora else None)
         if lora and not merge_lora:
-            model.attach_lora(lora)
+            model.attach_lora(lora, lora_dropout)
         model.load_adapters(folder)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model

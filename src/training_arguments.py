@@ -15,6 +15,7 @@ from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PU
 from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
 from src.eval_wer import transcribed
+from src.lora import ALPHA_PER_RANK, LORA_RANK, LORA_TARGETS
 from src.manifest import Sample
 from src.precision import AUTO, choose_precision
 from src.processes import own_device
@@ -28,12 +29,19 @@ class ModelArguments:
     """What to train, on which frozen parts."""
 
     stage: int = field(
-        metadata={"help": "1: semantic adapter and prompts (ASR); 2: both adapters (question answering)"}
+        metadata={
+            "help": "1: semantic adapter and prompts (ASR); 2: both adapters (question answering); 3: both adapters, "
+            "and LoRA factors of the LLM (DIFFA-2)"
+        }
     )
     llm_path: str = field(default=PUBLIC_LLM, metadata={"help": "LLaDA: folder or hub name"})
     whisper_path: str = field(default=PUBLIC_WHISPER, metadata={"help": "Whisper: folder or hub name"})
     stage1_checkpoint: str | None = field(
-        default=None, metadata={"help": "stage 2 starts from the semantic adapter of this stage-1 checkpoint"}
+        default=None,
+        metadata={
+            "aliases": ["--start_checkpoint"],
+            "help": "of the stage before, which stage 2 and stage 3 start from",
+        },
     )
     prompt_size: int | None = field(
         default=None,
@@ -52,6 +60,21 @@ class ModelArguments:
     match_embedding_scale: bool = field(
         default=False,
         metadata={"help": "start new adapters at the scale of the LLM's embeddings; helps short runs (the miniature)"},
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": f"stage 3: rank of new LoRA factors (default {LORA_RANK}, as published)"}
+    )
+    lora_alpha: float | None = field(
+        default=None,
+        metadata={"help": f"stage 3: their scale is lora_alpha / lora_r (default {ALPHA_PER_RANK} r, as published)"},
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": f"stage 3: layers of each block (default {' '.join(LORA_TARGETS)}, as published)"},
+    )
+    lora_dropout: float = field(
+        default=0.05,
+        metadata={"help": "stage 3: share of the factors' inputs that is dropped out (default as published)"},
     )
 
 
@@ -152,17 +175,23 @@ def check_arguments(
     if model_args.stage not in STAGES:
         raise SettingsError(f"--stage is {model_args.stage}; expected {' or '.join(map(str, STAGES))}")
     check_numbers(data_args, training_args)
-    starts_from = STAGES[model_args.stage].starts_from
+    stage, starts_from = model_args.stage, STAGES[model_args.stage].starts_from
     if starts_from and not model_args.stage1_checkpoint:
         raise SettingsError(
-            "stage 2 starts from a stage-1 checkpoint: pass --stage1_checkpoint FOLDER (train_stage1.sh)"
+            f"stage {stage} starts from a stage-{starts_from} checkpoint: pass {start_flag(stage)} FOLDER "
+            f"(train_stage{starts_from}.sh)"
         )
     if not starts_from and model_args.stage1_checkpoint:
         raise SettingsError("--stage1_checkpoint is for --stage 2; stage 1 resumes from its own --output_dir")
     if starts_from and (model_args.prompt_size or model_args.target_layer_ids):
         raise SettingsError(
-            "--prompt_size and --target_layer_ids are for --stage 1; stage 2 takes them from the stage-1 checkpoint"
+            f"--prompt_size and --target_layer_ids are for --stage 1; stage {stage} takes them from its checkpoint"
         )
+    lora_flags = (model_args.lora_r, model_args.lora_alpha, model_args.lora_target_modules)
+    if not STAGES[stage].lora and lora_flags != (None, None, None):
+        raise SettingsError("--lora_r, --lora_alpha and --lora_target_modules are for --stage 3; leave them out")
+    if not 0 <= model_args.lora_dropout < 1:
+        raise SettingsError(f"--lora_dropout is {model_args.lora_dropout}; expected a share, 0 or more and below 1")
     if data_args.eval_dataset_path and training_args.eval_strategy == "no":
         raise SettingsError("--eval_dataset_path needs --eval_strategy steps (and --eval_steps N), or epoch")
     if training_args.eval_strategy != "no" and not data_args.eval_dataset_path:
@@ -201,6 +230,11 @@ def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArgument
     for name in ("max_seconds", "max_length"):
         if getattr(data_args, name) <= 0:
             raise SettingsError(f"--{name} is {getattr(data_args, name)}; expected more than 0")
+
+
+def start_flag(stage: int) -> str:
+    """What the flag is called that names the checkpoint a stage starts from."""
+    return "--stage1_checkpoint" if stage == 2 else "--start_checkpoint"
 
 
 def check_wer_arguments(

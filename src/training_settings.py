@@ -29,8 +29,15 @@ from src.training_checkpoint import RUN_RECORD, SETTINGS
 # others may change, and take effect: intervals, epochs, schedule, learning rate and weight decay, workers, precision.
 FIXED = {
     "order": ("group_by_length",),
-    "start": ("prompt_size", "target_layer_ids", "match_embedding_scale"),
-    "objective": ("time_sampling", "learn_padding", "max_length", "max_seconds"),
+    "start": (
+        "prompt_size",
+        "target_layer_ids",
+        "match_embedding_scale",
+        "lora_r",
+        "lora_alpha",
+        "lora_target_modules",
+    ),
+    "objective": ("time_sampling", "learn_padding", "max_length", "max_seconds", "lora_dropout"),
     "optimizer": ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     "best_model": ("metric_for_best_model", "greater_is_better"),
 }

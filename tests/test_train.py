@@ -22,7 +22,6 @@ from transformers import TrainerCallback
 
 import train
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import STAGES
 from src.eval_wer import transcribe
 from src.manifest import read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
@@ -442,10 +441,10 @@ def test_stage_2_starts_from_a_checkpoint_of_stage_1(tmp_path):
     for stage, folder in enumerate(folders, 1):
         model.prepare_training(stage)
         model.save_pretrained(folder)
-    train.check_start(folders[0], STAGES[2])
-    train.check_start(GOLDEN / "diffa_upstream", STAGES[2])  # holds all adapters and names no stage
+    train.check_start(folders[0], 2)
+    train.check_start(GOLDEN / "diffa_upstream", 2)  # holds all adapters and names no stage
     with pytest.raises(CheckpointError, match=r"stage2 is a checkpoint of stage 2, but .* needs one of stage 1"):
-        train.check_start(folders[1], STAGES[2])
+        train.check_start(folders[1], 2)
 
 
 @pytest.mark.parametrize(

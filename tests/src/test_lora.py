@@ -387,10 +387,9 @@ def test_trained_factors_are_saved_under_published_names_and_go_on(tmp_path, tra
 
 def test_new_factors_change_nothing_and_can_be_trained():
     model = load(GOLDEN2 / "diffa2_stage1")
-    shapes = {name: parameter.shape for name, parameter in model.llm_model.named_parameters()}
     x = torch.randn(1, 5, 64)
     expected = model.llm_model(x)
-    lora = new_lora(shapes, rank=4, alpha=8, targets=("q_proj", "ff_out"))
+    lora = new_lora(model.llm_model, rank=4, alpha=8, targets=("q_proj", "ff_out"))
     assert len(lora.factors) == 6 and all(factors.a.abs().sum() > 0 for factors in lora.factors.values())
     model.attach_lora(lora)
     assert model.llm_model(x).equal(expected)
@@ -398,9 +397,12 @@ def test_new_factors_change_nothing_and_can_be_trained():
     model.llm_model(x).square().mean().backward()
     layer = model.llm_model.get_submodule(Q0)
     assert layer.lora_B["default"].weight.grad.abs().sum() > 0 and layer.scaling["default"] == 2
+    llm = LLaDAModel.from_pretrained(GOLDEN2 / "llada")
     for settings in ({"rank": 0}, {"targets": ("q_proj", "c_proj")}):
-        with pytest.raises(ValueError, match=r"LoRA of rank \d for .*: expected .* layers out of attn_out, ff_out"):
-            new_lora(shapes, **{"rank": 4, "alpha": 8, "targets": ("q_proj",)} | settings)
+        with pytest.raises(
+            CheckpointError, match=r"LoRA of rank \d for .*: expected .* layers out of attn_out, ff_out"
+        ):
+            new_lora(llm, **{"rank": 4, "alpha": 8, "targets": ("q_proj",)} | settings)
 
 
 def test_factors_are_trained_in_float32_beside_a_base_in_bfloat16():

@@ -40,6 +40,12 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
         (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
         (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
         (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
+        (
+            ["--stage", "3"],
+            r"stage 3 starts from a stage-2 checkpoint: pass --start_checkpoint FOLDER \(train_stage2.sh",
+        ),
+        ([*STAGE_2, "--lora_r", "4"], "--lora_r, --lora_alpha and --lora_target_modules are for --stage 3"),
+        (["--lora_dropout", "1"], "--lora_dropout is 1.0; expected a share"),
         ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
         (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
         ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),

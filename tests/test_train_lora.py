@@ -1,0 +1,89 @@
+"""Stage 3, which trains LoRA factors of the LLM beside both adapters, as train.py does it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train
+from src.checkpoint import CheckpointError
+from src.configuration_DIFFA import ROOT
+from src.lora import read_lora
+from src.modeling_DIFFA import DIFFAModel
+
+GOLDEN2 = ROOT / "tests" / "golden2"
+PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
+
+
+def run(folder: Path, checkpoint: Path, *flags: str) -> subprocess.CompletedProcess:
+    """Training in stage 3 from a checkpoint, four steps unless flags say otherwise."""
+    samples = [
+        {
+            "audio_id": f"a{n}", "audio_filepath": str(GOLDEN2 / f"clip{n % 2}.wav"), "input": "hello",
+            "target": "ten one", "transcription": "", "dataset": "golden", "duration": 1.0,
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(samples))
+    settings = {
+        "stage": 3, "start_checkpoint": checkpoint, "llm_path": PARTS[0], "whisper_path": PARTS[1], "max_steps": 4,
+        "train_dataset_path": folder / "manifest.json", "output_dir": folder / "out", "learning_rate": 0.01,
+        "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps",
+        "report_to": "none", "dataloader_num_workers": 0, "use_cpu": True,
+    }  # fmt: skip
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, str(ROOT / "train.py"), *words, *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_factors_are_trained_saved_and_go_on(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    done = run(whole, GOLDEN2 / "diffa2_stage1", "--lora_r", "4", "--lora_target_modules", "q_proj", "v_proj")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (
+        "stage 3: loaded semantic_connector, acoustic_connector; new nothing\nLoRA factors of the LLM: new"
+        in done.stdout
+    )
+    state = load_file(whole / "out" / "model.safetensors")
+    assert {name.split(".")[0] for name in state} == {"semantic_connector", "acoustic_connector", "llm_model"}
+    lora = read_lora(whole / "out")
+    assert (lora.rank, len(lora.factors)) == (4, 6) and all(f.b.abs().sum() > 0 for f in lora.factors.values())
+    answers = DIFFAModel.from_pretrained(whole / "out", *PARTS, use_lora=True)
+    assert (answers.stage, answers.config.family, answers.config.lora_alpha) == (3, "diffa2", None)
+
+    same = ("--lora_r", "4", "--lora_target_modules", "q_proj", "v_proj")
+    first = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--max_steps", "2", "--lr_scheduler_type", "constant")
+    assert first.returncode == 0, first.stderr[-3000:]
+    again = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--lora_dropout", "0.5")
+    assert again.returncode == 2 and "objective lora_dropout was 0.05, now 0.5" in again.stderr
+    resumed = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--lr_scheduler_type", "constant")
+    straight = run(whole, GOLDEN2 / "diffa2_stage1", *same, "--lr_scheduler_type", "constant", "--overwrite_output_dir")
+    assert resumed.returncode == straight.returncode == 0, resumed.stderr[-3000:] + straight.stderr[-3000:]
+    found, expected = (load_file(folder / "out" / "model.safetensors") for folder in (cut, whole))
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-5)
+
+    on = run(tmp_path, whole / "out", "--max_steps", "1")  # with other data, say
+    assert on.returncode == 0 and "LoRA factors of the LLM: going on with the checkpoint's" in on.stdout, on.stderr[
+        -3000:
+    ]
+    assert read_lora(tmp_path / "out").rank == 4
+    contradiction = run(tmp_path, whole / "out", "--overwrite_output_dir", "--lora_r", "2")
+    assert contradiction.returncode == 2 and "brings LoRA factors, which training goes on with" in contradiction.stderr
+
+
+def test_stage_3_starts_from_stage_2_or_goes_on_with_factors(tmp_path):
+    for stage in (None, 1, 2, 3):
+        (tmp_path / "config.json").write_text(json.dumps({"stage": stage}))
+        if stage == 1:
+            with pytest.raises(CheckpointError, match="of stage 1, but --start_checkpoint needs one of stage 2 or 3"):
+                train.check_start(str(tmp_path), 3)
+        else:
+            train.check_start(str(tmp_path), 3)
