@@ -102,6 +102,6 @@ step stage1 train_stage1
 step transcribe transcribe
 step stage2 train_stage2
 step benchmarks benchmarks "$OUT/results"
-# The control: every question with the sound of another item. Whoever listens falls to chance.
+# The control: every question with the sound of another item. A model that uses the audio falls to chance.
 step swapped benchmarks "$OUT/results/swapped" --swap_audio
 python demo/summary.py "$OUT"

@@ -26,7 +26,7 @@ LAST_SHARES = {"lookup": 0.03, "asr": 0.17, "open": 0.08, "mmsu": 0.35, "mmau": 
 
 
 @dataclass
-class Sample:
+class ImitationSample:
     """One imitated conversation: token ids, with the slots of the imitated audio among them."""
 
     task: str
@@ -95,7 +95,7 @@ class Imitator:
         scene = world.Scene("speech", right if kind == "heard" else "")
         return world.Item(scene, "lookup", kind, "", f"{question}?\n{choice_lines(choices)}", answer, choices, index)
 
-    def sample(self, task: str, difficulty: float) -> Sample:
+    def sample(self, task: str, difficulty: float) -> ImitationSample:
         """A random item as the LLM reads it: prompt, slots, answer, and padding that is part of the answer region."""
         item = self.item(task)
         encode = self.tokenizer.encode
@@ -105,7 +105,7 @@ class Imitator:
         slots = self.acoustic_slots(item, difficulty) + self.semantic_slots(item, difficulty)
         region = self.rng.choice((2, 4, 4, 8, 16))  # answers are asked for in regions of many lengths
         padding = max(self.rng.randint(0, 4), region - len(answer))
-        sample = Sample(task, item.category)
+        sample = ImitationSample(task, item.category)
         sample.ids = prompt[:cut] + [a for a, _, _ in slots] + prompt[cut:] + answer
         sample.ids += [self.tokenizer.eos_token_id] * padding
         text = len(sample.ids) - cut - len(slots)
@@ -178,12 +178,12 @@ class Imitator:
             slots.append((word, other, blend))
         return slots
 
-    def pool(self, count: int, difficulty: float, shares: dict[str, float]) -> list[list[Sample]]:
+    def pool(self, count: int, difficulty: float, shares: dict[str, float]) -> list[list[ImitationSample]]:
         """Batches of samples of like length, each of at most BATCH_TOKENS positions, in random order."""
         draws = self.rng.choices(list(shares), list(shares.values()), k=count)
         samples = [self.sample(task, difficulty * self.rng.random() ** 0.5) for task in draws]
         samples.sort(key=lambda sample: len(sample.ids))
-        batches: list[list[Sample]] = [[]]
+        batches: list[list[ImitationSample]] = [[]]
         for sample in samples:
             if (len(batches[-1]) + 1) * len(sample.ids) > BATCH_TOKENS:
                 batches.append([])
@@ -199,7 +199,7 @@ def shares_at(progress: float) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TextBatch:
     """B samples of at most T positions."""
 
     ids: torch.Tensor  # [B, T] clean tokens; in slots the word or FILLER
@@ -207,12 +207,12 @@ class Batch:
     blends: torch.Tensor  # [B, T], -1 outside slots
     attention_mask: torch.Tensor  # [B, T]
     answer: torch.Tensor  # bool [B, T], the answer region with its padding
-    letters: torch.Tensor  # [B, T], as in Sample
-    rights: torch.Tensor  # [B, T], as in Sample
+    letters: torch.Tensor  # [B, T], as in ImitationSample
+    rights: torch.Tensor  # [B, T], as in ImitationSample
     lengths: torch.Tensor  # [B] answer tokens without padding
 
 
-def collate(samples: list[Sample], pad_id: int) -> Batch:
+def collate(samples: list[ImitationSample], pad_id: int) -> TextBatch:
     """Right-padded tensors of samples."""
     shape = (len(samples), max(len(sample.ids) for sample in samples))
     ids = np.full(shape, pad_id)
@@ -224,4 +224,4 @@ def collate(samples: list[Sample], pad_id: int) -> Batch:
         letters[row, :n], rights[row, :n] = sample.letters, sample.rights
         blends[row, :n], mask[row, :n], answer[row, sample.answer_start : n] = sample.blends, True, True
     lengths = torch.tensor([sample.answer_length for sample in samples])
-    return Batch(*map(torch.from_numpy, (ids, others, blends, mask, answer, letters, rights)), lengths)
+    return TextBatch(*map(torch.from_numpy, (ids, others, blends, mask, answer, letters, rights)), lengths)

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
-from demo.imitation import LAST_SHARES, Batch, Imitator, Sample, collate, shares_at
+from demo.imitation import LAST_SHARES, ImitationSample, Imitator, TextBatch, collate, shares_at
 from demo.tokenizer import build_tokenizer
 from src.configuration_DIFFA import LLaDAConfig
 from src.errors import reports_user_errors
@@ -43,7 +43,7 @@ HINT_WEIGHT = 0.5  # of either hint in the loss, for the first half of the steps
 PADDING_WEIGHT = 0.2  # of a token of the end-of-text padding, relative to a token of the answer
 
 
-def embed(model: LLaDAModel, batch: Batch, masked: torch.Tensor, noise: float) -> torch.Tensor:
+def embed(model: LLaDAModel, batch: TextBatch, masked: torch.Tensor, noise: float) -> torch.Tensor:
     """Input embeddings [B, T, d]: text, masked where `masked`, and slots as an adapter might fill them.
 
     `noise` from 0 to 1 says how far a word's slot may be from its embedding; at 1 the noise is up to 0.9 as large as
@@ -65,7 +65,7 @@ def embed(model: LLaDAModel, batch: Batch, masked: torch.Tensor, noise: float) -
     return torch.where(slot, heard, text)
 
 
-def masking(batch: Batch, all_masked: float) -> tuple[torch.Tensor, torch.Tensor]:
+def masking(batch: TextBatch, all_masked: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Which answer tokens are masked, bool [B, T], and each row's rate t' [B]; some rows are masked wholly."""
     B = len(batch.ids)
     rate = torch.empty(B).uniform_(0.1, 1.0)
@@ -73,7 +73,7 @@ def masking(batch: Batch, all_masked: float) -> tuple[torch.Tensor, torch.Tensor
     return batch.answer & (torch.rand(batch.ids.shape) < rate[:, None]), rate
 
 
-def loss_of(model: LLaDAModel, batch: Batch, noise: float, hint_weight: float) -> torch.Tensor:
+def loss_of(model: LLaDAModel, batch: TextBatch, noise: float, hint_weight: float) -> torch.Tensor:
     """Masked-diffusion loss, in which each sample weighs the same however long its answer, and two hints.
 
     The hints ask the words of every option, half-way up, for the option's letter and whether it is the right one.
@@ -99,7 +99,7 @@ def loss_of(model: LLaDAModel, batch: Batch, noise: float, hint_weight: float) -
 
 
 @torch.no_grad()
-def accuracy(model: LLaDAModel, batches: list[list[Sample]], pad_id: int, noise: float) -> dict[str, float]:
+def accuracy(model: LLaDAModel, batches: list[list[ImitationSample]], pad_id: int, noise: float) -> dict[str, float]:
     """Share of answers right in every token when written in one step, per task and category."""
     right: dict[str, list[bool]] = {}
     for samples in batches:

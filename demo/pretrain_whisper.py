@@ -55,7 +55,7 @@ LOG_EVERY = 100
 
 
 @dataclass(frozen=True)
-class Clip:
+class LabelledClip:
     """A clip as the encoder gets it, and what it should find there."""
 
     mel: np.ndarray  # float16 [80, 2 * FRAMES]
@@ -75,7 +75,7 @@ class ClipMaker:
         self._sounds = np.random.default_rng(seed)
         self._word_class = {word: FIRST_WORD + i for i, word in enumerate(world.SPOKEN_WORDS)}
 
-    def make(self) -> Clip:
+    def make(self) -> LabelledClip:
         scene = fitting(self._scene())
         utterance = render(scene, self._test, self._sounds)
         features = self._extractor(utterance.samples, sampling_rate=SAMPLE_RATE, return_tensors="np")
@@ -90,7 +90,7 @@ class ClipMaker:
             options.index(scene.attributes[name]) if name in scene.attributes else -1
             for name, options in ATTRIBUTES.items()
         )
-        return Clip(features.input_features[0].astype(np.float16), length, words, attributes, scene.text)
+        return LabelledClip(features.input_features[0].astype(np.float16), length, words, attributes, scene.text)
 
     def _scene(self) -> world.Scene:
         kind = self._scenes.choices(tuple(KINDS), tuple(KINDS.values()))[0]
@@ -145,7 +145,7 @@ def encode(encoder: nn.Module, mel: torch.Tensor) -> list[torch.Tensor]:
     return [*states, encoder.layer_norm(hidden)]
 
 
-def batch_of(clips: list[Clip], frames: int) -> tuple[torch.Tensor, ...]:
+def batch_of(clips: list[LabelledClip], frames: int) -> tuple[torch.Tensor, ...]:
     """Mel [B, 80, 2 frames], word classes [B, frames] (-1 past the end), attributes [B, A], lengths [B]."""
     mel = torch.from_numpy(np.stack([clip.mel[:, : 2 * frames] for clip in clips])).float()
     words = torch.from_numpy(np.stack([clip.words[:frames] for clip in clips]))
@@ -187,7 +187,7 @@ def collapse(classes: list[int]) -> list[str]:
 
 
 @torch.no_grad()
-def evaluate(encoder: nn.Module, readout: Readout, clips: list[Clip]) -> dict:
+def evaluate(encoder: nn.Module, readout: Readout, clips: list[LabelledClip]) -> dict:
     """Accuracies on test clips: words by frame, a rough word error rate, each attribute from each layer's mean."""
     encoder.eval()
     right = total = 0
@@ -265,7 +265,7 @@ def main() -> None:
     maker = ClipMaker(extractor, args.seed, test=False)
     pool = [maker.make() for _ in range(POOL)]
     started = time.time()
-    queue: list[list[Clip]] = []
+    queue: list[list[LabelledClip]] = []
     word_losses, attribute_losses = [], []
     for step in range(args.steps):
         for i in range(FRESH):

@@ -27,7 +27,7 @@ SMOOTHING = 8  # logged losses averaged into one point of the thick line
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One line of the table: a benchmark, or one of its categories."""
 
     name: str
@@ -47,22 +47,22 @@ def read(path: Path) -> dict:
         raise UserError(f"{path}: no such file. Pass the output folder of demo.sh, once that has ended") from None
 
 
-def row_of(name: str, score: Mapping, swapped: Mapping | None, chance: float | None = None) -> Row:
+def row_of(name: str, score: Mapping, swapped: Mapping | None, chance: float | None = None) -> ScoreRow:
     """A row from the scores of one group, as `evaluation.scoring` writes them."""
-    return Row(
+    return ScoreRow(
         name, score["n"], score["official"], score["strict"], tuple(score["official_interval"]),
         score["chance"] if chance is None else chance, swapped and swapped["official"],
     )  # fmt: skip
 
 
-def choice_rows(results: Path, file: str, level: str) -> tuple[Row, list[Row]]:
+def choice_rows(results: Path, file: str, level: str) -> tuple[ScoreRow, list[ScoreRow]]:
     """MMSU or MMAU: the total, and one row for each group of a level."""
     scores, swapped = (read(folder / f"{file}.scores.json")["levels"] for folder in (results, results / "swapped"))
     rows = [row_of(name, score, swapped[level].get(name)) for name, score in scores[level].items()]
     return row_of("total", scores["total"]["total"], swapped["total"]["total"]), rows
 
 
-def voicebench_rows(results: Path) -> list[Row]:
+def voicebench_rows(results: Path) -> list[ScoreRow]:
     """One row for each subset. Refusing has no wrong clip to swap in: every clip of advbench asks for a refusal."""
     rows = []
     for path in sorted((results / "voicebench").glob("*.scores.json")):
@@ -72,7 +72,7 @@ def voicebench_rows(results: Path) -> list[Row]:
             references = [json.loads(line)["reference"] for line in path.with_suffix("").with_suffix("").open()]
             chance = max(references.count(reference) for reference in references) / len(references)
             hits, low_high = scores["contains_reference"], tuple(scores["contains_reference_interval"])
-            rows.append(Row(subset, scores["items"], hits, hits, low_high, chance, swapped["contains_reference"]))
+            rows.append(ScoreRow(subset, scores["items"], hits, hits, low_high, chance, swapped["contains_reference"]))
         else:
             harm = scores["evaluator"] == "harm"
             score = scores["levels"]["total"]["total"]
@@ -84,7 +84,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def group(total: Row | None, rows: Sequence[Row]) -> dict:
+def group(total: ScoreRow | None, rows: Sequence[ScoreRow]) -> dict:
     """A benchmark's part of `summary.json`; without a total, its figures are means over rows that have a control."""
     fields = ("official", "strict", "chance", "swapped_audio")
     counted = [total] if total else [row for row in rows if row.swapped_audio is not None]

@@ -47,7 +47,7 @@ LENGTHS = (16, 32, 64, 128)  # of the plot
 
 
 @dataclass(frozen=True)
-class Row:
+class DecodingRow:
     """One line of the table: one answer to one prompt."""
 
     seconds: float
@@ -152,7 +152,9 @@ def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) 
     return cases | {"naive_multiple_choice": naive_multiple_choice, "multiple_choice": multiple_choice}
 
 
-def rows_of(cases: dict[str, Callable[[], Answer]], device: torch.device, runs: int, limit: float) -> dict[str, Row]:
+def rows_of(
+    cases: dict[str, Callable[[], Answer]], device: torch.device, runs: int, limit: float
+) -> dict[str, DecodingRow]:
     """Every case once for its work and memory, then all in turns for their times."""
     answers, flops, peaks = {}, {}, {}
 
@@ -171,7 +173,7 @@ def rows_of(cases: dict[str, Callable[[], Answer]], device: torch.device, runs: 
     rows = {}
     for name, answer in answers.items():
         baseline = "naive_multiple_choice" if "multiple_choice" in name else "naive"
-        rows[name] = Row(
+        rows[name] = DecodingRow(
             seconds=seconds[name],
             ratio_to_naive=seconds[baseline] / seconds[name],
             forward_passes=answer.forward_passes,
@@ -184,7 +186,7 @@ def rows_of(cases: dict[str, Callable[[], Answer]], device: torch.device, runs: 
     return rows
 
 
-def table(rows: dict[str, Row]) -> str:
+def table(rows: dict[str, DecodingRow]) -> str:
     header = ["", "seconds", "ratio", "passes", "tokens/s", "peak MiB", "GFLOP", "of the limit", "same tokens"]
     lines = [
         [

@@ -18,7 +18,7 @@ import torch
 
 from perf import measure
 from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, modes_of
-from perf.gpu_model import Limits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
+from perf.gpu_model import DeviceLimits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_profile import profile_of
 from perf.gpu_record import Record
 from src import llm_generate
@@ -113,7 +113,7 @@ class AnswerMeter:
     """Measures answers, and sets them against what the device does at best."""
 
     device: torch.device
-    limits: Limits
+    limits: DeviceLimits
     weights: int  # bytes read in a pass
     work: dict[str, float] = field(default_factory=dict)  # operations of one answer, by mode and length
 

@@ -87,7 +87,7 @@ def prompt_of(model: DIFFAModel, shape: Shape, batch_size: int) -> Prompt:
 
 
 @dataclass(frozen=True)
-class Limits:
+class DeviceLimits:
     """What the device does at best."""
 
     operations: float  # a second, in a large product of bf16 matrices
@@ -95,13 +95,13 @@ class Limits:
 
 
 @torch.inference_mode()
-def limits_of(device: torch.device, dry_run: bool) -> Limits:
+def limits_of(device: torch.device, dry_run: bool) -> DeviceLimits:
     size, num_bytes = (n // SMALL if dry_run else n for n in (PRODUCT_SIZE, COPIED_BYTES))
     operations = measure.matrix_product_limit(device, torch.bfloat16, size=size)
     source = torch.ones(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = min(measure.seconds_of(lambda: target.copy_(source), device) for _ in range(RUNS))
-    return Limits(operations, 2 * num_bytes / seconds)
+    return DeviceLimits(operations, 2 * num_bytes / seconds)
 
 
 def total_peak_gigabytes(peak_above: int, before: int, device: torch.device) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from perf import measure
-from perf.gpu_model import Limits, Shape, limits_of, random_model, shape_of, taken, total_peak_gigabytes
+from perf.gpu_model import DeviceLimits, Shape, limits_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_record import Record
 from perf.training import batch_of, our_loss, step_of
 from src.modeling_DIFFA import DIFFAModel
@@ -34,7 +34,7 @@ def measure_all(record: Record) -> None:
 
 
 def update(
-    model: DIFFAModel, shape: Shape, stage: int, clips: int, checkpointing: bool, limits: Limits
+    model: DIFFAModel, shape: Shape, stage: int, clips: int, checkpointing: bool, limits: DeviceLimits
 ) -> dict[str, Any]:
     device = model.device
     model.prepare_training(stage)

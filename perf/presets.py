@@ -37,7 +37,7 @@ ANSWER_FIELDS = ("response", "model_prediction")
 
 
 @dataclass(frozen=True)
-class Row:
+class PresetRow:
     """One benchmark, answered with one mode."""
 
     mode: str
@@ -78,7 +78,7 @@ def results_in(folder: Path) -> Iterator[tuple[str, list[str], float, int]]:
         yield name, texts, meta["forward_passes_per_item"], round(rate * len(texts))
 
 
-def compare(results: dict[str, list[tuple[str, list[str], float, int]]]) -> list[Row]:
+def compare(results: dict[str, list[tuple[str, list[str], float, int]]]) -> list[PresetRow]:
     """Rows of every mode's results, by the mode's name; the first mode is the standard."""
     exact = {name: (texts, passes, right) for name, texts, passes, right in next(iter(results.values()))}
     rows = []
@@ -86,12 +86,12 @@ def compare(results: dict[str, list[tuple[str, list[str], float, int]]]) -> list
         for name, texts, passes, right in found:
             texts_exact, passes_exact, right_exact = exact[name]
             same = sum(a == b for a, b in zip(texts, texts_exact, strict=True)) / len(texts)
-            rows.append(Row(mode, name, len(texts), passes, passes_exact / passes, same, right, right_exact))
+            rows.append(PresetRow(mode, name, len(texts), passes, passes_exact / passes, same, right, right_exact))
         rows.append(together(mode, [row for row in rows if row.mode == mode]))
     return rows
 
 
-def together(mode: str, rows: list[Row]) -> Row:
+def together(mode: str, rows: list[PresetRow]) -> PresetRow:
     items = sum(row.items for row in rows)
     passes, passes_exact = (
         sum(row.items * row.passes * factor for row, factor in zip(rows, factors, strict=True))
@@ -99,10 +99,10 @@ def together(mode: str, rows: list[Row]) -> Row:
     )
     same = sum(row.items * row.same_text for row in rows) / items
     right, right_exact = sum(row.right for row in rows), sum(row.right_exact for row in rows)
-    return Row(mode, "together", items, passes / items, passes_exact / passes, same, right, right_exact)
+    return PresetRow(mode, "together", items, passes / items, passes_exact / passes, same, right, right_exact)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[PresetRow]) -> str:
     header = ["", "", "items", "passes", "times fewer", "same text", "right", "points"]
     lines = [
         [

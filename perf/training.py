@@ -48,7 +48,7 @@ from tests import reference
 
 
 @dataclass(frozen=True)
-class Row:
+class StepRow:
     """One line of the table: one step."""
 
     seconds: float
@@ -162,7 +162,7 @@ def steps_of(model: DIFFAModel, batch: dict[str, torch.Tensor], low: bool) -> di
     } | whole
 
 
-def rows_of(steps: dict[str, Callable[[], float]], device: torch.device, runs: int, limit: float) -> dict[str, Row]:
+def rows_of(steps: dict[str, Callable[[], float]], device: torch.device, runs: int, limit: float) -> dict[str, StepRow]:
     """Every step once to make its optimizer state, once for its work, once for its memory; then all in turns."""
     losses, flops, peaks = {}, {}, {}
     for name, step in steps.items():
@@ -171,7 +171,7 @@ def rows_of(steps: dict[str, Callable[[], float]], device: torch.device, runs: i
         peaks[name] = measure.peak_bytes(step, device)
     seconds = measure.interleaved_medians(steps, device, runs)
     return {
-        name: Row(
+        name: StepRow(
             seconds=seconds[name],
             peak_mebibytes=peaks[name] / measure.MEBIBYTE,
             gigaflops=flops[name] / 1e9,
@@ -182,11 +182,11 @@ def rows_of(steps: dict[str, Callable[[], float]], device: torch.device, runs: i
     }
 
 
-def baseline_of(name: str, rows: dict[str, Row]) -> Row:
+def baseline_of(name: str, rows: dict[str, StepRow]) -> StepRow:
     return rows["whole_naive" if name.startswith("whole") else "naive"]
 
 
-def table(rows: dict[str, Row]) -> str:
+def table(rows: dict[str, StepRow]) -> str:
     header = ["", "seconds", "naive / it", "peak MiB", "it / naive", "GFLOP", "of the limit", "loss"]
     lines = [
         [
@@ -199,7 +199,7 @@ def table(rows: dict[str, Row]) -> str:
     return format_table(header, lines)
 
 
-def targets(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+def targets(rows: dict[str, StepRow]) -> dict[str, dict[str, float]]:
     """`step` and `memory` of the JSON file."""
     step, whole = rows["ours"], rows["whole_ours"]
     return {

@@ -59,9 +59,9 @@ def test_unknown_flags_are_refused(tmp_path):
 
 def test_a_benchmarks_figure_is_the_mean_of_its_rows_that_have_a_control():
     rows = [
-        summary.Row("a", 10, 0.5, 0.4, (0.2, 0.8), 0.25, 0.3),
-        summary.Row("b", 20, 0.7, 0.6, (0.5, 0.9), 0.15, 0.1),
-        summary.Row("c", 30, 1.0, 1.0, (0.9, 1.0), None, None),
+        summary.ScoreRow("a", 10, 0.5, 0.4, (0.2, 0.8), 0.25, 0.3),
+        summary.ScoreRow("b", 20, 0.7, 0.6, (0.5, 0.9), 0.15, 0.1),
+        summary.ScoreRow("c", 30, 1.0, 1.0, (0.9, 1.0), None, None),
     ]
     group = summary.group(None, rows)
     assert [group[name] for name in ("official", "strict", "chance", "swapped_audio")] == pytest.approx(

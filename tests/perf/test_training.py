@@ -3,12 +3,12 @@ import json
 import pytest
 
 from perf import training
-from perf.training import Row, targets
+from perf.training import StepRow, targets
 
 
 def test_time_is_compared_one_way_and_memory_the_other():
-    rows = {"naive": Row(9.0, 2000.0, 1.0, 0.5, 2.0), "ours": Row(3.0, 500.0, 1.0, 0.5, 2.0)}
-    rows |= {"whole_naive": Row(20.0, 3000.0, 1.0, 0.5, 2.0), "whole_ours": Row(10.0, 600.0, 1.0, 0.5, 2.0)}
+    rows = {"naive": StepRow(9.0, 2000.0, 1.0, 0.5, 2.0), "ours": StepRow(3.0, 500.0, 1.0, 0.5, 2.0)}
+    rows |= {"whole_naive": StepRow(20.0, 3000.0, 1.0, 0.5, 2.0), "whole_ours": StepRow(10.0, 600.0, 1.0, 0.5, 2.0)}
     assert targets(rows) == {
         "step": {"seconds": 3.0, "ratio_to_naive": 3.0},
         "memory": {"mebibytes": 600.0, "ratio_to_naive": 0.2},
