@@ -29,6 +29,7 @@ REQUIRED = {
     "dataset": str,
     "duration": (int, float),
 }
+PAIR = ("chosen", "rejected")  # optional keys: `chosen` is another name of `target`; stage 4 learns to prefer it
 MIN_SECONDS = 0.1  # of a clip
 MAX_DURATION = 86_400  # seconds that an entry may claim; more is a mistake
 MAX_SHOWN = 10  # problems in one message
@@ -51,6 +52,7 @@ class Sample:
     dataset: str
     duration: float  # seconds
     extra: Mapping[str, Any]  # keys that nothing here reads, passed through
+    rejected: str | None = None  # of a preference pair, the worse answer; the target is the better one
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class ManifestEntry:
     """One entry of a manifest, right or wrong."""
 
     place: str  # "line 3" in JSON Lines, "line 3, entry 2" in a JSON list; both count from 1
-    value: Any
+    value: Any  # with a `target` where it has a `chosen` alone
     problems: tuple[str, ...]  # why it cannot be a sample, in words
 
     def get(self, key: str) -> Any:
@@ -111,17 +113,25 @@ def read_entries(path: str | os.PathLike) -> Iterator[ManifestEntry]:
         for record in read_json_records(path):
             empty = False
             problems = (record.problem,) if record.problem else tuple(problems_of(record.value))
-            yield ManifestEntry(record.place, record.value, problems)
+            yield ManifestEntry(record.place, with_target(record.value), problems)
     except JSONFileError as error:
         raise ManifestError(f"manifest {error}") from None
     if empty:
         raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
 
 
+def with_target(value: Any) -> Any:
+    """A parsed entry, with what it calls `chosen` as its `target` if it has none."""
+    if isinstance(value, dict) and "target" not in value and "chosen" in value:
+        return value | {"target": value["chosen"]}
+    return value
+
+
 def to_sample(value: Mapping[str, Any], folder: Path) -> Sample:
     """The sample of an entry without problems."""
     known = {key: value[key] for key in REQUIRED} | {"audio_filepath": folder / value["audio_filepath"]}
-    return Sample(**known, extra={key: value[key] for key in value if key not in REQUIRED})
+    extra = {key: value[key] for key in value if key not in (*REQUIRED, *PAIR)}
+    return Sample(**known, extra=extra, rejected=value.get("rejected"))
 
 
 def write_manifest(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -144,10 +154,10 @@ def problems_of(value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"expected an object with keys, found {type(value).__name__}"
         return
-    missing = [key for key in REQUIRED if key not in value]
+    missing = [key for key in REQUIRED if key not in with_target(value)]
     if missing:
         yield f"missing {', '.join(missing)}; every sample needs {', '.join(REQUIRED)}"
-    for key, kind in REQUIRED.items():
+    for key, kind in (REQUIRED | dict.fromkeys(PAIR, str)).items():
         if key not in value:
             continue
         found = value[key]
@@ -157,6 +167,19 @@ def problems_of(value: Any) -> Iterator[str]:
             yield f"{key} is {shorten(found)}, which holds half a surrogate pair; expected Unicode text"
         elif kind is not str and not 0 < found < MAX_DURATION:
             yield f"duration is {shorten(found)}; expected seconds, more than 0 and less than a day"
+    if "chosen" in value and value["chosen"] != with_target(value)["target"]:
+        yield "chosen and target differ: both name the better answer, so keep one of them"
+
+
+def problems_of_pair(entry: ManifestEntry) -> Iterator[str]:
+    """Say in words why an entry without other problems is no preference pair; nothing for one that is."""
+    rejected = entry.get("rejected")
+    if rejected is None:
+        yield "missing rejected: a preference pair needs a worse answer beside its target (or chosen)"
+    elif not rejected.strip():
+        yield "rejected is empty"
+    elif rejected.strip() == entry.value["target"].strip():
+        yield "rejected is the target: there is nothing to prefer"
 
 
 def empty_texts(entry: ManifestEntry, keys: Sequence[str] = ("audio_id", "target", "transcription")) -> Iterable[str]:

@@ -9,6 +9,7 @@ from src.manifest import (
     Problem,
     empty_texts,
     problems_of_length,
+    problems_of_pair,
     read_entries,
     read_manifest,
     read_training_manifest,
@@ -68,12 +69,36 @@ def test_audio_paths_resolve_against_the_manifests_folder(tmp_path):
         ([ENTRY | {"target": "\ud800"}], r"entry 1: target is '\\ud800', which holds half a surrogate pair"),
         ([ENTRY | {"target": 1, "input": 2}], "input is 2; expected a string; target is 1; expected a string"),
         ([ENTRY, "text"], "entry 2: expected an object with keys, found str"),
+        ([ENTRY | {"chosen": "good-bye"}], "entry 1: chosen and target differ: both name the better answer"),
+        ([ENTRY | {"rejected": None}], "entry 1: rejected is None; expected a string"),
     ],
 )
 def test_problems_are_named(tmp_path, content, message):
     with pytest.raises(ManifestError, match=message) as raised:
         read_manifest(write(tmp_path, content))
     assert "manifest.json" in str(raised.value) and len(str(raised.value)) < 500
+
+
+def test_the_better_answer_of_a_pair_is_its_target_or_chosen(tmp_path):
+    pair = ENTRY | {"rejected": "good-bye", "dpo_source": "x"}
+    chosen = {("chosen" if key == "target" else key): value for key, value in pair.items()}
+    samples = read_manifest(write(tmp_path, [pair, chosen, pair | {"chosen": "hello"}, ENTRY]))
+    assert samples[0] == samples[1] == samples[2]
+    assert (samples[0].target, samples[0].rejected, samples[0].extra) == ("hello", "good-bye", {"dpo_source": "x"})
+    assert samples[3].rejected is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (ENTRY, "missing rejected: a preference pair needs a worse answer"),
+        (ENTRY | {"rejected": " "}, "rejected is empty"),
+        (ENTRY | {"rejected": "hello "}, "rejected is the target"),
+    ],
+)
+def test_what_is_no_preference_pair(tmp_path, entry, message):
+    (found,) = read_entries(write(tmp_path, [entry]))
+    assert [problem.startswith(message) for problem in problems_of_pair(found)] == [True]
 
 
 def test_a_missing_and_a_binary_manifest(tmp_path):
