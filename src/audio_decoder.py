@@ -356,8 +356,8 @@ def integer_scale(decoder: Decoder, name: str) -> float:
     """
     peak, num_sounding, num_loud, are_whole = 0.0, 0, 0, True
     for block in decoder.blocks():
-        level = np.abs(block)
-        peak = max(peak, float(level.max(where=np.isfinite(block), initial=0)))
+        level = np.nan_to_num(np.abs(block), posinf=0)  # NaN and infinite samples are named elsewhere
+        peak = max(peak, float(level.max()))
         num_sounding += np.count_nonzero(level)
         num_loud += np.count_nonzero(level >= 1)
         are_whole = are_whole and np.array_equal(level, np.rint(level))
