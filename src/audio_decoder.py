@@ -74,7 +74,8 @@ class Decoder(ABC):
     def read(self, frames: int) -> np.ndarray:
         """float32 [n, channels], full scale at 1; n < frames at the end alone."""
         samples = self.decode(frames)
-        return samples if self.full_scale == 1 else samples / np.float32(self.full_scale)
+        with np.errstate(invalid="ignore"):  # NaN is named elsewhere
+            return samples if self.full_scale == 1 else samples / np.float32(self.full_scale)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """What is left, in blocks as `read` gives them."""
@@ -226,7 +227,8 @@ class AvDecoder(Decoder):
             samples = samples.astype(np.float32) / np.float32(-float(np.iinfo(samples.dtype).min))
         if channels != self.channels:
             samples = samples.mean(axis=1, keepdims=True).repeat(self.channels, axis=1)
-        return samples.astype(np.float32, copy=False)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named elsewhere
+            return samples.astype(np.float32, copy=False)
 
     def decode(self, frames: int) -> np.ndarray:
         blocks, length = [self.left], len(self.left)

@@ -107,6 +107,20 @@ def test_bad_files_are_named(tmp_path, content, message):
         read_audio(tmp_path / "bad.wav")
 
 
+@pytest.mark.filterwarnings("error")  # NumPy's
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("peak", [0.5, 20_000])  # at full scale, at that of integers
+@pytest.mark.parametrize("promised", [None, 0x7FFFFFFF], ids=["whole", "never finished"])  # libsndfile, PyAV
+def test_signalling_nans_are_named_as_others_are(dtype, peak, promised):
+    samples = np.full(1600, peak, dtype=dtype)
+    bits = samples.view(f"u{samples.itemsize}")
+    bits[::2] = 0x7FA00001 if dtype == np.float32 else 0x7FF4000000000001
+    head = struct.pack("<4sI4s4sIHHII", b"RIFF", 36 + samples.nbytes, b"WAVE", b"fmt ", 16, 3, 1, 16_000, 64_000)
+    head = head[:-4] + struct.pack("<IHH", 16_000 * samples.itemsize, samples.itemsize, 8 * samples.itemsize)
+    with pytest.raises(AudioError, match="holds NaN or infinite samples"):
+        read_audio(head + struct.pack("<4sI", b"data", promised or samples.nbytes) + samples.tobytes())
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(AudioError, match=r"gone\.wav: no such audio file"):
         read_audio(tmp_path / "gone.wav")
