@@ -23,7 +23,7 @@ LEARNING_RATE=${LEARNING_RATE:-1e-4}        # the adapters start from nothing
 LR_SCHEDULER=${LR_SCHEDULER:-linear}        # down to zero at the end
 WARMUP_STEPS=${WARMUP_STEPS:-1000}          # updates until the full rate
 EPOCHS=${EPOCHS:-10}                        # published; not varied here
-# What both stages share stands in config/launch_training.sh.
+# What both stages share is in config/launch_training.sh.
 
 STAGE=1 STAGE_FLAGS=()
 source config/launch_training.sh

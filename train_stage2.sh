@@ -24,7 +24,7 @@ LEARNING_RATE=${LEARNING_RATE:-5e-5}        # half of stage 1's: the semantic ad
 LR_SCHEDULER=${LR_SCHEDULER:-cosine}        # published; not compared with stage 1's linear here
 WARMUP_STEPS=${WARMUP_STEPS:-2000}          # long, because the acoustic adapter starts from nothing beside a trained one
 EPOCHS=${EPOCHS:-10}                        # published; not varied here
-# What both stages share stands in config/launch_training.sh.
+# What both stages share is in config/launch_training.sh.
 
 STAGE=2 STAGE_FLAGS=(--stage1_checkpoint "$STAGE1_CKPT")
 source config/launch_training.sh

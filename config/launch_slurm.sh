@@ -3,7 +3,7 @@
 export NNODES=$SLURM_NNODES
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 MASTER_ADDR=${hosts%%$'\n'*}  # the first line; `| head` would now and then kill scontrol, and the job with it (pipefail)
-MASTER_PORT=$(( 20000 + SLURM_JOB_ID % 10000 ))  # jobs that share a node do not meet
+MASTER_PORT=$(( 20000 + SLURM_JOB_ID % 10000 ))  # jobs that share a node need ports of their own
 export MASTER_ADDR MASTER_PORT
 
 # run_on_all_nodes SCRIPT FLAG...: start a training script on every node of the job.

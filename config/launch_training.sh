@@ -1,4 +1,4 @@
-# Sourced by train_stage1.sh and train_stage2.sh once their recipe stands in variables.
+# Sourced by train_stage1.sh and train_stage2.sh once their recipe is in variables.
 
 # The part of the published recipe that both stages share.
 WEIGHT_DECAY=${WEIGHT_DECAY:-0.05}          # published; not varied here

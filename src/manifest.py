@@ -240,7 +240,7 @@ def read_training_manifest(
             lacking.append((index, reason))
         if not entry.problems:
             odd += [(index, text) for text in oddities_of(entry, stage, max_seconds)]
-    odd += [(index, f"this audio_id stands in {place} as well") for index, place in repeated_ids(entries)]
+    odd += [(index, f"this audio_id is used in {place} as well") for index, place in repeated_ids(entries)]
     too_many = len(absent) > max_bad_fraction * len(entries)
     if too_many:
         wrong += lacking

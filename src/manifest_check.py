@@ -81,7 +81,7 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
     for index, (prompt, answer) in zip(good, lengths, strict=False):
         problems[index] += problems_of_text(prompt, answer, limits.max_length)
     for index, place in repeated_ids(entries):
-        problems[index].append(f"this audio_id stands in {place} as well")
+        problems[index].append(f"this audio_id is used in {place} as well")
     return ManifestReport(
         len(entries),
         [Problem(entries[index], text) for index in problems for text in problems[index]],

@@ -334,7 +334,7 @@ def test_what_is_only_suspicious_is_told(folder):
     ]
     expected = [
         "line 1, a: lasts 0.050 s; clips must last at least 0.1 s",
-        "line 2, a: this audio_id stands in line 1 as well",
+        "line 2, a: this audio_id is used in line 1 as well",
         "line 3, b: transcription is empty: stage 1 learns its target",
         "line 5, (no id): audio_id is empty",
         "line 5, (no id): lasts 31.00 s; what comes after 30 s is not heard",

@@ -89,7 +89,7 @@ def test_every_fault_is_found_in_one_pass(folder):
         (entry("f", target=" ", audio_filepath="a.wav"), "target is empty"),
         (entry("g", transcription="", audio_filepath="a.wav"), "transcription is empty"),
         (entry("h", transcription="", audio_filepath="a.wav", transcribed=False), None),
-        (entry("a"), "this audio_id stands in line 1 as well"),
+        (entry("a"), "this audio_id is used in line 1 as well"),
         ("text", "expected an object with keys, found str"),
     ]
     found = problems(folder, [value for value, _ in faulty])
