@@ -120,8 +120,11 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
         trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        trainer.model.load_adapters(checkpoint)
+        trainer.make_up_last_evaluation()
         best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
-        trainer.model.load_adapters(Path(best or checkpoint))
+        if best:
+            trainer.model.load_adapters(Path(best))
     else:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if trainer.stopped:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 from transformers.trainer import SCHEDULER_NAME
 
@@ -89,3 +90,16 @@ class AdapterTrainer(Trainer):
         self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), os.path.join(output_dir, SCHEDULER_NAME))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """With the learning rate, its schedule and the weight decay of the flags, where a checkpoint has others."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule = self.lr_scheduler
+        if checkpoint is None or not isinstance(schedule, LambdaLR):
+            return
+        schedule.base_lrs = [self.args.learning_rate] * len(schedule.base_lrs)
+        rates = [self.args.learning_rate * factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group |= {"initial_lr": self.args.learning_rate, "lr": rate}
+        schedule._last_lr = rates
+        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay  # the others are biases and norms

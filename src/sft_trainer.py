@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -28,6 +27,7 @@ from src.masked_diffusion import DiffusionOutput, validation_loss
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter, correct_runtime
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
+from src.training_run import evaluation_is_due
 from src.training_settings import Settings
 from src.word_errors import total
 
@@ -79,6 +79,7 @@ class dLLMTrainer(AdapterTrainer):
         self.wer_samples = wer_samples
         self.settings = settings or {}
         self.eval_name = eval_name
+        self.makes_up_evaluation = False
         self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
         self.known_eval_failures: set[str] = set()  # all processes'
@@ -134,19 +135,23 @@ class dLLMTrainer(AdapterTrainer):
     def compare_trainer_and_checkpoint_args(self, args: TrainingArguments, state: TrainerState) -> None:
         """The intervals of the flags. (Trainer goes on with the checkpoint's, with a warning where they differ.)"""
         state.compute_steps(args, self.planned_steps())
+        self.makes_up_evaluation = evaluation_is_due(args, state)
+        args.eval_on_start |= self.makes_up_evaluation
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """With the learning rate, its schedule and the weight decay of the flags, where a checkpoint has others."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        schedule = self.lr_scheduler
-        if checkpoint is None or not isinstance(schedule, LambdaLR):
-            return
-        schedule.base_lrs = [self.args.learning_rate] * len(schedule.base_lrs)
-        rates = [self.args.learning_rate * factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group |= {"initial_lr": self.args.learning_rate, "lr": rate}
-        schedule._last_lr = rates
-        self.optimizer.param_groups[0]["weight_decay"] = self.args.weight_decay  # the others are biases and norms
+    def _evaluate(self, trial: Any, *args, **kwargs) -> dict[str, float]:
+        """In a resumed run first the evaluation that a request to stop prevented; its checkpoint may be the best."""
+        metrics = super()._evaluate(trial, *args, **kwargs)
+        step = self.state.global_step
+        if self.makes_up_evaluation and (step % self.state.save_steps == 0 or step >= self.state.max_steps):
+            super()._determine_best_metric(metrics, trial)
+        self.makes_up_evaluation = False
+        return metrics
+
+    def make_up_last_evaluation(self) -> None:
+        """After the last step, as `_evaluate` does before others; not under DeepSpeed, which evaluates in training."""
+        self.makes_up_evaluation = evaluation_is_due(self.args, self.state) and not self.is_deepspeed_enabled
+        if self.makes_up_evaluation:
+            self._evaluate(None, None, skip_scheduler=True)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import IntervalStrategy
+
 from src.checkpoint import CheckpointError
 from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
@@ -86,6 +89,16 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
             "write over it. Choose another --output_dir, or pass --overwrite_output_dir True, which moves it aside"
         )
     return checkpoint
+
+
+def evaluation_is_due(args: DIFFATrainingArguments, state: TrainerState) -> bool:
+    """Whether a checkpoint was written where an evaluation should have been, which a request to stop prevented."""
+    if args.eval_strategy == IntervalStrategy.STEPS:
+        is_time = state.global_step % state.eval_steps == 0 and state.global_step >= args.eval_delay
+    else:
+        is_time = args.eval_strategy == IntervalStrategy.EPOCH and state.epoch == round(state.epoch) >= args.eval_delay
+    evaluated = any(entry["step"] == state.global_step and "eval_loss" in entry for entry in state.log_history)
+    return is_time and state.global_step > 0 and not evaluated
 
 
 def describe(model: DIFFAModel, num_samples: int, precision: Precision) -> None:

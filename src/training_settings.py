@@ -25,8 +25,8 @@ from src.training_arguments import (
 )
 from src.training_checkpoint import RUN_RECORD, SETTINGS
 
-# Flags that stay as they are, by what depends on them. (BY_CONTENT: another place with the same content is the same.) All
-# others may change, and take effect: intervals, epochs, schedule, learning rate and weight decay, workers, precision.
+# Flags that stay as they are, by what depends on them. (BY_CONTENT: another place with the same content is the same.)
+# All others may change, and take effect: intervals, epochs, schedule, learning rate, weight decay, workers, precision.
 FIXED = {
     "order": ("group_by_length",),
     "start": (

@@ -25,6 +25,7 @@ from src.checkpoint import CheckpointError
 from src.eval_wer import transcribe
 from src.manifest import read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
+from src.sft_trainer import dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from src.word_errors import total
 from tests.conftest import GOLDEN, load_golden
@@ -480,6 +481,31 @@ def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp
     trainer = SimpleNamespace(
         args=SimpleNamespace(load_best_model_at_end=best), model=SimpleNamespace(load_adapters=loaded.append),
         steps_done=lambda _: 4, planned_steps=lambda: 4, save_state=lambda: None, save_model=lambda: None,
+        make_up_last_evaluation=lambda: None,
     )  # fmt: skip
     assert train.run(trainer, tmp_path) == 0
-    assert loaded == [Path("out/checkpoint-2") if best else tmp_path]
+    assert loaded == [tmp_path, *([Path("out/checkpoint-2")] if best else [])]
+
+
+def test_the_evaluation_after_the_last_step_is_made_up(tmp_path, monkeypatch):
+    """Here it is the best one; a request to stop came while it was under way."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": 9.0 - self.state.global_step})
+    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 1, "max_steps": 2}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": False}
+
+    class Ask(TrainerCallback):
+        def on_prediction_step(self, args, state, control, **_):
+            stopped.stop_requested = state.global_step == 2
+
+    model = load_golden()
+    model.prepare_training(1)
+    stopped = trainer_for(model, tmp_path, **options)
+    stopped.add_callback(Ask())
+    assert train.run(stopped, None) == 143 and stopped.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    again = load_golden()
+    again.prepare_training(1)
+    assert train.run(trainer := trainer_for(again, tmp_path, **options), tmp_path / "checkpoint-2") == 0
+    assert trainer.state.best_metric == 7 and trainer.state.log_history[-1]["eval_loss"] == 7
+    final, last = (load_file(folder / "model.safetensors") for folder in (tmp_path, tmp_path / "checkpoint-2"))
+    assert all(tensor.equal(last[name]) for name, tensor in final.items())

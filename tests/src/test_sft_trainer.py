@@ -319,6 +319,31 @@ def test_being_asked_to_stop_in_an_evaluation_writes_a_checkpoint_at_once(tmp_pa
     assert model.training and trainer.eval_losses == {}
 
 
+@pytest.mark.parametrize("moment", ["on_prediction_step", "on_step_begin"])  # in the evaluation, or just before it
+def test_an_evaluation_that_was_stopped_is_made_up(tmp_path, monkeypatch, moment):
+    """And so the best model is that of a run without interruption, here the first."""
+    monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": float(self.state.global_step)})
+    options = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1, "save_steps": 2}
+    options |= {"max_steps": 6, "load_best_model_at_end": True}
+    options |= {"metric_for_best_model": "loss", "greater_is_better": False}
+    whole = trained(1, tmp_path / "whole", **options)
+    assert whole.state.best_model_checkpoint == str(tmp_path / "whole" / "checkpoint-2")
+    model = load_golden()
+    model.prepare_training(1)
+    stopped = trainer_for(model, tmp_path / "out", **options)
+    request = {
+        moment: lambda self, args, state, control, **_: setattr(stopped, "stop_requested", state.global_step > 0)
+    }
+    stopped.add_callback(type("Ask", (TrainerCallback,), request)())
+    stopped.train()
+    assert stopped.stopped and stopped.state.global_step == 2 and not logged(stopped, "eval_loss")
+    resumed = trained(1, tmp_path / "out", resume=tmp_path / "out" / "checkpoint-2", **options)
+    assert logged(resumed, "eval_loss") == logged(whole, "eval_loss") == [2.0, 4.0, 6.0]
+    assert resumed.state.best_model_checkpoint == str(tmp_path / "out" / "checkpoint-2")
+    for name, tensor in adapters(whole.model).items():
+        assert torch.equal(adapters(resumed.model)[name], tensor), name
+
+
 def test_being_asked_to_stop_in_the_evaluation_before_the_first_step_ends_training(tmp_path):
     model = load_golden()
     model.prepare_training(1)
