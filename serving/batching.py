@@ -203,32 +203,29 @@ class Batcher:
         options = requests[0].options
         self.metrics.batch_size.observe(len(batch))
         waveforms, instructions = [r.waveform for r in requests], [r.instruction for r in requests]
-        passes = 0
+        total = 0
         with closing(self.decode(waveforms, instructions, options)) as steps:
             for progress in steps:
-                total = int(progress.forward_passes.sum())
-                self.metrics.forward_passes.inc(total > passes)  # answers that stop early take a step, but no pass
-                passes = total
-                ids = progress.answer_ids.cpu()  # [B, max_new_tokens]
-                settled = (ids == self.mask_id).cumsum(dim=1).eq(0).sum(dim=1).tolist()  # [B], before the first mask
-                for row, queued in enumerate(batch):
-                    end = settled[row] // options.block_length * options.block_length
+                passes, ids = progress.forward_passes.tolist(), progress.answer_ids.tolist()  # the device is waited for
+                self.metrics.forward_passes.inc(sum(passes) > total)  # answers that stop early take a step, but no pass
+                total = sum(passes)
+                for queued, answer_ids, count in zip(batch, ids, passes, strict=True):
+                    settled = answer_ids.index(self.mask_id) if self.mask_id in answer_ids else len(answer_ids)
+                    end = settled // options.block_length * options.block_length
                     if end > queued.num_settled:
                         queued.num_settled = end
-                        deliver_prefix(
-                            queued, ids[row, :end], progress.forward_passes[row], end >= queued.request.num_tokens
-                        )
+                        deliver_prefix(queued, answer_ids[:end], count, end >= queued.request.num_tokens)
                 if not any(queued.is_open for queued in batch):
                     return
-        for row, queued in enumerate(batch):  # answers that keep a mask
-            deliver_prefix(queued, ids[row], progress.forward_passes[row], True)
+        for queued, answer_ids, count in zip(batch, ids, passes, strict=True):  # answers that keep a mask
+            deliver_prefix(queued, answer_ids, count, True)
 
 
-def deliver_prefix(queued: QueuedRequest, ids: torch.Tensor, forward_passes: torch.Tensor, is_complete: bool) -> None:
+def deliver_prefix(queued: QueuedRequest, ids: Sequence[int], forward_passes: int, is_complete: bool) -> None:
     if queued.is_open:
         if is_complete:
             queued.is_open = False
-        queued.deliver(AnswerPrefix(tuple(ids.tolist()), int(forward_passes), is_complete))
+        queued.deliver(AnswerPrefix(tuple(ids), forward_passes, is_complete))
 
 
 def device_answers() -> bool:

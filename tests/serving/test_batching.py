@@ -14,10 +14,12 @@ from serving.batching import (
     GenerationRequest,
     Metrics,
     ModelFailure,
+    QueuedRequest,
     QueueFullError,
 )
 from src.generation_options import GenerationOptions
 from src.llm_generate import Progress
+from tests.simulated_device import NAME, simulated_device
 
 MASK = 99
 OPTIONS = GenerationOptions(4, 2, 4)  # two blocks of two tokens
@@ -265,6 +267,28 @@ def test_answers_of_the_model_are_those_it_gives_alone(model, clips):
         alone = model.answer([clip], ["What can you hear from the audio?"], options)
         assert (list(got.ids), got.forward_passes) == (alone.ids[0].tolist(), alone.forward_passes[0])
     assert batcher.metrics.registry.get_sample_value("diffa_batch_size_sum") == 3
+
+
+def waits_for_a_batch(num_requests: int) -> int:
+    """How often the thread waits for the device while it delivers two blocks to each of so many requests."""
+    stub = StubModel()
+
+    def decode(*asked):
+        for progress in stub.decode(*asked):
+            parts = progress.answer_ids, progress.confidence, progress.forward_passes
+            yield Progress(*(part.to(NAME) for part in parts))
+
+    batcher, delivered = Batcher(decode, MASK, num_requests, num_requests, 0, Metrics()), queue.Queue()
+    request = GenerationRequest(np.zeros(3, dtype=np.float32), "q", OPTIONS, 4)
+    with simulated_device() as device:
+        batcher.answer([QueuedRequest(request, delivered.put, 0.0) for _ in range(num_requests)])
+        batcher.close()
+        assert delivered.qsize() == 2 * num_requests
+        return sum(not wait.endswith("to the device") for wait in device.waits)
+
+
+def test_a_step_waits_twice_however_many_requests_are_answered(simulated):
+    assert [simulated(waits_for_a_batch, num_requests) for num_requests in (1, 6)] == [2 * 4] * 2
 
 
 def test_what_is_counted_comes_as_prometheus_reads_it():
