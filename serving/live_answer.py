@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from src.generation_options import GenerationOptions
@@ -37,15 +38,27 @@ class LiveAnswer:
 
 
 def live_answers(
-    model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions
+    model: DIFFAModel,
+    waveform: np.ndarray,
+    instruction: str,
+    options: GenerationOptions,
+    speech: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> Iterator[LiveAnswer]:
-    """Answer an instruction about a waveform (float32 [n] at 16 kHz): one LiveAnswer per pass, the last one whole."""
+    """Answer an instruction about a waveform (float32 [n] at 16 kHz): one LiveAnswer per pass, the last one whole.
+
+    `speech`: what `DIFFAModel.get_speech_features` gave for it, where that is known already.
+    """
     mask_id = model.llm_model.config.mask_token_id
-    for progress in model.decode([waveform], [instruction], options):
+    for progress in model.decode([waveform], [instruction], options, speech):
         ids = progress.answer_ids[0].tolist()
         columns = zip(token_texts(model.tokenizer, ids, mask_id), progress.confidence[0].tolist(), ids, strict=True)
         tokens = tuple(AnswerToken(text, confidence, index == mask_id) for text, confidence, index in columns)
         yield LiveAnswer(tokens, int(progress.forward_passes[0]))
+
+
+def count(number: int, noun: str, plural: str) -> str:
+    """`1 forward pass`, `2 forward passes`."""
+    return f"{number} {noun}{plural * (number != 1)}"
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], mask_id: int) -> list[str]:

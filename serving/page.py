@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.image import imsave
 from transformers import WhisperFeatureExtractor
 
-from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer
+from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer, count
 from src.audio import Window, log_mel
 from src.configuration_DIFFA import SAMPLE_RATE
 
@@ -108,10 +108,6 @@ def statistics(draft: LiveAnswer, seconds: float) -> str:
         f'<p class="small statistics">{seconds:.2f} s, {count(draft.forward_passes, "forward pass", "es")}, '
         f"{count(tokens, 'token', 's')}, {tokens / max(seconds, 1e-6):.1f} tokens/s</p>"
     )
-
-
-def count(number: int, noun: str, plural: str) -> str:
-    return f"{number} {noun}{plural * (number != 1)}"
 
 
 def heard(name: str, window: Window, seconds: float, feature_extractor: WhisperFeatureExtractor) -> str:

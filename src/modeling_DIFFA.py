@@ -365,21 +365,32 @@ class DIFFAModel(nn.Module):
         return Answers(texts, ids, num_tokens, progress.forward_passes.tolist())
 
     def decode(
-        self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
+        self,
+        waveforms: Sequence[np.ndarray],
+        instructions: Sequence[str],
+        options: GenerationOptions | None = None,
+        speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Iterator[Progress]:
-        """Answer step by step: yields how far the answers are after every forward pass; `generate` returns the last."""
+        """Answer step by step: yields how far the answers are after every forward pass; `generate` returns the last.
+
+        `speech`: what `get_speech_features` gave for these waveforms, which are then not encoded again.
+        """
         options = options or GenerationOptions()
-        steps = decode(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
+        steps = decode(self.llm_model, self.build_inputs(waveforms, instructions, options, speech), options)
         return (progress.clone() for progress in steps)
 
     @torch.inference_mode()
     def build_inputs(
-        self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions
+        self,
+        waveforms: Sequence[np.ndarray],
+        instructions: Sequence[str],
+        options: GenerationOptions,
+        speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Prompt:
         """Prompts with the audio spliced in, left-padded."""
         if len(waveforms) != len(instructions):
             raise ValueError(f"{len(waveforms)} waveforms but {len(instructions)} instructions; one each is needed")
-        audio_embeds, audio_lengths = self.get_speech_features(waveforms)
+        audio_embeds, audio_lengths = speech or self.get_speech_features(waveforms)
         texts = [build_prompt(instruction, self.system_prompt) for instruction in instructions]
         prompts = [tokenize_prompt(self.tokenizer, text) for text in texts]
         config, longest = self.llm_model.config, max(len(ids) for ids, _ in prompts)

@@ -11,8 +11,9 @@ import soundfile
 
 import ask
 from serving.live_answer import AnswerToken
-from src.audio import read_audio
+from src.audio import read_audio, read_windows
 from src.generation_options import GenerationOptions
+from src.modeling_DIFFA import DIFFAModel
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -84,6 +85,58 @@ def test_chunks_answers_for_each_window(capsys, golden_answers, long_clip):
     assert output.err == ""
 
 
+def count_encoded(monkeypatch) -> list[int]:
+    """How many waveforms each call of the encoder has had."""
+    encoded, encode = [], DIFFAModel.get_speech_features
+    monkeypatch.setattr(DIFFAModel, "get_speech_features", lambda model, w: encoded.append(len(w)) or encode(model, w))
+    return encoded
+
+
+def test_several_questions_are_asked_about_a_clip_that_is_encoded_once(capsys, golden_answers, model, monkeypatch):
+    encoded = count_encoded(monkeypatch)
+    questions = [QUESTION, "Which colour is named?"]
+    flags = [word for question in questions for word in ("--ask", question)]
+    assert ask.main([*CLIPS[:2], *flags, *PARTS, *SHORT]) == 0
+    assert encoded == [1, 1]
+    options = GenerationOptions(4, 4, 4)
+    others = model.generate([read_audio(clip) for clip in CLIPS[:2]], questions[1:] * 2, options)
+    expected = [
+        f"{clip}: {question} -> {text}".rstrip()
+        for clip, first, other in zip(CLIPS[:2], golden_answers, others, strict=False)
+        for question, text in zip(questions, (first, other.strip()), strict=True)
+    ]
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == expected
+
+
+def test_questions_are_read_line_by_line(capsys, golden_answers, model, monkeypatch):
+    encoded = count_encoded(monkeypatch)
+    typed = io.TextIOWrapper(io.BytesIO(f"\n{QUESTION}\n\udcff\n {QUESTION} \n".encode(errors="surrogateescape")))
+    typed.reconfigure(errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert ask.main([CLIPS[0], "--interactive", *PARTS, *SHORT]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{golden_answers[0]}\n" * 2
+    assert "is no UTF-8 text" in output.err
+    assert encoded == [1]
+
+
+@pytest.mark.parametrize(("kind", "comma", "header"), [("srt", ",", ""), ("vtt", ".", "WEBVTT\n\n")])
+def test_windows_become_subtitles(capsys, golden_answers, model, long_clip, kind, comma, header):
+    assert ask.main([str(long_clip), QUESTION, f"--{kind}", *PARTS, *SHORT]) == 0
+    texts = [ask.subtitle(kind, number, 0, 0, text).splitlines()[-2] for number, text in answers_to(model, long_clip)]
+    spans = [f"00:00:{a}{comma}000 --> 00:{b}{comma}000" for a, b in (("00", "00:30"), ("30", "01:00"))]
+    spans.append(f"00:01:00{comma}000 --> 00:01:05{comma}000")
+    numbers = [f"{number}\n" if kind == "srt" else "" for number in (1, 2, 3)]
+    cues = [f"{n}{span}\n{text}\n\n" for n, span, text in zip(numbers, spans, texts, strict=True)]
+    assert capsys.readouterr() == (header + "".join(cues), "")
+
+
+def answers_to(model, clip) -> list[tuple[int, str]]:
+    """By number, what the golden model says of each window of 30 s."""
+    windows = [window.waveform for window in read_windows(clip, 30.0)]
+    return list(enumerate(model.generate(windows, [QUESTION] * len(windows), GenerationOptions(4, 4, 4)), start=1))
+
+
 def test_a_bad_file_costs_its_own_answer_alone(capsys, golden_answers, tmp_path):
     renamed = tmp_path / "text.wav"
     renamed.write_text("not a sound")
@@ -103,6 +156,14 @@ def test_a_bad_file_costs_its_own_answer_alone(capsys, golden_answers, tmp_path)
         (["no.wav", CLIPS[0], "none.wav", QUESTION], r"no such audio file: no\.wav, none\.wav"),
         (["--stdin", CLIPS[0], QUESTION], r"with --stdin the question alone is expected, found also .*clip0\.wav"),
         ([CLIPS[0], QUESTION, "--json", "--watch"], "not allowed with"),
+        ([], "give a file and a question about it, in quotes"),
+        (["--ask", QUESTION], "no audio to ask .* about: give a file"),
+        (["none.wav", "--ask", QUESTION], r"no such audio file: none\.wav"),
+        ([CLIPS[0], "--ask", " "], "the question: ' ' is empty; expected a text"),
+        ([CLIPS[0], "--ask", QUESTION, "--interactive"], "not allowed with"),
+        (["--stdin", "--interactive"], "--interactive reads questions from standard input, and --stdin audio"),
+        ([*CLIPS[:2], QUESTION, "--srt"], "--srt takes one file and one question"),
+        ([CLIPS[0], "--ask", "a", "--ask", "b", "--vtt"], "--vtt takes one file and one question"),
     ],
 )
 def test_what_cannot_be_asked_says_why(capsys, monkeypatch, words, message):
@@ -163,6 +224,12 @@ def test_watched_without_a_terminal_every_step_is_a_line(capsys, golden_answers)
     assert [step.partition(":")[0] for step in steps] == [f"after {n}" for n in (1, 2, 3, 4)]
     assert answer == golden_answers[0]
     assert "(4 forward passes; bold: at least 90% sure, dim: below 50%)" in output.err
+
+
+def test_one_forward_pass_is_one(capsys, golden_answers):
+    flags = ["--preset", "exact", "--steps", "1", "--block_length", "4", "--max_new_tokens", "4"]
+    assert ask.main([CLIPS[0], QUESTION, "--watch", *PARTS, *flags]) == 0
+    assert "(1 forward pass; bold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("confidence", "style"), [(0.95, "bold"), (0.9, "bold"), (0.7, ""), (0.5, ""), (0.3, "dim")])
