@@ -17,7 +17,6 @@ clip alone, and a clip that several manifests hold is asked about once.
 import argparse
 import hashlib
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -27,33 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import path_from
 from data_prep.instructions import KINDS, Pool, PoolError, Request, compose_description, draw_requests
-from evaluation.endpoint import Endpoint, NoReply, add_endpoint_flags, ask_all, endpoint_of, visible_answer
-from evaluation.journal import AnswerRecord, Journal, is_written, meta_path, partial_files, remove_answers
+from data_prep.replies import Question, ask_missing, discard_replies, verdict_on
+from evaluation.endpoint import add_endpoint_flags, endpoint_of, visible_answer
+from evaluation.journal import AnswerRecord, meta_path
 from src.errors import print_error, reports_user_errors
 from src.files import check_outputs
 from src.manifest import read_manifest, write_manifest
-
-REFUSAL = re.compile(
-    r"""
-      ^\W* (?: (?-i:UNKNOWN)\b | unknown\W*$ )
-    | ^\W* (?: i['’]m\s | i\sam\s )? sorry\b .{0,25}
-        \b (?: can['’]t | cannot | can\snot | unable | not\sable | don['’]t )
-    | \bi\s (?: can['’]t | cannot | can\snot ) \s
-        (?: determine | answer | assist | help\swith | hear\sthe | listen | access | identify | describe | provide )
-    | \bi (?: ['’]m | \sam ) \s (?: unable | not\sable ) \sto\b
-    | \bas\san? \s (?: ai | artificial | language\smodel | text-based ) \b
-    | \b (?: provided | given ) \s (?: description | transcript | text | notes ) \b
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def verdict_on(answer: AnswerRecord) -> str:
-    """`failed` (no reply), `empty`, `refused` or `kept`."""
-    if answer.error is not None:
-        return "failed"
-    said = visible_answer(answer.text).strip()
-    return "empty" if not said else "refused" if REFUSAL.search(said) else "kept"
 
 
 def to_entry(request: Request, target: str, folder: Path) -> dict:
@@ -72,28 +50,6 @@ def to_entry(request: Request, target: str, folder: Path) -> dict:
     }
 
 
-def collect(
-    endpoint: Endpoint, system: str, requests: Sequence[Request], journal: Journal, concurrency: int
-) -> list[str]:
-    """Ask what is missing and save what comes; what failed, as "ID: reason". A later run asks for that again.
-
-    Raises EndpointError when there is no use in asking on; what came before is saved.
-    """
-
-    def ask(index: int) -> str:
-        return endpoint.ask(requests[index].messages(system))
-
-    failures = []
-    missing = [index for index in range(len(requests)) if journal.is_missing(index)]
-    for index, reply in ask_all(ask, missing, concurrency, "answer", journal.output.name):
-        if isinstance(reply, NoReply):
-            failures.append(f"{requests[index].sample.audio_id}, question {requests[index].number}: {reply}")
-            journal.append({index: AnswerRecord("", str(reply))})
-        else:
-            journal.append({index: AnswerRecord(reply)})
-    return failures
-
-
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 with every answer there, 1 if some could not be had, 2 if the run could not go on."""
@@ -107,17 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     if not requests:
         raise PoolError("no instruction fits any clip: they have neither transcriptions nor attributes to ask about")
     endpoint = endpoint_of(args)
-    if args.overwrite and (is_written(replies) or partial_files(replies)):
-        endpoint.check(requests[0].messages(pool.system))  # what was paid for is not discarded for nothing
-        remove_answers(replies)
-    journal = Journal(replies, "reply", settings_of(args, pool, requests))
-    failures = collect(endpoint, pool.system, requests, journal, args.concurrency)
-    journal.finish([record_of(request) for request in requests], {})
-    for failure in failures[:20]:
-        print(f"no answer: {failure}", file=sys.stderr)
-    write_samples(args.output, requests, journal)
+    questions = [question_of(request, pool.system) for request in requests]
+    if args.overwrite:
+        discard_replies([replies], endpoint, questions[0].messages)
+    answers, failures = ask_missing(endpoint, questions, replies, settings_of(args, pool, requests), args.concurrency)
+    write_samples(args.output, requests, answers)
     if failures:
-        print_error(f"{len(failures)} answer(s) could not be had; run again to ask for them")
+        print_error(f"{failures} answer(s) could not be had; run again to ask for them")
     return 1 if failures else 0
 
 
@@ -131,16 +83,17 @@ def settings_of(args: argparse.Namespace, pool: Pool, requests: Sequence[Request
     }  # fmt: skip
 
 
-def record_of(request: Request) -> dict:
-    return {"audio_id": request.sample.audio_id, "kind": request.kind, "input": request.instruction}
+def question_of(request: Request, system: str) -> Question:
+    audio_id = request.sample.audio_id
+    record = {"audio_id": audio_id, "kind": request.kind, "input": request.instruction}
+    return Question(f"{audio_id}, question {request.number}", request.messages(system), record)
 
 
-def write_samples(path: Path, requests: Sequence[Request], journal: Journal) -> None:
+def write_samples(path: Path, requests: Sequence[Request], answers: Sequence[AnswerRecord]) -> None:
     """Write the manifest of what is worth keeping, and say what is not. Raises ManifestError where nothing is."""
     counts: Counter[str] = Counter()
     entries = []
-    for index, request in enumerate(requests):
-        answer = journal.answers[index]
+    for request, answer in zip(requests, answers, strict=True):
         verdict = verdict_on(answer)
         counts[verdict] += 1
         if verdict == "kept":

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from data_prep.instructions import Pool
-from data_prep.synthesize_qa import main, verdict_on
+from data_prep.replies import verdict_on
+from data_prep.synthesize_qa import main
 from evaluation.journal import AnswerRecord
 from src.manifest import read_manifest, write_manifest
 from src.manifest_check import Limits, check_manifest

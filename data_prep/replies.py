@@ -1,0 +1,94 @@
+"""What scripts that ask a text LLM share: questions asked side by side, replies on disk as they come, refusals told."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.endpoint import Endpoint, NoReply, ask_all, visible_answer
+from evaluation.journal import AnswerRecord, Journal, is_written, partial_files, remove_answers
+
+NOT_ASKED = "nothing was asked"  # the error that is kept of a question that could not be put
+MAX_SHOWN = 20  # failures named at the end
+REFUSAL = re.compile(
+    r"""
+      ^\W* (?: (?-i:UNKNOWN)\b | unknown\W*$ )
+    | ^\W* (?: i['’]m\s | i\sam\s )? sorry\b .{0,25}
+        \b (?: can['’]t | cannot | can\snot | unable | not\sable | don['’]t )
+    | \bi\s (?: can['’]t | cannot | can\snot ) \s
+        (?: determine | answer | assist | help\swith | hear\sthe | listen | access | identify | describe | provide )
+    | \bi (?: ['’]m | \sam ) \s (?: unable | not\sable ) \sto\b
+    | \bas\san? \s (?: ai | artificial | language\smodel | text-based ) \b
+    | \b (?: provided | given ) \s (?: description | transcript | text | notes ) \b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to the LLM."""
+
+    name: str  # of what it is about, in messages
+    messages: Sequence[dict]  # empty where it cannot be asked in this run
+    record: Mapping  # what is kept beside the reply
+
+
+def verdict_on(answer: AnswerRecord) -> str:
+    """`failed` (no reply), `empty`, `refused` or `kept`."""
+    if answer.error is not None:
+        return "failed"
+    said = visible_answer(answer.text).strip()
+    return "empty" if not said else "refused" if REFUSAL.search(said) else "kept"
+
+
+def discard_replies(files: Sequence[Path], endpoint: Endpoint, messages: Sequence[dict]) -> None:
+    """Delete the replies of earlier runs, once the endpoint has answered: what was paid for is not lost for nothing.
+
+    Raises EndpointError where it does not answer, ResumeError for a file that holds no replies.
+    """
+    existing = [file for file in files if has_replies(file)]
+    if existing:
+        endpoint.check(messages)
+    for file in existing:
+        remove_answers(file)
+
+
+def has_replies(file: Path) -> bool:
+    """Whether an earlier run left replies, finished or not."""
+    return is_written(file) or bool(partial_files(file))
+
+
+def ask_missing(
+    endpoint: Endpoint, questions: Sequence[Question], file: Path, settings: Mapping, concurrency: int
+) -> tuple[list[AnswerRecord], int]:
+    """Ask what `file` does not hold yet, saving every reply as it comes; name what could not be had on stderr.
+
+    Args:
+        questions: in the file's order.
+        settings: everything that the replies depend on; all values JSON.
+
+    Returns:
+        A reply to each question, with an error where there is none, and how many failed. A later run asks for these
+        again.
+
+    Raises ResumeError if the replies on disk were made with other settings, EndpointError when there is no use in
+    asking on; what came before is saved.
+    """
+    journal = Journal(file, "reply", settings)
+    asked = [index for index, question in enumerate(questions) if question.messages and journal.is_missing(index)]
+    failures = []
+    for index, reply in ask_all(lambda i: endpoint.ask(questions[i].messages), asked, concurrency, "reply", file.name):
+        if isinstance(reply, NoReply):
+            failures.append(f"{questions[index].name}: {reply}")
+            journal.append({index: AnswerRecord("", str(reply))})
+        else:
+            journal.append({index: AnswerRecord(reply)})
+    unasked = [index for index in range(len(questions)) if index not in journal.answers]
+    if unasked:
+        journal.append({index: AnswerRecord("", NOT_ASKED) for index in unasked})
+    journal.finish([question.record for question in questions], {})
+    for failure in failures[:MAX_SHOWN]:
+        print(f"no answer: {failure}", file=sys.stderr)
+    return [journal.answers[index] for index in range(len(questions))], len(failures)
