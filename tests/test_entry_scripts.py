@@ -42,6 +42,9 @@ CASES = {  # script or module -> flags, the message's beginning
     "data_prep/synthesize_qa.py": (
         ["none.json", "--output", "o.json", "--base_url", "http://localhost/v1", "--model", "m"], "manifest none.json",
     ),
+    "data_prep/synthesize_preferences.py": (
+        ["none.json", "--output", "o.json", "--base_url", "http://localhost/v1", "--model", "m"], "manifest none.json",
+    ),
     "perf/decoding.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/training.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/full_size.py": (["--device", "nonsense"], "--device nonsense is unknown"),
