@@ -254,6 +254,7 @@ def test_a_draw_stays_when_samples_are_added(manifest, server):
     assert set(few) < {pair["audio_id"] for pair in pairs_of(manifest)}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_in_either_pass(manifest, server):
     """Killed with kill -9 among the answers, then among the verdicts: only what is missing is asked for."""
     command = [sys.executable, SCRIPT, manifest, "--output", manifest.parent / "out.json", "--base_url", server.url]
