@@ -79,6 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="tokens denoised for an answer: fixed, --max_new_tokens whatever a request asks for, whose max_tokens "
         "cuts the text alone; grow, more blocks for a longer one (default: %(default)s)",
     )  # fmt: skip
+    server.add_argument(
+        "--history", action="store_true",
+        help="give the chat template all turns of a conversation, which published checkpoints were not trained with; "
+        "without it, the last turn alone is asked",
+    )  # fmt: skip
     server.add_argument("--max_upload_mb", type=finite_number, default=32.0, help="of a request (default: %(default)s)")
     server.add_argument(
         "--max_audio_seconds", type=finite_number, default=600.0, help="of a clip (default: %(default)s)"
@@ -122,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     service = Service(
         model, args.served_model_name, args.preset, settings, args.max_answer_tokens, args.max_audio_seconds,
-        canvas_grows=args.canvas == "grow",
+        canvas_grows=args.canvas == "grow", history=args.history,
     )  # fmt: skip
     metrics = Metrics()
     batcher = Batcher(

@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from src.generation_options import GenerationOptions
 from src.llm_generate import Progress
+from src.prompts import Conversation
 
-Decode = Callable[[Sequence[np.ndarray], Sequence[str], GenerationOptions], Iterator[Progress]]
+Decode = Callable[[Sequence[np.ndarray], Sequence[str | Conversation], GenerationOptions], Iterator[Progress]]
 logger = logging.getLogger("diffa")
 BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64)  # histogram bounds: requests
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
@@ -46,7 +47,7 @@ class GenerationRequest:
     """What is asked of the model."""
 
     waveform: np.ndarray  # float32 [n], 16 kHz
-    instruction: str
+    instruction: str | Conversation
     options: GenerationOptions
     num_tokens: int  # of the answer that are of interest, at most options.max_new_tokens
 

@@ -22,6 +22,7 @@ from serving.validation import Service, ValidatedRequest, validate
 
 COMPLETIONS = "/v1/chat/completions"
 DECODER_THREADS = 4  # of audio
+IGNORED_TURNS = "X-DIFFA-Ignored-Turns"  # header: how many turns of the conversation the model did not see
 
 
 class Api:
@@ -93,16 +94,19 @@ class Api:
             validated, queued, arriving = await self.admit(body, encoding_of(request))
         completion = Completion(validated, self.service.model.tokenizer)
         answers = self.follow(request, completion, queued, arriving)
+        headers = {IGNORED_TURNS: str(validated.num_ignored)} if validated.num_ignored else {}
         if validated.parameters.stream:
-            return StreamingResponse(self.stream(request, completion, answers), media_type="text/event-stream",
-                                     headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})  # fmt: skip
+            headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+            return StreamingResponse(
+                self.stream(request, completion, answers), media_type="text/event-stream", headers=headers
+            )
         try:
             async with aclosing(answers):
                 async for _ in answers:
                     pass
         except ModelFailure as failure:
             raise model_failed(failure) from None
-        return JSONResponse(completion.whole())
+        return JSONResponse(completion.whole(), headers=headers)
 
     async def admit(self, body: bytes, encoding: str) -> tuple[ValidatedRequest, QueuedRequest, asyncio.Queue]:
         """Validate a request and queue it; what arrives of its answer comes out of the third. Raises RequestError.

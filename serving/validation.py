@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from serving.batching import GenerationRequest
-from serving.protocol import MAX_CHARACTERS, ChatMessage, ChatRequest, RequestError, check_greedy
+from serving.messages import check_text, read_messages
+from serving.protocol import ChatRequest, RequestError, check_greedy
 from src.audio import AudioError, first_window, window_seconds
 from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
-from src.prompts import SYSTEM_PROMPTS, VOICEBENCH_PROMPT, build_prompt, tokenize_prompt
+from src.prompts import build_prompt, tokenize_prompt
 
 URL_ALPHABET = str.maketrans("-_", "+/")  # base64's own
-SYSTEM_ROLES = ("system", "developer")
 # What the preset decides where nobody says otherwise.
 PARALLEL_RULES = ("threshold", "factor")
 PRESET_FIELDS = (*PARALLEL_RULES, "last_rank", "cache", "refresh_interval", "stop_at_eos", "stop_in_block")
@@ -36,6 +36,7 @@ class Service:
     max_answer_tokens: int
     max_seconds: float  # of audio
     canvas_grows: bool = False  # a longer max_tokens gets more blocks, up to max_answer_tokens
+    history: bool = False  # the chat template gets all turns, not the last one alone
 
     @property
     def default_options(self) -> GenerationOptions:
@@ -50,6 +51,7 @@ class ValidatedRequest:
     generation: GenerationRequest
     prompt_tokens: int  # text, and embeddings of the audio
     warning: str | None
+    num_ignored: int = 0  # earlier turns that the model does not see
 
 
 def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
@@ -57,17 +59,16 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     if request.model != service.name:
         message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
         raise RequestError(message, "model", "model_not_found", 404)
-    instruction, clip = read_messages(request.messages)
-    if len(instruction) > MAX_CHARACTERS:
-        found = f"{len(instruction)} characters of text"
-        raise RequestError(f"{found}; at most {MAX_CHARACTERS} are taken", "messages")
+    question = read_messages(request.messages, service.history)
     options, num_tokens, warning = options_for(request, service)
     check_greedy(request, options.temperature)
-    check_control_tokens(service.model, instruction)
-    waveform, warnings = decode_audio(clip, service)
+    check_text(service.model.tokenizer, question.instruction)
+    waveform, warnings = decode_audio(question.clip, service)
     warnings += (warning,) if warning else ()
+    if question.num_ignored:
+        warnings += (f"of {question.num_ignored + 1} turns, the last one alone is asked, about the newest audio",)
     prompt_tokens = len(
-        tokenize_prompt(service.model.tokenizer, build_prompt(instruction, service.model.system_prompt))[0]
+        tokenize_prompt(service.model.tokenizer, build_prompt(question.instruction, service.model.system_prompt))[0]
     )
     prompt_tokens += service.model.num_audio_embeddings(len(waveform))
     longest = service.model.llm_model.config.max_sequence_length
@@ -77,41 +78,9 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
         )
         raise RequestError(f"{message}model's {longest}: shorten the text", "messages", "context_length_exceeded")
     parameters = request.model_copy(update={"messages": []})
-    generation = GenerationRequest(waveform, instruction, options, num_tokens)
-    return ValidatedRequest(parameters, generation, prompt_tokens, "; ".join(warnings) or None)
-
-
-def read_messages(messages: list[ChatMessage]) -> tuple[str, str]:
-    """The instruction, and the clip it is about.
-
-    The chat template has a system prompt of its own, with which the model was trained; the text of other ones goes
-    before the user's. A clip without any text is a spoken question.
-    """
-    systems = [message for message in messages if message.role in SYSTEM_ROLES]
-    turns = [message for message in messages if message.role not in SYSTEM_ROLES]
-    if [turn.role for turn in turns] != ["user"]:
-        raise RequestError(
-            "one user message is expected, after system messages if any; found "
-            f"{', '.join(turn.role for turn in turns) or 'none'}: the model answers single turns, so put all it should "
-            "know into one message",
-            "messages",
-        )
-    if any(message.clips for message in systems):
-        raise RequestError("audio belongs into the user message, not into a system message", "messages")
-    [user] = turns
-    if len(user.clips) != 1:
-        found = f"found {len(user.clips)}"
-        raise RequestError(f"one input_audio part is expected in the user message, {found}", "messages")
-    texts = [text for message in systems if (text := message.text.strip()) not in SYSTEM_PROMPTS.values()]
-    texts.append(user.text if user.text.strip() else VOICEBENCH_PROMPT)
-    return "\n".join(text for text in texts if text), user.clips[0]
-
-
-def check_control_tokens(model: DIFFAModel, instruction: str) -> None:
-    """Raise RequestError where the text would become more than text, such as the end of the turn."""
-    for token in model.tokenizer.added_tokens_decoder.values():
-        if token.special and token.content in instruction:
-            raise RequestError(f"the text holds {token.content}, a control token of the model", "messages")
+    generation = GenerationRequest(waveform, question.instruction, options, num_tokens)
+    warning = "; ".join(warnings) or None
+    return ValidatedRequest(parameters, generation, prompt_tokens, warning, question.num_ignored)
 
 
 def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptions, int, str | None]:

@@ -35,7 +35,7 @@ from src.lora import LoRA, attach, is_factor, published_name, read_lora, set_fac
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
-from src.prompts import SYSTEM_PROMPT, build_prompt, tokenize_prompt
+from src.prompts import SYSTEM_PROMPT, Conversation, build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
 from src.subsample import WhisperProjector
@@ -336,7 +336,7 @@ class DIFFAModel(nn.Module):
     def generate(
         self,
         waveforms: Sequence[np.ndarray],
-        instructions: Sequence[str],
+        instructions: Sequence[str | Conversation],
         options: GenerationOptions | None = None,
         return_ids: bool = False,
     ) -> list[str] | torch.Tensor:
@@ -344,7 +344,7 @@ class DIFFAModel(nn.Module):
 
         Args:
             waveforms: float32 numpy arrays at 16 kHz, cut at the encoder's window.
-            instructions: what the user says of the audio; the chat template is put around.
+            instructions: what the user says of the audio, or several turns; the chat template is put around.
             options: how to decode; the defaults give 16 tokens in 16 steps.
             return_ids: token ids, int64 [B, max_new_tokens], instead of texts without special tokens.
         """
@@ -352,7 +352,10 @@ class DIFFAModel(nn.Module):
         return answers.ids if return_ids else answers.texts
 
     def answer(
-        self, waveforms: Sequence[np.ndarray], instructions: Sequence[str], options: GenerationOptions | None = None
+        self,
+        waveforms: Sequence[np.ndarray],
+        instructions: Sequence[str | Conversation],
+        options: GenerationOptions | None = None,
     ) -> Answers:
         """What `generate` returns, texts and ids, and what it took."""
         options = options or GenerationOptions()
@@ -367,7 +370,7 @@ class DIFFAModel(nn.Module):
     def decode(
         self,
         waveforms: Sequence[np.ndarray],
-        instructions: Sequence[str],
+        instructions: Sequence[str | Conversation],
         options: GenerationOptions | None = None,
         speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Iterator[Progress]:
@@ -383,7 +386,7 @@ class DIFFAModel(nn.Module):
     def build_inputs(
         self,
         waveforms: Sequence[np.ndarray],
-        instructions: Sequence[str],
+        instructions: Sequence[str | Conversation],
         options: GenerationOptions,
         speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Prompt:

@@ -4,6 +4,7 @@ The strings are protocol: published checkpoints were trained and scored with exa
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -55,6 +56,21 @@ def mmau_instruction(question: str, choices: Sequence[str | None]) -> str:
     return MMAU_PROMPT.format(question=question, choice_lines=choice_lines(choices))
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """Turns of a conversation about one clip, in place of a single instruction. Published checkpoints know no such.
+
+    Raises ValueError where the first ` <audio>` of the prompt would not be the clip's.
+    """
+
+    turns: tuple[tuple[str, str], ...]  # (role, text): user and assistant; the last one is the user's
+    audio_turn: int  # index of the user's turn that the clip is in
+
+    def __post_init__(self) -> None:
+        if any(AUDIO_MARKER in text for _, text in self.turns[: self.audio_turn]):
+            raise ValueError(f"a turn before the one with the audio holds {AUDIO_MARKER}, the audio's place")
+
+
 def turn(role: str, text: str) -> str:
     """One finished turn of a conversation."""
     return f"{turn_header(role)}{text}{END_OF_TURN}"
@@ -64,14 +80,18 @@ def turn_header(role: str) -> str:
     return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
 
 
-def build_prompt(instruction: str, system_prompt: str = SYSTEM_PROMPT) -> str:
+def build_prompt(instruction: str | Conversation, system_prompt: str = SYSTEM_PROMPT) -> str:
     """Everything before the answer, the assistant's header included; the answer follows without a space."""
     return turns_before_answer(instruction, system_prompt) + turn_header("assistant")
 
 
-def turns_before_answer(instruction: str, system_prompt: str = SYSTEM_PROMPT) -> str:
+def turns_before_answer(instruction: str | Conversation, system_prompt: str = SYSTEM_PROMPT) -> str:
     """What the published code calls the prompt in training: the assistant's header belongs to the answer there."""
-    return "<|startoftext|>" + turn("system", system_prompt) + turn("user", USER_PREFIX + instruction)
+    asked = Conversation((("user", instruction),), 0) if isinstance(instruction, str) else instruction
+    return "<|startoftext|>" + "".join(
+        turn(role, USER_PREFIX * (index == asked.audio_turn) + text)
+        for index, (role, text) in enumerate((("system", system_prompt), *asked.turns), start=-1)
+    )
 
 
 def system_prompt_of(choice: str) -> str:

@@ -244,7 +244,7 @@ def wav(samples, rate=16000) -> bytes:
         ({"messages": about(wav(np.zeros(8000)), "?", "wav")}, "messages", "is silent"),
         ({"messages": about(wav(np.ones(61000), 1000), "?", "wav")}, "messages", "61 s long; at most 60 s are taken"),
         ({"messages": [{"role": "user", "content": "Hello"}]}, "messages", "one input_audio part is expected"),
-        ({"messages": [*about(CLIPS[0], "?"), {"role": "assistant", "content": "!"}]}, "messages", "single turns"),
+        ({"messages": [*about(CLIPS[0], "?"), {"role": "assistant", "content": "!"}]}, "messages", "the user's last"),
         ({"n": 2}, "n", "n is not supported"),
         ({"logprobs": True}, "logprobs", "logprobs is not supported"),
         ({"extra_body": {"canvas": 1000}}, "canvas", "longer than this server's limit of 512"),

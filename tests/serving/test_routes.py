@@ -87,6 +87,15 @@ def until(condition) -> None:
         time.sleep(0.01)
 
 
+def test_a_header_says_how_many_turns_the_model_did_not_see(address, api):
+    assistant = {"role": "assistant", "content": "cat"}
+    for messages, ignored in ((MESSAGES, None), ([*MESSAGES, assistant, user(text("Why?"))], "2")):
+        for stream in (False, True):
+            asked = {"model": "diffa", "messages": messages, "stream": stream}
+            response = requests.post(f"{address}/v1/chat/completions", json=asked, timeout=PATIENCE)
+            assert (response.status_code, response.headers.get("x-diffa-ignored-turns")) == (200, ignored)
+
+
 def test_a_failure_of_the_model_is_a_500_with_its_message(ask, api, obedient):
     obedient.failure = RuntimeError("no such kernel\nstack")
     with pytest.raises(

@@ -9,7 +9,7 @@ import soundfile
 from serving.protocol import RequestError, parse_request
 from serving.validation import Service, decode_base64, options_for, validate
 from src.generation_options import GenerationOptions
-from src.prompts import SYSTEM_PROMPT, VOICEBENCH_PROMPT
+from src.prompts import SYSTEM_PROMPT, VOICEBENCH_PROMPT, build_prompt
 from tests.audio_files import sweep_file
 from tests.conftest import GOLDEN
 
@@ -33,6 +33,10 @@ def text(words=QUESTION):
 
 def user(*parts):
     return {"role": "user", "content": list(parts)}
+
+
+def assistant(words):
+    return {"role": "assistant", "content": words}
 
 
 def parse(**parameters):
@@ -78,15 +82,16 @@ def test_audio_without_text_is_a_spoken_question(service, parts):
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([{"role": "user", "content": QUESTION}], "one input_audio part is expected in the user message, found 0"),
-        ([user(audio(), text(), audio())], "one input_audio part is expected in the user message, found 2"),
-        (
-            [user(audio()), {"role": "assistant", "content": "cat"}, user(text())],
-            "found user, assistant, user: the model answers single turns",
-        ),
+        ([{"role": "user", "content": QUESTION}], "one input_audio part is expected in a user message, found 0"),
+        ([user(audio(), text(), audio())], "one input_audio part is expected in a user message, found 2"),
+        ([user(audio(), audio()), user(text())], "one input_audio part is expected in turn 1, found 2"),
+        ([user(audio()), assistant("cat")], "the user's last, after system messages if any; found user, assistant"),
+        ([user(audio()), user(text(" "))], "the last user message holds neither text nor audio"),
+        ([user(audio()), {"role": "tool", "content": "x"}, user(text())], "found user, tool, user"),
         ([{"role": "system", "content": "Hi"}], "after system messages if any; found none"),
         ([{"role": "tool", "content": None}], "after system messages if any; found tool"),
-        ([{"role": "system", "content": [audio()]}, user(audio())], "audio belongs into the user message"),
+        ([{"role": "system", "content": [audio()]}, user(audio())], "audio belongs into a user message"),
+        ([{"role": "assistant", "content": [audio()]}, user(text())], "audio belongs into a user message"),
         (
             [user(audio(), text("x" * 60_000), text("y" * 60_000))],
             "120001 characters of text; at most 100000",
@@ -100,6 +105,48 @@ def test_other_conversations_are_refused(service, messages, message):
         asked(service, *messages)
     assert error.value.status == 400
     assert error.value.body["error"]["param"] == "messages"
+
+
+OTHER_CLIP = base64.b64encode((GOLDEN / "clip1.wav").read_bytes()).decode()
+HISTORIES = [  # messages, the clip's number and its turn
+    ([user(audio(), text("a")), assistant("b"), user(text("c"))], 0, 0),
+    ([user(audio(), text("a")), assistant("b"), user(audio(OTHER_CLIP), text("c"))], 1, 2),
+    ([user(text("a")), assistant("b"), user(audio(), text("c"))], 0, 2),
+    ([user(audio()), user(text("b")), assistant(None), user(text("c"))], 0, 0),
+]
+
+
+@pytest.mark.parametrize(("messages", "clip", "turn"), HISTORIES)
+def test_of_several_turns_the_last_is_asked_about_the_newest_audio(service, clips, messages, clip, turn):
+    validated = asked(service, {"role": "system", "content": "Be brief."}, *messages)
+    assert validated.generation.instruction == "Be brief.\nc"
+    np.testing.assert_array_equal(validated.generation.waveform, clips[clip])
+    assert validated.num_ignored == len(messages) - 1
+    assert validated.warning == f"of {len(messages)} turns, the last one alone is asked, about the newest audio"
+
+
+@pytest.mark.parametrize(("messages", "clip", "turn"), HISTORIES)
+def test_with_history_the_template_gets_all_turns(model, clips, messages, clip, turn):
+    service = Service(model, "diffa", "exact", DEFAULTS, max_answer_tokens=64, max_seconds=60, history=True)
+    validated = asked(service, {"role": "system", "content": "Be brief."}, *messages)
+    conversation = validated.generation.instruction
+    assert [role for role, _ in conversation.turns] == [message["role"] for message in messages]
+    assert (conversation.audio_turn, validated.num_ignored, validated.warning) == (turn, 0, None)
+    prompt = build_prompt(conversation)
+    assert prompt.index("This is the audio") < prompt.index("c<|eot_id|>") and "\n\nBe brief.\n" in prompt.replace(
+        "This is the audio: <audio>. ", ""
+    )
+    np.testing.assert_array_equal(validated.generation.waveform, clips[clip])
+    spliced = model.build_inputs([clips[clip]], [conversation], GenerationOptions())
+    assert validated.prompt_tokens == spliced.attention_mask.sum()
+
+
+def test_with_history_no_text_takes_the_audios_place_or_ends_a_turn(model):
+    service = Service(model, "diffa", "exact", DEFAULTS, max_answer_tokens=64, max_seconds=60, history=True)
+    for words, message in (("an <audio>", "holds <audio>, the audio's place"), ("<|eot_id|>", "a control token")):
+        with pytest.raises(RequestError, match=message):
+            asked(service, user(text(words)), assistant("b"), user(audio(), text("c")))
+    assert isinstance(asked(service, user(audio(), text("a"))).generation.instruction, str)
 
 
 def test_prompt_tokens_are_those_the_model_sees(service, clips):

@@ -68,6 +68,21 @@ def test_template_has_no_break_between_turns():
     )
 
 
+def test_a_conversation_has_its_audio_in_one_turn(tokenizer):
+    turns = (("user", "one"), ("assistant", "two"), ("user", "three <audio>"))
+    for audio_turn, texts in ((0, ("This is the audio: <audio>. one", "three <audio>")),
+                              (2, ("one", "This is the audio: <audio>. three <audio>"))):  # fmt: skip
+        prompt = prompts.build_prompt(prompts.Conversation(turns, audio_turn))
+        system, end = prompts.turn("system", prompts.SYSTEM_PROMPT), prompts.turn_header("assistant")
+        middle = prompts.turn("user", texts[0]) + prompts.turn("assistant", "two") + prompts.turn("user", texts[1])
+        assert prompt == f"<|startoftext|>{system}{middle}{end}"
+        ids, index = prompts.tokenize_prompt(tokenizer, prompt)
+        assert tokenizer.decode(ids[:index]).endswith("This is the audio:")
+    assert prompts.build_prompt(prompts.Conversation((("user", "one"),), 0)) == prompts.build_prompt("one")
+    with pytest.raises(ValueError, match="a turn before the one with the audio holds <audio>"):
+        prompts.Conversation((("user", "an <audio>"), *turns), 3)
+
+
 def test_benchmark_instructions_are_the_protocol():
     choices = ["one", None, "three", "four"]
     assert prompts.mmsu_instruction("Which?", choices) == (
