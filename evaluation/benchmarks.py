@@ -7,7 +7,7 @@ Light imports only: scorers read the table, and do not wait for PyTorch.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.choices import without_labels
+from evaluation.offered import without_labels
 from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
 from src.generation_options import TRANSCRIPT
 

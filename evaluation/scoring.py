@@ -15,6 +15,7 @@ from pathlib import Path
 from evaluation.benchmarks import Benchmark, answers_not_offered
 from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, outcome_interval, rate_interval
+from evaluation.offered import right_choices
 from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items, read_result
 from src.errors import print_error, reports_user_errors
 from src.files import check_outputs, write_file
@@ -233,6 +234,8 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         "rules": dict(zip(("official", "official_decided"), benchmark.columns, strict=True)),
         "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
     }
+    unanswerable = [verdict.key for verdict in verdicts if verdict.chance == 0]
+    scores["answer_not_offered"] = unanswerable
     comparisons = {}
     if args.compare:
         other = read_result(args.compare, benchmark.key, benchmark.answer_fields, args.reference)
@@ -242,6 +245,8 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
     table = [f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}"]
+    if unanswerable:
+        print(f"{len(unanswerable)} item(s) whose answer is none of their choices: {', '.join(unanswerable[:20])}")
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
@@ -261,15 +266,15 @@ def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
     offered = [choice for choice in choices if choice is not None]
     answered = answer_of(record, benchmark.answer_fields)
     response = answered or ""
-    index = parse_choice(response, choices)
+    index, right = parse_choice(response, choices), right_choices(answer, choices)
     return Verdict(
         key=name,
         groups=groups_of(record, benchmark.levels),
         official=benchmark.official(response, answer, choices),
-        strict=index is not None and choices[index] == answer,
+        strict=index in right,
         parsed=None if index is None else string.ascii_uppercase[index],
-        chance=offered.count(answer) / max(1, len(offered)),
-        first=choices[:1] == [answer],
+        chance=len(right) / max(1, len(offered)),
+        first=0 in right,
         error=answered is None,
         undecided=any(field in record for field in benchmark.answer_fields)
         and not record.get("error")

@@ -8,6 +8,9 @@ web_of_lies (does the last person tell the truth?) want yes or no; hyperbaton (w
 import re
 
 from evaluation.choices import parse_choice
+from evaluation.discourse import after_second_thoughts, without_emphasis
+from evaluation.terms import any_of, clean
+from evaluation.yes_no import find_yes_no
 from voicebench.mcq import spoken_choices
 from voicebench.phrases import choosing, first_verdict, saying
 
@@ -202,45 +205,67 @@ def official_answer(subtask: str, response: str) -> str | None:
 
 # --- the strict rule -----------------------------------------------------------------------------------------------
 
-_MARKUP = re.compile(r"<\|[^|>]*\|>|\\(?:boxed|text|textbf)\b|[*_`{}$\\]")
-# A word that answers is followed by the end, a mark, or the subject of a sentence: not "no one", not "yes men".
-_WORD = (
-    r"(?P<said>yes|no|true|false)\b(?=\s*(?:$|[^\w\s])"
-    r"|\s+(?:the|this|that|these|it|you|i|we|he|she|they|there|because|since|as)\b)"
+_NOT = r"\b(?:not|never|no way|no one|nobody|hardly|neither)\b"
+_START = r"(?:the|your|our|my|its|where) (?:\w+ ){0,2}?(?:start\w*|began|begun|begin\w*|origin\w*)\b"
+_STEPS = (
+    r"\b(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|several|some|a few|many) "
+    r"(?:steps?|units?|paces?|meters?|metres?)\b"
 )
-_SAID = [
-    re.compile(pattern)
-    for pattern in (
-        rf"^[\"'(\[\s]*{_WORD}",
-        rf"\b(?:answer|conclusion)\b(?: \w+){{0,5}}?[\s,:]*(?:is\b)?[\s,:\"'(\[]*{_WORD}",
-        r"(?:[^\w\s]|\b(?:so|therefore|thus|hence))\s*[\"'(\[]*(?P<said>yes|no)[^\w]*$",
-    )
-]
-_OPTION = re.compile(r"\b(?:option|sentence) \(?([ab])\b\)?", re.IGNORECASE)
-_NOT = r"(?:\bnot|n't|\bcannot|\bnever|\bno one|\bnobody)"
-_END = r"(?:starting (?:point|position|place)|start\b|where \w+ (?:started|began))"
-_IMPLIED = {  # a sentence that says no, and one that says yes once the former is taken out
-    subtask: (re.compile(no), re.compile(yes))
-    for subtask, no, yes in (
-        ("sports_understanding", rf"\b(?:implausible|unlikely)\b|{_NOT}(?: \w+){{0,3}} plausible", r"\bplausible\b"),
-        ("navigate", rf"{_NOT}(?: \w+){{0,6}} {_END}", rf"\b(?:return\w*|back|end up|at)(?: \w+){{0,4}} {_END}"),
-        ("web_of_lies", rf"\b(?:lies|lied|lying)\b|{_NOT}(?: \w+){{0,2}} the truth", r"\btell(?:s|ing)? the truth\b"),
-    )
-}  # fmt: skip
+_NOT_WALKED = "".join(f"(?<!{verb} )" for verb in ("take", "took", "walk", "move", "moved", "go", "0"))
+_HEDGES = re.compile(
+    r"\b(?:whether|unknown|unclear|not (?:known|clear|certain|sure)|(?:can not|can|could) (?:be determined|tell|say))\b"
+)
+# For each subtask, a sentence that says no, and one that says yes once the former is taken out.
+_IMPLIED = {
+    "sports_understanding": (
+        re.compile(any_of(r"(?<!not )\b(?:implausible|unlikely)\b", rf"{_NOT}(?: \w+){{0,3}} plausible\b")),
+        re.compile(r"\bplausible\b"),
+    ),
+    "navigate": (
+        re.compile(
+            any_of(
+                rf"{_NOT}(?: \w+){{0,6}} {_START}",
+                rf"{_NOT_WALKED}{_STEPS}(?: \w+){{0,4}}? (?:from|of|off|away) (?:from )?{_START}",
+            )
+        ),
+        re.compile(rf"\b(?:return\w*|back|end|ends|ended|at|brings?|finish\w*)(?: \w+){{0,4}}? {_START}"),
+    ),
+    "web_of_lies": (
+        re.compile(
+            any_of(
+                r"(?<!no )(?<!no one )(?<!nobody )\b(?:lies|lied|lying|liar)\b",
+                rf"{_NOT}(?: \w+){{0,2}} (?:the truth|truthful|honest)\b",
+            )
+        ),
+        re.compile(
+            any_of(
+                r"(?<!no one )(?<!nobody )\b(?:tells?|telling|told|speaks?|speaking) the truth\b",
+                r"\b(?:truthful|honest|truth-teller)\b",
+            )
+        ),
+    ),
+}
+# Says nothing of where one ends.
+_ELSEWHERE = re.compile(rf"\b(?:fac(?:es?|ing)|(?:start|begin)s?(?: at| from| out from)?|(?:leaves?|leaving)) {_START}")
 
 
 def strict_answer(subtask: str, response: str, prompt: str = "") -> str | None:
     """The answer that `response` plainly gives, one of ANSWERS[subtask]; None if it gives none, or two."""
     if subtask == "hyperbaton":
-        labelled = _OPTION.sub(lambda match: f"({match[1].upper()})", response)  # "option b has ..." names a letter
-        index = parse_choice(labelled, spoken_choices({"prompt": prompt}, "AB"))
+        index = parse_choice(response, spoken_choices({"prompt": prompt}, "AB"))
         return None if index is None else ANSWERS[subtask][index]
-    text = _MARKUP.sub(" ", response).replace("’", "'").casefold().strip()
-    said = {"no" if match["said"] in ("no", "false") else "yes" for p in _SAID for match in p.finditer(text)}
-    if not said:
-        no, yes = _IMPLIED[subtask]
-        said = {answer for answer, found in (("no", no.search(text)), ("yes", yes.search(no.sub("", text)))) if found}
-    return said.pop() if len(said) == 1 else None
+    text = without_emphasis(clean(response)).casefold()
+    for shown in (*after_second_thoughts(text), text):
+        said = {"no" if word in ("no", "false") else "yes" for word, _, _ in find_yes_no(shown)}
+        if not said and not _HEDGES.search(shown):
+            no, yes = _IMPLIED[subtask]
+            shown = _ELSEWHERE.sub(" ", shown)
+            said = {
+                word for word, found in (("no", no.search(shown)), ("yes", yes.search(no.sub(" ", shown)))) if found
+            }
+        if said:
+            return said.pop() if len(said) == 1 else None
+    return None
 
 
 def subtask_of(record: dict) -> str:

@@ -56,10 +56,16 @@ def official_letter(response: str) -> str | None:
 
 
 def spoken_choices(record: dict, letters: str = LETTERS) -> list[str]:
-    """The options' texts, read off lines such as "B. text" of the prompt; empty texts where there are none."""
-    line = rf"^\s*\(?([{letters}])[.):]\s*(\S.*?)\s*$"
-    found = dict(re.findall(line, str(record.get("prompt") or ""), re.MULTILINE))
-    return [found.get(letter, "") for letter in letters]
+    """The options' texts, read off "A. text", "(B) text", ... in the prompt, on one line or more; else empty texts."""
+    prompt, found, end = str(record.get("prompt") or ""), [], None
+    for letter in reversed(letters):  # the last ones: a question may hold a letter, too
+        labels = list(re.finditer(rf"(?:^|(?<=\s))\(?{letter}[.):]\s+", prompt[:end], re.MULTILINE))
+        if not labels:
+            return [""] * len(letters)
+        lines = prompt[labels[-1].end() : end].strip().splitlines() or [""]
+        found.append(lines[0].strip(" ,;"))
+        end = labels[-1].start()
+    return found[::-1]
 
 
 def judge_mcq(record: dict, response: str) -> dict:

@@ -12,10 +12,10 @@ strict goes by the sense.
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 
-from evaluation.choices import words
 from evaluation.intervals import mean_interval, outcome_interval
 from evaluation.result_files import BenchmarkFileError, Result, answer_of
 from evaluation.scoring import format_interval, percent
+from evaluation.terms import clean, find_row, terms_of, without_articles
 from voicebench.scored import Scored
 from voicebench.subsets import ANSWER_FIELDS
 from voicebench.verdicts import questions_of, read_verdicts
@@ -31,13 +31,14 @@ def references_of(record: Mapping) -> list[str]:
 
 
 def contains_reference(record: Mapping, response: str) -> bool:
-    """Whether the words of (one of) the reference stand in a row in the response."""
-    said = words(response)
-    for text in references_of(record):
-        wanted = words(text)
-        if wanted and any(said[i : i + len(wanted)] == wanted for i in range(len(said) - len(wanted) + 1)):
-            return True
-    return False
+    """Whether the words of (one of) the reference, but for articles, stand in a row in the response."""
+
+    def row(text: str) -> list[str]:
+        cleaned = clean(text)
+        return [term.word for term in without_articles(cleaned, terms_of(cleaned))]
+
+    said, wanted = row(response), [row(text) for text in references_of(record)]
+    return any(words and find_row(words, said) is not None for words in wanted)
 
 
 def pedant_version() -> str | None:

@@ -51,7 +51,7 @@ SPELLINGS = [
     ("grassland, open", True, None),
     ("open-grassland", True, "C"),
     ("open_grassland", False, "C"),  # an underscore belongs to the word
-    ("Opengrassland", False, None),
+    ("Opengrassland", False, "C"),
     ("Open\ngrassland", True, "C"),
     ("Open grasslands", False, None),
     ("C", False, "C"),

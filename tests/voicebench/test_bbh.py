@@ -72,7 +72,7 @@ SPELLINGS = [
     ("hyperbaton", "Option A is incorrect and option B is correct", "(b)", "(b)"),
     ("hyperbaton", "B, a big wooden table", "(b)", "(b)"),
     ("hyperbaton", "a big wooden table", "(a)", "(b)"),  # the article is taken for the letter
-    ("hyperbaton", "The correct adjective order is in the second option", "(b)", None),
+    ("hyperbaton", "The correct adjective order is in the second option", "(b)", "(b)"),
     ("hyperbaton", "The answer is any of them", "(a)", None),
     ("hyperbaton", "(A) or (B)", None, None),
     ("hyperbaton", "C", None, None),

@@ -1,0 +1,223 @@
+"""The choices that an answer names, how plainly, and which of them it dismisses.
+
+A choice is named by its label or by its text. What stands around a name is looked at by rules of one line each, with an
+example behind them; texts come cleaned (`terms.clean`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evaluation.discourse import SENTENCE_END
+from evaluation.labels import find_labels
+from evaluation.offered import Offered
+from evaluation.terms import any_of, find_row
+from evaluation.yes_no import find_yes_no
+
+# How plainly a choice is named: somewhere in a sentence; as a label, or by a whole sentence; where an answer is
+# announced ("the answer is"); as the final answer.
+PASSING, GIVEN, ANNOUNCED, FINAL = range(4)
+
+# Choices of such words alone stand in any sentence: they are taken only where they are announced or the whole answer.
+_COMMON = {
+    "a", "an", "the", "to", "of", "in", "on", "at", "and", "or", "it", "is", "be", "i", "he", "she", "they",
+    "we", "you", "this", "that", "not", "none", "all", "both",
+}  # fmt: skip
+_YES_NO = {"yes", "no", "true", "false"}
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A choice named in an answer, from `start` to `end`."""
+
+    index: int
+    start: int
+    end: int
+    level: int = PASSING
+    denied: bool = False
+    label: bool = False
+
+
+def find_mentions(text: str, offered: Offered) -> list[Mention]:
+    """The choices that `text` names, in order, with how plainly, and whether they are dismissed."""
+    texts = _texts(text, offered)
+    covered = [(m.start, m.end) for m in texts if len(offered.rows[m.index]) > 1]
+    labels = []
+    for label in find_labels(text, offered.choices):
+        if any(a <= label.start and label.end <= b for a, b in covered):
+            continue  # "Plan A", where that is a choice
+        own = [index for index, words in offered.words.items() if label.letter and words == [label.letter]]
+        places = [label.place] if label.place < len(offered.choices) else []
+        labels += [Mention(index, label.start, label.end, label=True) for index in dict.fromkeys([*places, *own])]
+    found = sorted([*texts, *labels], key=lambda mention: (mention.start, mention.end))
+    found = [replace(mention, level=_level(text, mention)) for mention in found]
+    return _with_denials(text, [_attached(text, mention, found) for mention in found])
+
+
+def most_plain(text: str, mentions: Sequence[Mention], alike: Sequence[int]) -> int | None:
+    """The one choice that is named most plainly and not dismissed; None where there are two.
+
+    `alike` is that of `Offered`; one mention at least must not be dismissed.
+    """
+    affirmed = [mention for mention in mentions if not mention.denied]
+    top = max(mention.level for mention in affirmed)
+    named = [mention for mention in affirmed if mention.level == top]
+    given = {mention.index for mention in affirmed if mention.label and mention.level == GIVEN}
+    first = min(affirmed, key=lambda mention: mention.start)
+    answers_first = first.label and not text[: first.start].strip(" ([\"'") and not _STATEMENT.match(text[first.end :])
+    if answers_first and len(given) <= 2 and top < FINAL:  # more than two: the choices are repeated
+        named.append(first)  # "A. The answer is B" contradicts itself
+    if len({alike[mention.index] for mention in named}) > 1:
+        return None
+    return next((mention.index for mention in named if mention.label), named[0].index)
+
+
+def _texts(text: str, offered: Offered) -> list[Mention]:
+    """Choices whose words stand in a row, longest first; a text inside a longer one does not count."""
+    terms = offered.terms(text)
+    said, taken, found = [term.word for term in terms], [False] * len(terms), []
+    for index, row in sorted(offered.rows.items(), key=lambda pair: -len(pair[1])):
+        if row and set(row) <= _YES_NO:
+            found += [Mention(index, a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
+            continue
+        if not row or (len(row) == 1 and re.fullmatch("[a-z]", row[0])):
+            continue  # a single letter is found as a label
+        place = find_row(row, said)
+        while place is not None:
+            span = slice(place, place + len(row))
+            mention = Mention(index, terms[place].start, terms[place + len(row) - 1].end)
+            in_passing = set(row) <= _COMMON or (row[0] == "a" and text[mention.start] == "a")  # "in a minor key"
+            if not any(taken[span]) and (not in_passing or _level(text, mention) >= ANNOUNCED):
+                taken[span] = [True] * len(row)
+                found.append(mention)
+            place = find_row(row, said, place + 1)
+    return found
+
+
+# --- how plainly ---------------------------------------------------------------------------------------------------
+
+_FINAL_WORDS = any_of(r"\bfinal (?:answer|choice)\b", r"\bconclu\w+")
+_ANSWER_WORDS = any_of(
+    r"\b(?:answers?|choose|chose|select|pick|go with|leaving|leaves|lean(?:ing)? (?:towards?|to))\b",
+    r"\b(?:correct|right|best) (?:option|choice|one|sentence)\b",
+    r"\b(?:antwort|respuesta|réponse|reponse|risposta|resposta)\b|答案|正解|答え|정답|답",
+)
+# Between such words and a text: "the answer is most likely the ..."
+_COPULA = (
+    r"(?:[\s\"'(\[:,=-]|\b(?:is|be|was|would|should|must|could|most|likely|that|it|option|choice|definitely|probably|"
+    r"clearly|therefore|a|an|the|to)\b|は|是|为|為)*$"
+)
+_FINAL_LABEL = re.compile(_FINAL_WORDS, re.IGNORECASE)
+_ANNOUNCED_LABEL = re.compile(_ANSWER_WORDS, re.IGNORECASE)
+_FINAL_TEXT = re.compile(_FINAL_WORDS + _COPULA, re.IGNORECASE)
+_ANNOUNCED_TEXT = re.compile(_ANSWER_WORDS + _COPULA, re.IGNORECASE)
+_ASSERTED_TEXT = re.compile(  # "it is probably a"
+    r"\b(?:it|this|that)\b\s+(?:\w+\s+){0,2}?(?:is|was|be|like)\s+(?:(?:a|an|the|probably|likely|definitely|clearly)\s+)*$",
+    re.IGNORECASE,
+)
+_STATEMENT = re.compile(r"\s+(?!because|since|as\b)[a-z]")  # "A is tempting": no answer by its place alone
+_IS_RIGHT = re.compile(  # "B is the best answer"
+    r"[)\]\"']*\s+(?:is|was|must be|seems|it is|sounds|fits)\b(?:\s+(?:the|probably|definitely|clearly|most))*\s*"
+    r"(?:correct|right|best|answer|one|likely|it\b|$|[.!\n])",
+    re.IGNORECASE,
+)
+_ATTACHED = re.compile(  # between a label and its text: "B. Cat", "B, which is a cat"
+    r"[\s)\].,:;\"'(=-]*(?:(?:which is|which means|meaning|i\.e\.|is|a|an|the)\s+)*", re.IGNORECASE
+)
+
+
+def _level(text: str, mention: Mention) -> int:
+    before, after = text[: mention.start], text[mention.end :]
+    sentence = before[max((m.end() for m in SENTENCE_END.finditer(before)), default=0) :]
+    if mention.label:
+        if _FINAL_LABEL.search(sentence):
+            return FINAL
+        return ANNOUNCED if _ANNOUNCED_LABEL.search(sentence) or _IS_RIGHT.match(after) else GIVEN
+    if _FINAL_TEXT.search(before):
+        return FINAL
+    if _ANNOUNCED_TEXT.search(before):
+        return ANNOUNCED
+    begins = sentence.strip(" \"'([").casefold() in ("", "a", "an", "the")
+    alone = begins and re.match(r"[\"')\]]*\s*(?:$|[.!?\n])", after)
+    return GIVEN if mention.level == GIVEN or alone or _ASSERTED_TEXT.search(sentence) else PASSING
+
+
+def _attached(text: str, mention: Mention, found: Sequence[Mention]) -> Mention:
+    """A text that follows a label at once, and ends there, is said as plainly as the label: "B. Cat"."""
+    if mention.label or not re.match(r"[\"')\]]*\s*(?:$|[.,;!?\n])", text[mention.end :]):
+        return mention
+    for label in found:
+        if label.label and label.end <= mention.start and _ATTACHED.fullmatch(text[label.end : mention.start]):
+            return replace(mention, level=max(mention.level, label.level))
+    return mention
+
+
+# --- what is dismissed ---------------------------------------------------------------------------------------------
+
+_CLAUSE_END = re.compile(r"[.,:;!?\n()-]")
+_FILLERS = (
+    r"(?:a|an|the|any|some|of|to|as|be|been|being|is|are|was|were|it|that|this|there|i|we|think|believe|say|sure|"
+    r"certain|clear|really|actually|quite|very|exactly|necessarily|just|only|like|hear|heard|hearing|sound|sounds|sounding|option|"
+    r"choice|answer|letter|correct|right|either|have|do|did|does|plan)"
+)
+_DENIED_BEFORE = re.compile(
+    any_of(
+        r"\b(?:not|never|neither|nor|no|without|hardly)\b",
+        r"\b(?:except|excluding|exclude[sd]?|eliminat\w+|dismiss\w*|discard\w*|reject\w*|rul\w+ out|besides)\b",
+        r"\b(?:unlike|instead|rather|than|opposed)\b",  # "instead of A", "rather than A"
+        r"\b(?:choose|chose|pick|prefer|select|take)\b[^.;!?\n]*\bover\b",
+        r"\b(?:doubt\w*|whether|if|impossible|unlikely|improbable)\b",
+        r"\b(?:anything|all|everything) but\b",
+        r"\b(?:wrong|incorrect|false|worst) (?:answer|option|choice|one)\b",
+    )
+    + rf"(?:[\s\"']+{_FILLERS}\b)*[\s\"'(\[]*$"
+    + r"|(?:不|没|沒|非|无|無|別|别)(?:是|有|像|会|會|选|選|\s)*[\s\"'(\[]*$",
+    re.IGNORECASE,
+)
+_DENIED_BEHIND = re.compile(
+    any_of(
+        # "A (the dog) is clearly not", "A is wrong", "A can be ruled out"
+        r"[)\]\"']*(?:\s*[,(]\s*[^,.;()!?\n]{1,40}[,)])?\s*,?\s*"
+        r"\b(?:is|are|was|were|seems?|looks?|can|could|does|do|did|would|may|must)\b\s+"
+        r"(?:be |also |both |all |clearly |certainly |definitely |probably |likely |most |highly |simply )*"
+        r"(?:not|never|too|wrong|incorrect|false|out|unlikely|implausible|impossible|absent|inaudible|missing|"
+        r"ruled out|excluded|eliminated|be (?:ruled|excluded|eliminated|dismissed|discarded))\b",
+        r"\s+not(?=\s*(?:$|[.,!;]))",  # "A not, B"
+        r"\s*(?:の声|の音)?(?:では|じゃ)(?:ない|なく|ありません)",
+        r"\s*[은는이가]?\s*아[니닙]",
+    ),
+    re.IGNORECASE,
+)
+_BESIDE = re.compile(  # between two names in a row: "A, B and C are wrong"
+    r"[)\]\"'\s]*(?:,|/|,?\s*\b(?P<joined>and|or|nor)\b|和|与|或)?\s*(?:(?:the|a|an|option|choice|either)\s+)*[(\[\"']*",
+    re.IGNORECASE,
+)
+
+
+def _with_denials(text: str, found: list[Mention]) -> list[Mention]:
+    """Mark what is dismissed: by what stands before it, behind it, or before or behind the row that it stands in."""
+    denied = []
+    for mention in found:
+        clause = _CLAUSE_END.split(text[: mention.start].rstrip("([\"' "))[-1]
+        behind = _DENIED_BEHIND.match(text[mention.end :])
+        denied.append(bool(behind) or bool(_DENIED_BEFORE.search(clause)))
+    for row in _rows(text, found):
+        if denied[row[0]] or _DENIED_BEHIND.match(text[found[row[-1]].end :]):
+            for place in row:
+                denied[place] = True
+    return [replace(mention, denied=mark) for mention, mark in zip(found, denied, strict=True)]
+
+
+def _rows(text: str, found: Sequence[Mention]) -> list[list[int]]:
+    """Places in `found` of names side by side, joined by "and", "or" or "nor"."""
+    rows, joined = [[0]] if found else [], [False]
+    for place in range(1, len(found)):
+        before, mention = found[place - 1], found[place]
+        between = _BESIDE.fullmatch(text[before.end : mention.start]) if before.end <= mention.start else None
+        if between and between[0].strip():
+            rows[-1].append(place)
+            joined[-1] |= bool(between["joined"])
+        else:
+            rows.append([place])
+            joined.append(False)
+    return [row for row, is_joined in zip(rows, joined, strict=False) if is_joined]
