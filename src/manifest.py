@@ -172,13 +172,13 @@ def problems_of(value: Any) -> Iterator[str]:
 
 
 def problems_of_pair(entry: ManifestEntry) -> Iterator[str]:
-    """Say in words why an entry without other problems is no preference pair; nothing for one that is."""
-    rejected = entry.get("rejected")
-    if rejected is None:
+    """Say in words why an entry is no preference pair, beyond what `problems_of` says; nothing for one that is."""
+    rejected, target = entry.get("rejected"), entry.get("target")
+    if isinstance(entry.value, dict) and "rejected" not in entry.value:
         yield "missing rejected: a preference pair needs a worse answer beside its target (or chosen)"
-    elif not rejected.strip():
+    elif isinstance(rejected, str) and not rejected.strip():
         yield "rejected is empty"
-    elif rejected.strip() == entry.value["target"].strip():
+    elif isinstance(rejected, str) and isinstance(target, str) and rejected.strip() == target.strip():
         yield "rejected is the target: there is nothing to prefer"
 
 

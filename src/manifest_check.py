@@ -6,7 +6,8 @@
 Prints one line per problem (line, id, what is wrong), then a summary: hours, durations, attributes and, with
 `--llm_path`, text lengths in tokens. The durations are also drawn, as `<manifest>.durations.png`. The exit status is 1
 if there was a problem, else 0. An empty transcription is a problem unless the entry says `"transcribed": false`: sound
-without words, or words that nobody wrote down.
+without words, or words that nobody wrote down. Where one entry has a `rejected` or a `chosen`, all must be preference
+pairs.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,13 @@ from src.files import OutputError, check_outputs, write_file
 from src.flag_types import positive_number, whole_number
 from src.manifest import (
     MAX_DURATION,
+    PAIR,
     ManifestEntry,
     Problem,
     Sample,
     empty_texts,
     problems_of_length,
+    problems_of_pair,
     read_entries,
     repeated_ids,
     to_sample,
@@ -64,6 +67,7 @@ class ManifestReport:
     samples: list[Sample]  # the entries that have every key, of the right type
     seconds: dict[Path, float]  # real durations by file, where they can be told
     text_tokens: list[int]  # prompt and answer of each sample; empty without a tokenizer
+    pair_tokens: list[tuple[int, int]]  # good and rejected answer of each preference pair; empty without a tokenizer
 
 
 def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None = None) -> ManifestReport:
@@ -75,19 +79,26 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
     files = dict.fromkeys(filter(None, (entry.audio_file(path.parent) for entry in entries)))
     facts = dict(zip(files, inspect_all(files, jobs), strict=True))
     problems = {index: problems_of_entry(entry, facts, path.parent, limits) for index, entry in enumerate(entries)}
-    good = [index for index, entry in enumerate(entries) if not entry.problems]
-    samples = [to_sample(entries[index].value, path.parent) for index in good]
-    lengths = [] if tokenizer is None else text_lengths(samples, tokenizer)
-    for index, (prompt, answer) in zip(good, lengths, strict=False):
+    samples = {i: to_sample(entry.value, path.parent) for i, entry in enumerate(entries) if not entry.problems}
+    rejected = {i: replace(sample, target=sample.rejected) for i, sample in samples.items() if sample.rejected}
+    lengths, rejected_lengths = text_lengths(samples, tokenizer), text_lengths(rejected, tokenizer)
+    for index, (prompt, answer) in lengths.items():
         problems[index] += problems_of_text(prompt, answer, limits.max_length)
+    for index, (prompt, answer) in rejected_lengths.items():
+        if prompt < limits.max_length:  # else it is told above
+            problems[index] += problems_of_text(prompt, answer, limits.max_length, "rejected answer")
+    if any(key in entry.value for entry in entries if isinstance(entry.value, dict) for key in PAIR):
+        for index, entry in enumerate(entries):
+            problems[index] += problems_of_pair(entry)
     for index, place in repeated_ids(entries):
         problems[index].append(f"this audio_id is used in {place} as well")
     return ManifestReport(
         len(entries),
         [Problem(entries[index], text) for index in problems for text in problems[index]],
-        samples,
+        list(samples.values()),
         {file: found.seconds for file, found in facts.items() if isinstance(found, AudioFacts)},
-        [prompt + answer for prompt, answer in lengths],
+        [prompt + answer for prompt, answer in lengths.values()],
+        [(lengths[index][1], answer) for index, (_, answer) in rejected_lengths.items()],
     )
 
 
@@ -130,23 +141,24 @@ def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> It
         yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
 
 
-def problems_of_text(prompt: int, answer: int, max_length: int) -> Iterable[str]:
+def problems_of_text(prompt: int, answer: int, max_length: int, name: str = "answer") -> Iterable[str]:
     if prompt >= max_length:
         yield f"the prompt has {prompt} tokens, which leaves no room for an answer in {max_length}"
     elif prompt + answer > max_length:
-        yield f"prompt and answer have {prompt} + {answer} tokens; the answer is cut at {max_length}"
+        yield f"prompt and {name} have {prompt} + {answer} tokens; the answer is cut at {max_length}"
 
 
-def text_lengths(samples: Sequence[Sample], tokenizer) -> list[tuple[int, int]]:
-    """Tokens of each sample's prompt, and of its answer with the end of turn."""
-    lengths = []
+def text_lengths(samples: Mapping[int, Sample], tokenizer) -> dict[int, tuple[int, int]]:
+    """Tokens of each sample's prompt, and of its answer with the end of turn; nothing without a tokenizer."""
+    lengths, indices = {}, list(samples) if tokenizer else []
     for start in tqdm(
-        range(0, len(samples), TOKENIZED_AT_ONCE), unit_scale=TOKENIZED_AT_ONCE, desc="text", disable=None
+        range(0, len(indices), TOKENIZED_AT_ONCE), unit_scale=TOKENIZED_AT_ONCE, desc="text", disable=None
     ):
-        part = samples[start : start + TOKENIZED_AT_ONCE]
-        prompts = tokenizer([build_prompt(sample.input) for sample in part], add_special_tokens=False)["input_ids"]
-        answers = tokenizer([sample.target + END_OF_TURN for sample in part], add_special_tokens=False)["input_ids"]
-        lengths += zip(map(len, prompts), map(len, answers), strict=True)
+        part = indices[start : start + TOKENIZED_AT_ONCE]
+        prompts = [build_prompt(samples[index].input) for index in part]
+        answers = [samples[index].target + END_OF_TURN for index in part]
+        tokens = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, answers))
+        lengths |= zip(part, zip(*(map(len, ids) for ids in tokens), strict=True), strict=True)
     return lengths
 
 
@@ -167,6 +179,14 @@ def summarise(report: ManifestReport, limits: Limits) -> str:
             f"text in tokens: mean {tokens.mean():.0f}, median {middle:.0f}, 99 % {high:.0f}, longest {tokens.max()}; "
             f"{over} over the limit of {limits.max_length}"
         ]
+    if pairs := sum(sample.rejected is not None for sample in report.samples):
+        lines.append(f"{pairs} preference pairs")
+    if report.pair_tokens:  # where one kind is longer, length is what is learnt
+        good, bad = np.array(report.pair_tokens).T
+        lines[-1] += (
+            f"; tokens of good answers: mean {good.mean():.1f}, of rejected ones: mean {bad.mean():.1f}, longer than "
+            f"their good ones in {(bad > good).mean():.0%}, shorter in {(bad < good).mean():.0%}"
+        )
     for name, values in attribute_counts(report.samples).items():
         shown = ", ".join(f"{value} {count}" for value, count in values.most_common(MAX_VALUES_SHOWN))
         more = f", and {len(values) - MAX_VALUES_SHOWN} more" if len(values) > MAX_VALUES_SHOWN else ""

@@ -158,6 +158,42 @@ def test_text_is_counted_against_the_limit(folder):
     assert f"longest {total}; 1 over the limit of 200" in summarise(report, Limits(max_length=200))
 
 
+def test_preference_pairs(folder):
+    pair = {"target": "one cat", "chosen": "one cat", "rejected": "two cats"}
+    chosen = {key: value for key, value in entry("b", 2, chosen="a", rejected="b").items() if key != "target"}
+    faulty = [
+        (entry("a", **pair), None),
+        (chosen, None),
+        (entry("a", **pair | {"audio_id": "c", "rejected": "one cat "}), "rejected is the target: there is nothing"),
+        (entry("a", **pair | {"audio_id": "d", "rejected": " "}), "rejected is empty"),
+        (entry("a", audio_id="e"), "missing rejected: a preference pair needs a worse answer"),
+        (entry("a", **pair | {"audio_id": "f", "chosen": "one dog"}), "chosen and target differ"),
+        (entry("a", **pair | {"audio_id": "g", "rejected": 7}), "rejected is 7; expected a string"),
+        (chosen | {"audio_id": "h", "chosen": ""}, "target is empty"),
+        (entry("a", **pair | {"audio_id": "i", "rejected": "one cat", "duration": 0}), "duration is 0; expected sec"),
+    ]
+    found = problems(folder, [value for value, _ in faulty])
+    assert found.pop() == "line 9, i: rejected is the target: there is nothing to prefer"  # all in one pass
+    wanted = [(number, value["audio_id"], text) for number, (value, text) in enumerate(faulty, 1) if text]
+    for line, (number, name, text) in zip(found, wanted, strict=True):
+        assert line.startswith(f"line {number}, {name}: {text}")
+    assert problems(folder, [entry("a"), entry("b", 2)]) == []  # no pair among them: nothing is missing
+
+
+def test_rejected_answers_are_counted_against_the_limit(folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "llada")
+    pairs = [entry("a", target="hello", rejected="hello " * 400), entry("b", 2, target="ten one", rejected="one")]
+    report = check(folder, pairs, tokenizer=tokenizer)
+    (good, bad), (longer, shorter) = report.pair_tokens
+    assert report.problems == [] and bad > 400 > good and longer > shorter
+    text = summarise(report, Limits())
+    assert "2 preference pairs; tokens of good answers: mean " in text and "in 50%, shorter in 50%" in text
+    found = problems(folder, pairs, limits=Limits(max_length=200), tokenizer=tokenizer)
+    assert len(found) == 1 and found[0].startswith("line 1, a: prompt and rejected answer have ")
+    assert len(problems(folder, pairs[:1], limits=Limits(max_length=10), tokenizer=tokenizer)) == 1
+    assert "2 preference pairs\n" in summarise(check(folder, pairs), Limits()) + "\n"
+
+
 def test_the_command(folder):
     """As a user calls it, from another folder."""
     write_manifest(folder / "m.json", GOOD)
