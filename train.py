@@ -79,6 +79,7 @@ def main() -> None:
                 data_args.learn_padding,
             ),
             time_sampling=training_args.time_sampling,
+            loss_normalization=training_args.loss_normalization,
             max_bad_fraction=training_args.max_bad_fraction,
             wer_samples=wer_samples,
             settings=settings,

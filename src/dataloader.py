@@ -165,6 +165,23 @@ class DIFFACollator:
             "num_answer_tokens": answer.sum(),  # scalar
         }
 
+    def lengthen(self, batch: dict[str, Any], length: int) -> None:
+        """Pad a batch's texts to `length` tokens, in place, as if one of them had been so long from the start.
+
+        The padding is masked by what follows in each sample's random numbers. Only where padding is learned: else
+        nothing depends on it.
+        """
+        num_samples, short = batch["input_ids"].shape
+        if not self.learn_padding or short == length:
+            return
+        padding = torch.full((num_samples, length), self.pad_id)  # [B, length]
+        answer = torch.ones_like(padding, dtype=torch.bool)
+        input_ids, labels, _ = mask_answers(padding, answer, self.mask_id, batch[ORIGIN].maskings)
+        longer = {"input_ids": input_ids, "labels": labels, "text_attention_mask": torch.ones_like(padding)}
+        for name, values in longer.items():
+            batch[name] = torch.cat((batch[name], values[:, short:].to(batch[name].device)), dim=1)
+        batch["num_answer_tokens"] = batch["num_answer_tokens"] + num_samples * (length - short)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -174,6 +191,7 @@ class Origin:
     failures: list[str]  # why clips could not be used and were replaced
     indices: list[int | None]  # of the samples in the dataset; None for those that replace others
     answer_tokens: list[int]  # of each sample, without padding
+    maskings: list[Masking | None]  # of each sample; None: drawn from torch's global random state
 
 
 @dataclass(frozen=True)
@@ -188,5 +206,6 @@ class OriginCollator:
             failures=[failure for example in examples for failure in example.failures],
             indices=[None if example.failures else example.index for example in examples],
             answer_tokens=[len(example.answer_ids) for example in examples],
+            maskings=[example.masking for example in examples],
         )
         return self.collate(examples) | {ORIGIN: origin}

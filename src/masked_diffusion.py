@@ -8,7 +8,7 @@ B samples of L text tokens, M of them masked; the answer region is the text afte
     4. prediction      one bidirectional pass; hidden states at the masks   [M, d]  diffusion_loss
     5. cross entropy   of the clean tokens, at the masks alone              [M]     diffusion_loss
     6. weights         CE / t', summed over each sample's masks             [B]     diffusion_loss
-    7. denominator     the batch's tokens of the answer region (training)   scalar  diffusion_loss
+    7. denominator     the batch's tokens of the answer region (training)   scalar  diffusion_loss, share_denominator
                        the set's (validation)                               scalar  validation_loss
 
 A data sampler takes step 1 and a collator steps 2 and 3, on the CPU: what is random about a sample is settled by its
@@ -29,6 +29,7 @@ from src.configuration_DIFFA import IGNORE_INDEX, MIN_MASK_RATE, SEEDS
 from src.splice import Spliced, position_ids_of
 
 TIME_SAMPLING = ("uniform", "stratified")
+LOSS_NORMALIZATION = ("published", "update")
 ROWS_AT_A_TIME = 128  # of logits: 62 MiB in float32 for LLaDA's 126464 tokens
 
 
@@ -118,7 +119,7 @@ def diffusion_loss(
     spliced: Spliced,  # the embeddings of `input_ids`, masks applied, with the audio's N embeddings put in
     labels: torch.Tensor,  # int64 [B, L], the clean id where masked, else -100
     rates: torch.Tensor,  # float32 [B], t'
-    num_answer_tokens: torch.Tensor | int,  # scalar, of the batch
+    num_answer_tokens: torch.Tensor | int,  # scalar, of the batch (or its share of the update's)
 ) -> DiffusionOutput:
     """The sum of CE / t' over the masked tokens of a batch, by the tokens of its answer regions; and its parts."""
     row, column = (labels != IGNORE_INDEX).nonzero(as_tuple=True)  # [M], [M]: the masked tokens
@@ -136,6 +137,19 @@ def diffusion_loss(
     sample_losses = weighted.new_zeros(len(rates)).index_add(0, row, weighted)  # [B]
     # 7. denominator: all tokens that could have been masked
     return DiffusionOutput(weighted.sum() / num_answer_tokens, sample_losses, cross_entropy)
+
+
+def share_denominator(answer_tokens: int, num_batches: int) -> float:
+    """What each batch of an update divides by, so that the mean of their losses is that of all as one batch.
+
+    Trainer and DeepSpeed take that mean, over gradient accumulation and processes. With each batch's own tokens, as
+    published, it is a mean of means, in which a batch of short answers weighs as much as one of long ones.
+
+    Args:
+        answer_tokens: of the answer regions of the whole update, on all processes.
+        num_batches: that the update consists of, on all processes.
+    """
+    return answer_tokens / num_batches
 
 
 def validation_loss(sums: Collection[tuple[float, int]]) -> float:

@@ -23,7 +23,7 @@ from src.dataloader import ORIGIN, Origin, OriginCollator
 from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
-from src.masked_diffusion import DiffusionOutput, validation_loss
+from src.masked_diffusion import DiffusionOutput, share_denominator, validation_loss
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter, correct_runtime
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
@@ -47,6 +47,9 @@ class dLLMTrainer(AdapterTrainer):
 
     Args (besides Trainer's):
         time_sampling: see `TrainingSampler`.
+        loss_normalization: "published": each batch's loss by its own answer tokens, padded to its own longest text;
+            "update": by those of all batches of an optimizer step, on all processes, padded to the longest of these,
+            so that nothing depends on how the effective batch size comes about.
         max_bad_fraction: of the clips, how many may be unusable before training stops.
         wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3, where a process alone holds no
             whole model to answer with.
@@ -63,6 +66,7 @@ class dLLMTrainer(AdapterTrainer):
         self,
         *args,
         time_sampling: str = "uniform",
+        loss_normalization: str = "published",
         max_bad_fraction: float = 0.001,
         wer_samples: Sequence[Sample] = (),
         settings: Settings | None = None,
@@ -71,6 +75,7 @@ class dLLMTrainer(AdapterTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.time_sampling = time_sampling
+        self.loss_normalization = loss_normalization
         self.max_bad_fraction = max_bad_fraction
         self.stop_requested = self.stopped = False
         self.starts: dict[str, float] = {}  # of training and of the last evaluation, by a clock that nobody sets
@@ -157,6 +162,28 @@ class dLLMTrainer(AdapterTrainer):
         """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""
         device = self.args.device
         return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in inputs.items()}
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """This process's batches of an update."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches)
+        if self.loss_normalization == "update" and batches:
+            self.normalize_by_update(batches)
+        return batches, num_items
+
+    def normalize_by_update(self, batches: Sequence[dict[str, Any]]) -> None:
+        """Pad the batches of an update to its longest text, and give them its answer tokens, of all processes."""
+        device = self.args.device
+        longest = torch.tensor([max(batch["input_ids"].shape[1] for batch in batches)], device=device)
+        longest = int(self.accelerator.gather(longest).max())
+        for batch in batches:
+            self.data_collator.lengthen(batch, longest)
+        answer_tokens = torch.stack([batch["num_answer_tokens"] for batch in batches]).sum().to(device)
+        answer_tokens = int(self.accelerator.reduce(answer_tokens, "sum"))
+        share = share_denominator(answer_tokens, len(batches) * self.args.world_size)
+        for batch in batches:
+            batch["num_answer_tokens"] = torch.tensor(share, device=device)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any

@@ -17,6 +17,7 @@ from src.errors import UserError
 from src.eval_wer import transcribed
 from src.lora import ALPHA_PER_RANK, LORA_RANK, LORA_TARGETS
 from src.manifest import Sample
+from src.masked_diffusion import LOSS_NORMALIZATION
 from src.precision import AUTO, choose_precision
 from src.processes import own_device
 
@@ -114,6 +115,14 @@ class DIFFATrainingArguments(TrainingArguments):
         metadata={
             "choices": TIME_SAMPLING,
             "help": "masking rates of an update: each sample's on its own, or spread evenly (slightly steadier)",
+        },
+    )
+    loss_normalization: str = field(
+        default="published",
+        metadata={
+            "choices": LOSS_NORMALIZATION,
+            "help": "a batch's loss is divided by its own answer tokens, or by the whole update's, of all processes: "
+            "then nothing depends on how the effective batch size comes about (docs/training.md)",
         },
     )
     max_bad_fraction: float = field(

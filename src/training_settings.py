@@ -37,7 +37,7 @@ FIXED = {
         "lora_alpha",
         "lora_target_modules",
     ),
-    "objective": ("time_sampling", "learn_padding", "max_length", "max_seconds", "lora_dropout"),
+    "objective": ("time_sampling", "loss_normalization", "learn_padding", "max_length", "max_seconds", "lora_dropout"),
     "optimizer": ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     "best_model": ("metric_for_best_model", "greater_is_better"),
 }

@@ -356,6 +356,24 @@ def test_a_learning_rate_that_changes_takes_effect_under_deepspeed(tmp_path, nam
 
 
 @pytest.mark.slow
+def test_every_split_of_an_update_gives_the_same_losses(tmp_path):
+    """Processes x clips x accumulation, with DeepSpeed and without; stage 1, since dropout draws by process."""
+    write_manifest(tmp_path)
+    splits = [("1", "4", "1", ""), ("2", "2", "1", ""), ("2", "1", "2", "config/dp_config.json")]
+    courses = []
+    for number, (nproc, batch_size, accumulation, config) in enumerate(splits):
+        env = environment(tmp_path, NPROC=nproc, BATCH_SIZE=batch_size, GRADIENT_ACCUMULATION=accumulation)
+        env |= {"DS_CONFIG": config, "OUTPUT_DIR": str(tmp_path / str(number)), "SAVE_STEPS": "100"}
+        done = run("train_stage1.sh", env, "--max_steps=6", "--loss_normalization=update")
+        assert done.returncode == 0, done.stderr[-3000:]
+        log = json.loads((tmp_path / str(number) / "trainer_state.json").read_text())["log_history"]
+        courses.append([entry["loss"] for entry in log if "loss" in entry])
+    assert len(courses[0]) == 6
+    for course in courses[1:]:
+        assert course == pytest.approx(courses[0], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_processes_share_out_an_evaluation(tmp_path):
     """Two processes, ZeRO-1, three clips; the loss of five, which they cannot share evenly."""
     entries = json.loads(write_manifest(tmp_path, transcription="hello there").read_text())

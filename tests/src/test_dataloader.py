@@ -80,6 +80,23 @@ def test_without_learned_padding_it_is_hidden_and_not_counted(model, dataset):
             assert (batch["labels"][row, length:] == -100).all()
 
 
+@pytest.mark.parametrize("learn_padding", [True, False])
+def test_a_batch_made_longer_is_as_if_a_longer_one_had_been_in_it(model, dataset, learn_padding):
+    collate = OriginCollator(DIFFACollator(model.feature_extractor, MASK_ID, PAD_ID, learn_padding))
+    short, long = [replace(dataset[i], masking=Masking(0.6, 7 + i)) for i in (0, 2)], dataset[1]
+    long = replace(long, masking=Masking(0.5, 9), answer_ids=long.answer_ids * 9)
+    batch, expected = collate(short), collate([*short, long])
+    length, counted = expected["input_ids"].shape[1], expected["num_answer_tokens"] - len(long.answer_ids)
+    assert batch["input_ids"].shape[1] < length
+    collate.collate.lengthen(batch, length)
+    if not learn_padding:
+        assert torch.equal(batch["input_ids"], collate(short)["input_ids"])
+        return
+    for name in ("input_ids", "labels", "text_attention_mask"):
+        assert torch.equal(batch[name], expected[name][:2]), name
+    assert batch["num_answer_tokens"] == counted
+
+
 def test_masks_are_a_function_of_the_masking_alone(dataset, collator):
     examples = [replace(dataset[i], masking=Masking(0.5, 7 + i)) for i in range(3)]
     torch.manual_seed(0)
@@ -124,8 +141,9 @@ def test_a_batch_says_where_it_comes_from(model, dataset, collator):
     batch = OriginCollator(collator)(examples)
     origin = batch.pop(ORIGIN)
     assert origin == Origin(
-        ["clip1", replacement, "clip2"], list(examples[1].failures), [1, None, 2], [len(e.answer_ids) for e in examples]
-    )
+        ["clip1", replacement, "clip2"], list(examples[1].failures), [1, None, 2],
+        [len(e.answer_ids) for e in examples], [Masking(0.5, 4), Masking(0.5, 5), None],
+    )  # fmt: skip
     assert set(batch) == set(collator(examples)) and "/nowhere/x.wav: no such audio file" in origin.failures
 
 

@@ -32,7 +32,13 @@ GONE = replace(SAMPLES[0], audio_id="gone", audio_filepath=Path("/nowhere/gone.w
 
 
 def trainer_for(
-    model: DIFFAModel, output_dir, samples=SAMPLES, max_bad_fraction: float = 0.001, wer_samples=(), **options
+    model: DIFFAModel,
+    output_dir,
+    samples=SAMPLES,
+    max_bad_fraction: float = 0.001,
+    wer_samples=(),
+    loss_normalization="published",
+    **options,
 ):
     config = model.llm_model.config
     defaults = {"per_device_train_batch_size": 2, "max_steps": 2, "learning_rate": 1e-3, "save_steps": 1, "seed": 3}
@@ -46,6 +52,7 @@ def trainer_for(
         data_collator=DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id),
         max_bad_fraction=max_bad_fraction,
         wer_samples=wer_samples,
+        loss_normalization=loss_normalization,
     )
 
 
@@ -135,6 +142,20 @@ def test_gradient_accumulation_averages(tmp_path):
 
     loss, norm = one_update(2, 1, tmp_path / "a")
     assert one_update(1, 2, tmp_path / "b") == (pytest.approx(loss, rel=1e-4), pytest.approx(norm, rel=1e-4))
+
+
+@pytest.mark.parametrize("normalization", ["published", "update"])
+def test_how_an_effective_batch_size_comes_about_matters_unless_updates_are_normalized(tmp_path, normalization):
+    """One batch of four, two of two, four of one; every second update is filled up."""
+    samples = [replace(SAMPLES[index % 2], audio_id=str(index), target="one two " * index) for index in range(1, 7)]
+    options = {"samples": samples, "loss_normalization": normalization, "max_steps": 3, "save_steps": 3}
+    options |= {"learning_rate": 1e-4}
+    runs = []
+    for batch_size, accumulation in ((4, 1), (2, 2), (1, 4)):
+        split = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
+        runs.append(losses(trained(1, tmp_path / str(batch_size), **split, **options)))
+    furthest = max(abs(run[step] / loss - 1) for run in runs[1:] for step, loss in runs[0].items())
+    assert len(runs[0]) == 3 and (furthest < 1e-5 if normalization == "update" else furthest > 0.05), furthest
 
 
 # -- the same after a kill as without --------------------------------------------------------------------------------

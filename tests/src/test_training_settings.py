@@ -91,6 +91,11 @@ def test_a_checkpoint_is_gone_on_from_under_the_settings_it_was_written_under(tm
         (["--gradient_accumulation_steps", "3"], SAMPLES, ["order effective_batch_size was 24, now 12"]),
         (["--learn_padding", "False"], SAMPLES, ["objective learn_padding was True, now False"]),
         (["--time_sampling", "stratified"], SAMPLES, ["objective time_sampling was 'uniform', now 'stratified'"]),
+        (
+            ["--loss_normalization", "update"],
+            SAMPLES,
+            ["objective loss_normalization was 'published', now 'update'"],
+        ),
         ([], SAMPLES[::-1], ["order audio_ids_sha256 was '", "objective texts_sha256 was '"]),
         (
             [],
