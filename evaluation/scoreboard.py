@@ -113,7 +113,8 @@ def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
     """What a scores file says, place by place; nothing where its answers still wait for a judge."""
     benchmark = scores["benchmark"]
     if benchmark == ASR.name:
-        places = {rate: (benchmark, "total", rate.upper()) for rate in ("wer", "cer")}
+        rates = [rate for rate in ("wer", "cer") if scores[rate] is not None]  # no words in scripts without spaces
+        places = {rate: (benchmark, "total", rate.upper()) for rate in rates}
         return [_entry_of(run, place, scores, rate, unit="error rate") for rate, place in places.items()]
     if benchmark != VOICEBENCH.name:
         return [

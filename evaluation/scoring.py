@@ -8,7 +8,7 @@ import argparse
 import json
 import string
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -204,8 +204,12 @@ def write_scores(result: Path, scores: Mapping) -> Path:
     return path
 
 
-def parse_args(docstring: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags that the scorers share: `result`, `reference`, `compare`. Raises OutputError."""
+def parse_args(
+    docstring: str,
+    argv: Sequence[str] | None = None,
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> argparse.Namespace:
+    """The flags that the scorers share (`result`, `reference`, `compare`) and a scorer's own. Raises OutputError."""
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -214,6 +218,7 @@ def parse_args(docstring: str, argv: Sequence[str] | None = None) -> argparse.Na
         "--reference", type=Path, help="the benchmark's own file: items missing from the result then count as wrong"
     )
     parser.add_argument("--compare", type=Path, help="another run's result on the same items, to hold this one against")
+    add_flags(parser)
     args = parser.parse_args(argv)
     check_outputs([scores_path(args.result)], [args.result, args.reference, args.compare])
     return args

@@ -8,7 +8,8 @@ from src.audio import AudioError, read_audio
 from src.generation_options import TRANSCRIPT, GenerationOptions
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel
-from src.word_errors import Edits, normalise, word_edits
+from src.text_normalisation import ENGLISH, Normalisation, normalisation_of
+from src.word_errors import Edits, word_edits
 
 OPTIONS = GenerationOptions.of_preset("fast", **TRANSCRIPT, seed=0)
 
@@ -23,10 +24,18 @@ class Transcripts:
 
 def transcribed(samples: Iterable[Sample], count: int) -> list[Sample]:
     """The first `count` samples that say what is spoken in them."""
+    samples = list(samples)
+    normalise = normalisation_of(sample.transcription for sample in samples)
     return list(islice((sample for sample in samples if normalise(sample.transcription)), count))
 
 
-def transcribe(model: DIFFAModel, samples: Sequence[Sample], batch_size: int, max_seconds: float) -> Transcripts:
+def transcribe(
+    model: DIFFAModel,
+    samples: Sequence[Sample],
+    batch_size: int,
+    max_seconds: float,
+    normalise: Normalisation = ENGLISH,
+) -> Transcripts:
     """Have each sample's `input` answered about its clip, by the preset `fast`, and compare with its `transcription`.
 
     Clips are cut at `max_seconds`; those that cannot be used are left out.

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
 from src.errors import is_unicode
@@ -59,3 +60,11 @@ def text_flag(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is empty; expected a text")
     return text
+
+
+def language_code(text: str) -> str:
+    """A flag's type: a language's code by ISO 639, two letters or three; what follows a hyphen (zh-TW) is dropped."""
+    code = re.fullmatch(r"([a-z]{2,3})([-_].*)?", text.lower())
+    if code is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no language's code; expected one such as en, de or ja")
+    return code[1]

@@ -24,6 +24,7 @@ from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, share_denominator, validation_loss
+from src.text_normalisation import normalisation_of
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter, correct_runtime
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
@@ -301,7 +302,8 @@ class dLLMTrainer(AdapterTrainer):
             return {}
         args, model = self.args, self.accelerator.unwrap_model(self.model)
         share = self.wer_samples[args.process_index :: args.world_size]
-        mine = transcribe(model, share, args.eval_batch_size, self.eval_dataset.max_seconds)
+        normalise = normalisation_of(sample.transcription for sample in self.wer_samples)
+        mine = transcribe(model, share, args.eval_batch_size, self.eval_dataset.max_seconds, normalise)
         self.eval_failures.extend(mine.failures)
         words = [edits for transcripts in gather_object([mine]) for edits in transcripts.words]
         return {"wer": total(words).rate if words else math.inf}

@@ -20,6 +20,7 @@ from src.manifest import Sample
 from src.masked_diffusion import LOSS_NORMALIZATION
 from src.precision import AUTO, choose_precision
 from src.processes import own_device
+from src.text_normalisation import normalisation_of
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
@@ -290,6 +291,9 @@ def samples_to_transcribe(
     samples, reason = transcribed(eval_samples, clips), ""
     if not samples:
         reason = f"no sample of {data_args.eval_dataset_path} has a `transcription`"
+    elif not normalisation_of(sample.transcription for sample in samples).has_words:
+        samples, reason = [], f"the transcriptions of {data_args.eval_dataset_path} have no spaces to tell words by"
+    if reason:
         if data_args.eval_wer_clips or training_args.metric_for_best_model in WER_NAMES:
             raise SettingsError(f"{reason}, so there is no word error rate; pass --eval_wer_clips 0")
     elif is_deepspeed_zero3_enabled():

@@ -1,14 +1,12 @@
-"""Word and character errors by edit distance, after Whisper's text normalisation, which is for English alone.
+"""Word and character errors by edit distance, of normalised texts (src/text_normalisation.py).
 
 Light imports only, for the scorers.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cache
 
 import jiwer
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,6 @@ class Edits:
     @property
     def rate(self) -> float:
         return self.errors / max(1, self.length)
-
-
-def normalise(text: str) -> str:
-    """Without case, punctuation and fillers, numbers in digits: what is left to compare."""
-    return normaliser()(text)
-
-
-@cache
-def normaliser() -> EnglishTextNormalizer:
-    return EnglishTextNormalizer({})  # Whisper's own table of British spellings comes with no package
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:

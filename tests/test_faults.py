@@ -111,6 +111,17 @@ def test_half_a_surrogate_pair_in_a_result_is_scored_and_escaped(copy):
     assert scores_of(path)["worst"][0]["hypothesis"].startswith("hello")
 
 
+@pytest.mark.parametrize(
+    ("name", "normalisation", "wer", "cer"),
+    [("asr_ja.jsonl", "unspaced", None, 0.5), ("asr_spelling.jsonl", "english", 0, 0)],
+)
+def test_transcripts_are_normalised_by_their_language(name, normalisation, wer, cer, copy):
+    path = copy(name)
+    assert SCORERS["asr"]([str(path)]) == 0
+    scores = scores_of(path)
+    assert (scores["normalisation"], scores["wer"], scores["cer"]) == (normalisation, wer, cer)
+
+
 def test_an_answer_that_is_none_of_the_choices_is_named(copy, no_model, tmp_path, capsys):
     path = copy("mmau_space_answer.json")
     assert SCORERS["mmau"]([str(path)]) == 0
@@ -128,7 +139,7 @@ def test_scores_are_written_whatever_standard_output_can_show(copy):
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (0, "")
-    assert "said:  cafe naive ??" in run.stdout and scores_of(path)["utterances"] == 1
+    assert "said:  caf? na?ve??" in run.stdout and scores_of(path)["utterances"] == 1
 
 
 def test_a_reader_that_goes_away_is_told_of_in_one_line(copy):

@@ -161,3 +161,58 @@ def test_the_published_rule_normalises_little(tmp_path, capsys):
     scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text())
     assert scores["published"] == 5 / 7
     assert [scores[f"published_{kind}"] for kind in ("substitutions", "deletions", "insertions")] == [3, 2, 0]
+
+
+JAPANESE = [("がっこう へ いく", "かっこうへ いく"), ("みず", "みず")]
+
+
+def records_of(pairs):
+    return [{"audio_id": n, "transcription": said, "response": heard} for n, (said, heard) in enumerate(pairs)]
+
+
+def test_without_spaces_errors_are_counted_by_characters_alone(tmp_path, capsys):
+    path, other = (
+        write(tmp_path, records_of(JAPANESE)),
+        write(tmp_path, records_of([("がっこう へ いく", "が"), JAPANESE[1]]), "s"),
+    )
+    assert asr.main([str(path), "--compare", str(other)]) == 0
+    scores = json.loads((tmp_path / "r.jsonl.scores.json").read_text(encoding="utf-8"))
+    assert [scores[name] for name in ("normalisation", "language", "wer", "wer_interval", "words", "deletions")] == [
+        *("unspaced", None, None, None, None, None)
+    ]
+    assert (scores["cer"], scores["characters"], scores["worst"][0]["words"]) == (1 / 9, 9, None)
+    assert (scores["comparison"]["cer"], scores["comparison"]["cer_difference"]) == (6 / 9, -5 / 9)
+    assert scores["comparison"].keys() == {"with", "cer", "cer_difference", "cer_difference_interval"}
+    printed = capsys.readouterr().out
+    assert "no word error rate: the script has no spaces to tell words by" in printed and "WER" not in printed
+    assert "0: 14.3 %\n  said:  がっこうへいく\n  heard: かっこうへいく" in printed
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "language", "normalisation", "wer"),
+    [
+        ("schön ist es da", "schon ist es da", None, "basic", 0.25),
+        ("schon ist es da", "schön ist es da", None, "english", 0),  # nothing tells that it is German
+        ("schon ist es da", "schön ist es da", "de", "basic", 0.25),
+        ("it is schön", "it is schon", "en", "english", 0),
+        ("the colour", "the color", None, "english", 0),
+        ("the colour", "the color", "fr", "basic", 0.5),
+        ("йод", "иод", None, "basic", 1),
+        ("ni hao", "ni hau", "zh-CN", "unspaced", None),
+    ],
+)
+def test_the_language_is_told_by_a_flag_or_by_the_truth(said, heard, language, normalisation, wer, tmp_path, capsys):
+    (tmp_path / "hypotheses").write_text(f"a {heard}\n", encoding="utf-8")  # Kaldi's
+    (tmp_path / "text").write_text(f"a {said}\n", encoding="utf-8")
+    flags = ["--reference", tmp_path / "text", *(["--language", language] if language else [])]
+    assert asr.main([str(tmp_path / "hypotheses"), *map(str, flags)]) == 0
+    scores = json.loads((tmp_path / "hypotheses.scores.json").read_text(encoding="utf-8"))
+    assert (scores["normalisation"], scores["wer"]) == (normalisation, wer)
+    told = f"--language {scores['language']}" if language else "by the truths; --language CODE says otherwise"
+    assert f"({told})" in capsys.readouterr().out
+
+
+def test_no_code_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        asr.main([str(write(tmp_path, records_of(JAPANESE))), "--language", "Japanese"])
+    assert "'Japanese' is no language's code; expected one such as en, de or ja" in capsys.readouterr().err

@@ -72,6 +72,7 @@ def test_asr_has_two_error_rates():
     wer, cer = entries_of("a", scores)
     assert (wer.place[2], wer.official, wer.official_interval, wer.unit) == ("WER", 0.1, (0, 0.2), "error rate")
     assert (cer.place[2], cer.official, cer.items) == ("CER", 0.05, 9)
+    assert entries_of("a", scores | {"wer": None, "wer_interval": None}) == [cer]  # a script without spaces
 
 
 def test_voicebench_of_every_kind(tmp_path, capsys):

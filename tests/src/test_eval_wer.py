@@ -3,6 +3,7 @@ from pathlib import Path
 
 from src.eval_wer import OPTIONS, transcribe, transcribed
 from src.manifest import Sample
+from src.text_normalisation import BASIC
 from src.word_errors import Edits
 from tests.conftest import GOLDEN, load_golden
 
@@ -36,6 +37,14 @@ def test_clips_are_answered_in_batches_and_held_against_what_was_said():
     assert stub.calls == [[(8000, "What is said?")], [(8000, "And here?"), (8000, "What is said?")]]
     assert transcripts.words == [Edits(2, 0, 0, 1), Edits(1, 1, 0, 2), Edits(2, 0, 0, 1)]
     assert transcripts.failures == ["/nowhere/a.wav: no such audio file"] * 2
+
+
+def test_texts_are_normalised_as_their_language_wants():
+    stub, sample = Stub(), replace(SAMPLE, transcription="Rèd, blue, bluè.")
+    (edits,) = transcribe(stub, [sample], 1, 0.5, BASIC).words
+    assert edits == Edits(3, 2, 0, 0)
+    (edits,) = transcribe(stub, [sample], 1, 0.5).words
+    assert edits == Edits(3, 0, 0, 0)
 
 
 def test_an_untrained_model_gets_nearly_every_word_wrong():

@@ -464,6 +464,12 @@ def test_the_word_error_rate_is_logged_beside_the_loss(tmp_path, hears_targets, 
     assert [entry["eval_wer"] for entry in state if "eval_loss" in entry] == [2 / 9, 2 / 9]
 
 
+def test_the_word_error_rate_is_normalised_as_the_language_wants(tmp_path, hears_targets):
+    accented = [replace(SAMPLES[0], target="red blue", transcription="Rèd blüe")]  # heard without accents
+    trainer = trained(1, tmp_path, wer_samples=accented, **EVALUATE, max_steps=1)
+    assert logged(trainer, "eval_wer") == [1]
+
+
 def test_a_word_error_rate_without_a_usable_clip_is_never_the_best(tmp_path, hears_targets):
     best = {"metric_for_best_model": "wer", "greater_is_better": False}
     trainer = trained(1, tmp_path, wer_samples=[GONE], **EVALUATE, **best)

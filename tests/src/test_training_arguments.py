@@ -89,6 +89,11 @@ def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
     with pytest.raises(SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
         samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
+    japanese = [replace(clip, transcription="がっこう")]  # no spaces
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), japanese) == []
+    assert capsys.readouterr().out == "no eval_wer: the transcriptions of dev.json have no spaces to tell words by\n"
+    with pytest.raises(SettingsError, match=r"no spaces to tell words by, so there is no word error rate; pass"):
+        samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), japanese)
     monkeypatch.setattr(training_arguments, "is_deepspeed_zero3_enabled", lambda: True)
     assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
     assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
