@@ -13,6 +13,7 @@ source setup.sh
 # The recipes' other settings, which may be exported for a real run, are not for the miniature.
 unset LLM_PATH LLM_MODEL WHISPER_PATH WHISPER_MODEL DEVICE DTYPE STEPS BLOCK_LENGTH MAX_NEW_TOKENS
 unset EPOCHS WEIGHT_DECAY MAX_GRAD_NORM MAX_LENGTH NNODES NODE_RANK MASTER_ADDR REPORT_TO SPLIT JUDGE_URL
+unset FAMILY SYSTEM_PROMPT GLOBAL_BATCH
 
 OUT=${OUT:-demo/out}
 SEED=${SEED:-1}

@@ -13,6 +13,7 @@ it write one and stop.
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
 from src.files import check_output_folder
-from src.lora import LORA_RANK, LORA_TARGETS, new_lora
+from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
 from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
@@ -65,13 +66,19 @@ def main() -> None:
         if checkpoint:
             check_same_run(checkpoint, model_args, settings)
         model = build_model(model_args, training_args)
-        max_seconds = min(data_args.max_seconds, window_seconds(model.feature_extractor))
+        model.system_prompt = data_args.system_prompt  # of what evaluations transcribe
+        dataset = partial(
+            DIFFADataset,
+            tokenizer=model.tokenizer,
+            max_length=data_args.max_length,
+            max_seconds=min(data_args.max_seconds, window_seconds(model.feature_extractor)),
+            system_prompt=data_args.system_prompt,
+        )
         trainer = dLLMTrainer(
             model=model,
             args=training_args,
-            train_dataset=DIFFADataset(samples, model.tokenizer, data_args.max_length, max_seconds),
-            eval_dataset=eval_samples
-            and DIFFADataset(eval_samples, model.tokenizer, data_args.max_length, max_seconds, replaces_unusable=False),
+            train_dataset=dataset(samples),
+            eval_dataset=eval_samples and dataset(eval_samples, replaces_unusable=False),
             data_collator=DIFFACollator(
                 model.feature_extractor,
                 model.llm_model.config.mask_token_id,
@@ -86,7 +93,7 @@ def main() -> None:
             eval_name=data_args.eval_dataset_path,
         )
         if trainer.is_world_process_zero():
-            describe(model, len(samples), training_args.precision)
+            describe(model, len(samples), training_args)
             write_run(model_args, data_args, training_args, settings)
         leave(run(trainer, checkpoint))
 
@@ -178,20 +185,25 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
         print(f"stage {model_args.stage}: loaded {', '.join(loaded) or 'nothing'}; new {', '.join(new) or 'nothing'}")
     if stage.lora:
         prepare_lora(model, model_args, training_args)
+    model.config.family = model_args.family or model.config.family
     model.prepare_training(model_args.stage)
     return model
 
 
 def prepare_lora(model: DIFFAModel, model_args: ModelArguments, training_args: DIFFATrainingArguments) -> None:
-    """Attach new LoRA factors, unless the checkpoint brought some. Raises SettingsError for flags of new ones then."""
+    """Attach new LoRA factors, unless the checkpoint brought some. Raises SettingsError for flags of others then."""
     rank, alpha, targets = model_args.lora_r, model_args.lora_alpha, model_args.lora_target_modules
-    if model.trains_lora and (rank, alpha, targets) != (None, None, None):
-        raise SettingsError(
-            f"{model_args.stage1_checkpoint} brings LoRA factors, which training goes on with: leave out --lora_r, "
-            "--lora_alpha and --lora_target_modules"
-        )
-    origin = "going on with the checkpoint's" if model.trains_lora else "new"
-    if not model.trains_lora:
+    if model.trains_lora:
+        origin, found = "going on with the checkpoint's", attached(model.llm_model)
+        asked = (rank, alpha, targets and tuple(sorted(targets)))
+        if any(want not in (None, have) for want, have in zip(asked, found, strict=True)):
+            raise SettingsError(
+                f"{model_args.stage1_checkpoint} brings LoRA factors, which training goes on with: --lora_r {found[0]} "
+                f"--lora_alpha {found[1]:g} --lora_target_modules {' '.join(found[2])}. Leave these flags out, or pass "
+                "what they are (train_stage3.sh: LORA_R, LORA_ALPHA)"
+            )
+    else:
+        origin = "new"
         lora = new_lora(model.llm_model, LORA_RANK if rank is None else rank, alpha, targets or LORA_TARGETS)
         model.attach_lora(lora, model_args.lora_dropout)
     if training_args.process_index == 0:

@@ -15,7 +15,7 @@ from src.configuration_DIFFA import ENCODER_RATE, MAX_TEXT_TOKENS, SAMPLE_RATE, 
 from src.data_sampler import Draw
 from src.manifest import ManifestError, Sample
 from src.masked_diffusion import Masking, mask_answers
-from src.prompts import END_OF_TURN, build_prompt, tokenize_prompt
+from src.prompts import END_OF_TURN, SYSTEM_PROMPT, build_prompt, tokenize_prompt
 
 EMBEDDINGS_PER_SECOND = ENCODER_RATE / SEMANTIC_STRIDE  # of audio
 CHARACTERS_PER_TOKEN = 4  # about, in English
@@ -46,6 +46,7 @@ class DIFFADataset(Dataset):
         max_seconds: audio beyond is cut off.
         replaces_unusable: whether a draw of an unusable sample gives another one, as training wants it; else it gives
             a placeholder, which is not to be counted.
+        system_prompt: what each conversation begins with.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class DIFFADataset(Dataset):
         max_length: int = MAX_TEXT_TOKENS,
         max_seconds: float = WINDOW_SECONDS,
         replaces_unusable: bool = True,
+        system_prompt: str = SYSTEM_PROMPT,
     ) -> None:
         self.samples = samples
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.max_seconds = max_seconds
         self.replaces_unusable = replaces_unusable
+        self.system_prompt = system_prompt
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -108,7 +111,7 @@ class DIFFADataset(Dataset):
 
     def read(self, index: int) -> Example:
         sample = self.samples[index]
-        prompt_ids, audio_position = tokenize_prompt(self.tokenizer, build_prompt(sample.input))
+        prompt_ids, audio_position = tokenize_prompt(self.tokenizer, build_prompt(sample.input, self.system_prompt))
         if len(prompt_ids) >= self.max_length:
             raise ManifestError(
                 f"sample {sample.audio_id}: its prompt has {len(prompt_ids)} tokens, which leaves no room for an "

@@ -288,3 +288,10 @@ def set_factors(llm: torch.nn.Module, lora: LoRA) -> None:
         for half, tensor in ((layer.lora_A[ADAPTER], factors.a), (layer.lora_B[ADAPTER], factors.b)):
             half.weight.data = tensor.to(half.weight.device, torch.float32, copy=True)
             half.weight.requires_grad_(False)
+
+
+def attached(llm: torch.nn.Module) -> tuple[int, float, tuple[str, ...]]:
+    """The highest rank of the LoRA factors beside an LLM's weights, its alpha, and the layers of a block with them."""
+    layers = [name.partition(".lora_A.")[0] for name, _ in llm.named_parameters() if f".lora_A.{ADAPTER}." in name]
+    rank, scale = max((llm.get_submodule(name).r[ADAPTER], llm.get_submodule(name).scaling[ADAPTER]) for name in layers)
+    return rank, rank * scale, tuple(sorted({name.rpartition(".")[2] for name in layers}))

@@ -15,11 +15,13 @@ from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PU
 from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
 from src.eval_wer import transcribed
+from src.family import FAMILIES
 from src.lora import ALPHA_PER_RANK, LORA_RANK, LORA_TARGETS
 from src.manifest import Sample
 from src.masked_diffusion import LOSS_NORMALIZATION
 from src.precision import AUTO, choose_precision
 from src.processes import own_device
+from src.prompts import SYSTEM_PROMPTS, system_prompt_of
 from src.text_normalisation import normalisation_of
 
 WER_CLIPS = 32
@@ -59,6 +61,14 @@ class ModelArguments:
             "end of every quarter, as published); given in stage 1, remembered by its checkpoint"
         },
     )
+    family: str | None = field(
+        default=None,
+        metadata={
+            "choices": list(FAMILIES),
+            "help": "what checkpoints say they are, which inference takes its defaults from (default: as the one that "
+            "training starts from; else by the encoder)",
+        },
+    )
     match_embedding_scale: bool = field(
         default=False,
         metadata={"help": "start new adapters at the scale of the LLM's embeddings; helps short runs (the miniature)"},
@@ -96,6 +106,13 @@ class DataArguments:
             f"(default {WER_CLIPS}; 0: none)"
         },
     )
+    system_prompt: str = field(
+        default="short",
+        metadata={
+            "help": f"what each conversation begins with: {' or '.join(SYSTEM_PROMPTS)}, which DIFFA and DIFFA-2 were "
+            "trained with, or a text"
+        },
+    )
     max_length: int = field(
         default=MAX_TEXT_TOKENS, metadata={"help": "text tokens a sample, prompt and answer together"}
     )
@@ -105,6 +122,9 @@ class DataArguments:
     learn_padding: bool = field(
         default=True, metadata={"help": "count end-of-text padding as answer, so that the model learns to stop"}
     )
+
+    def __post_init__(self) -> None:
+        self.system_prompt = system_prompt_of(self.system_prompt)  # the text, which is what runs are compared by
 
 
 @dataclass

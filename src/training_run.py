@@ -17,9 +17,8 @@ from transformers.trainer_utils import IntervalStrategy
 from src.checkpoint import CheckpointError
 from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
-from src.precision import Precision
 from src.provenance import versions
-from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments
+from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, effective_batch_size
 from src.training_checkpoint import FINAL, RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
 from src.training_settings import Settings
 
@@ -101,11 +100,15 @@ def evaluation_is_due(args: DIFFATrainingArguments, state: TrainerState) -> bool
     return is_time and state.global_step > 0 and not evaluated
 
 
-def describe(model: DIFFAModel, num_samples: int, precision: Precision) -> None:
+def describe(model: DIFFAModel, num_samples: int, training_args: DIFFATrainingArguments) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    print(f"{num_samples} samples; training {trained / 1e6:.1f} M of {total / 1e6:.1f} M parameters", flush=True)
-    print(precision, flush=True)
+    print(
+        f"{num_samples} samples, effective batch size {effective_batch_size(training_args)}; "
+        f"training {trained / 1e6:.1f} M of {total / 1e6:.1f} M parameters",
+        flush=True,
+    )
+    print(training_args.precision, flush=True)
 
 
 def write_run(

@@ -30,6 +30,7 @@ from src.training_checkpoint import RUN_RECORD, SETTINGS
 FIXED = {
     "order": ("group_by_length",),
     "start": (
+        "family",
         "prompt_size",
         "target_layer_ids",
         "match_embedding_scale",
@@ -37,7 +38,15 @@ FIXED = {
         "lora_alpha",
         "lora_target_modules",
     ),
-    "objective": ("time_sampling", "loss_normalization", "learn_padding", "max_length", "max_seconds", "lora_dropout"),
+    "objective": (
+        "time_sampling",
+        "loss_normalization",
+        "learn_padding",
+        "max_length",
+        "max_seconds",
+        "system_prompt",
+        "lora_dropout",
+    ),
     "optimizer": ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     "best_model": ("metric_for_best_model", "greater_is_better"),
 }

@@ -43,6 +43,26 @@ def commands(tmp_path, monkeypatch):
         ),
         ("train_stage1.sh", {"TRAIN_DATASET": ""}, "set TRAIN_DATASET to the training manifest"),
         ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint folder.*train_stage1.sh"),
+        ("train_stage3.sh", {"STAGE2_CKPT": ""}, "set STAGE2_CKPT to a stage-2 checkpoint folder.*train_stage2.sh"),
+        (
+            "train_stage1.sh",
+            {"FAMILY": "diffa2", "WHISPER_PATH": ""},
+            "huggingface-cli download openai/whisper-large-v3",
+        ),
+        ("train_stage1.sh", {"FAMILY": "DIFFA-2"}, "FAMILY=DIFFA-2; this stage has a recipe of diffa diffa2"),
+        ("train_stage3.sh", {"FAMILY": "diffa"}, "FAMILY=diffa; this stage has a recipe of diffa2"),
+        (
+            "train_stage2.sh",
+            {"STAGE1_CKPT": str(GOLDEN), "GLOBAL_BATCH": "192", "NPROC": "5", "BATCH_SIZE": "3"},
+            "GLOBAL_BATCH=192 is no multiple of 15, which is NNODES 1 x NPROC 5 x BATCH_SIZE 3; choose another",
+        ),
+        ("train_stage1.sh", {"GLOBAL_BATCH": "0"}, "GLOBAL_BATCH=0; expected a whole number from 1 on"),
+        ("train_stage1.sh", {"BATCH_SIZE": "many"}, "BATCH_SIZE=many; expected a whole number from 1 on"),
+        (
+            "train_stage1.sh",
+            {"GLOBAL_BATCH": "8", "GRADIENT_ACCUMULATION": "2"},
+            "GLOBAL_BATCH=8 asks for GRADIENT_ACCUMULATION=8, but it is 2; unset one of them",
+        ),
         # not there, and looking like a hub's owner/name
         ("train_stage1.sh", {"TRAIN_DATASET": "data/none.json"}, "TRAIN_DATASET=data/none.json does not"),
         ("train_stage1.sh", {"TRAIN_DATASET": "corpora/all.json"}, "TRAIN_DATASET=corpora/all.json does not exist"),
@@ -65,13 +85,18 @@ def test_missing_paths_stop_before_python_starts(tmp_path, commands, script, cha
 
 @pytest.mark.parametrize(
     "script",
-    ["train_stage1", "train_stage2", *(f"run_{name}_inference" for name in ("mmsu", "mmau", "mmar", "voicebench"))],
+    [
+        "train_stage1",
+        "train_stage2",
+        "train_stage3",
+        *(f"run_{name}_inference" for name in ("mmsu", "mmau", "mmar", "voicebench")),
+    ],
 )
 def test_frozen_parts_may_be_named_in_two_ways(tmp_path, commands, script):
     write_manifest(tmp_path)
     own = {"LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(GOLDEN / "whisper")}
     former = {"LLM_MODEL": own["LLM_PATH"], "WHISPER_MODEL": own["WHISPER_PATH"]}
-    env = environment(tmp_path, MODEL_PATH=str(GOLDEN), STAGE1_CKPT=str(GOLDEN), DATA="bbh")
+    env = environment(tmp_path, MODEL_PATH=str(GOLDEN), STAGE1_CKPT=str(GOLDEN), STAGE2_CKPT=str(GOLDEN), DATA="bbh")
     for name in own:
         env.pop(name)
     for names in (own, former, own | former):
@@ -101,6 +126,49 @@ def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):
     assert "--nproc_per_node 2 train.py" in run("train_stage1.sh", gpus).stdout
     assert "--nproc_per_node 2 inference" in run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda"}).stdout
     assert run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda:1"}).stdout.startswith("python inference_stage2_mmau")
+
+
+def settings_of(started: str) -> dict[str, str]:
+    """The flags of train.py, by name, that a script started it with."""
+    words = re.findall(r"--(\w+) ((?:(?! --).)*)", started.partition(" train.py ")[2].strip())
+    return {name: value.strip() for name, value in words}
+
+
+@pytest.mark.parametrize(
+    ("script", "family", "expected", "published"),
+    [  # batch, accumulation, epochs, rate, schedule, warm-up, seed; clips an update on the published number of GPUs
+        ("train_stage1.sh", "", ("16", "2", "10", "1e-4", "linear", "1000", "1"), (4, 128)),
+        ("train_stage2.sh", "diffa", ("4", "2", "10", "5e-5", "cosine", "2000", "1"), (4, 32)),
+        ("train_stage1.sh", "diffa2", ("20", "1", "20", "1e-4", "linear", "1000", "42"), (64, 1280)),
+        ("train_stage2.sh", "diffa2", ("3", "1", "10", "5e-5", "cosine", "1000", "42"), (64, 192)),
+        ("train_stage3.sh", "", ("3", "1", "10", "5e-5", "cosine", "1000", "42"), (64, 192)),
+    ],
+)
+def test_each_familys_recipe_is_the_published_one(tmp_path, commands, script, family, expected, published):
+    write_manifest(tmp_path)
+    env = environment(tmp_path, FAMILY=family, STAGE1_CKPT=str(GOLDEN), STAGE2_CKPT=str(GOLDEN), NPROC="8")
+    for name in ("BATCH_SIZE", "GRADIENT_ACCUMULATION", "WARMUP_STEPS"):
+        env.pop(name)
+    gpus, batch = published
+    nodes = env | {"NNODES": str(gpus // 4), "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "NPROC": "4"}
+    started = run(script, nodes if gpus > 4 else env | {"NPROC": "4"})
+    flags = settings_of(started.stdout)
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "learning_rate",
+             "lr_scheduler_type", "warmup_steps", "seed")  # fmt: skip
+    assert tuple(flags[name] for name in names) == expected
+    assert (flags["weight_decay"], flags["max_grad_norm"]) == ("0.05", "1.0")
+    of_diffa2 = family == "diffa2" or script == "train_stage3.sh"
+    assert (flags["family"], flags["system_prompt"]) == (("diffa2", "long") if of_diffa2 else ("diffa", "short"))
+    assert f"{script}: effective batch size {batch} (" in started.stderr and "published" not in started.stderr
+    lora = {name: flags.get(f"lora_{name}") for name in ("r", "alpha", "dropout")}
+    assert (lora == {"r": "8", "alpha": "16", "dropout": "0.05"}) == (script == "train_stage3.sh")
+    alone = run(script, env | {"BATCH_SIZE": "1", "GLOBAL_BATCH": str(batch), "SYSTEM_PROMPT": "Be brief."})
+    assert settings_of(alone.stdout)["gradient_accumulation_steps"] == str(batch // 8)
+    assert settings_of(alone.stdout)["system_prompt"] == "Be brief."
+    other = run(script, env | {"BATCH_SIZE": "1", "GRADIENT_ACCUMULATION": "1"})
+    product = "NNODES 1 x NPROC 8 x BATCH_SIZE 1 x GRADIENT_ACCUMULATION 1"
+    hint = f"published: {batch}, which GLOBAL_BATCH={batch} gives"
+    assert f"{script}: effective batch size 8 ({product}); {hint}" in other.stderr
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path, commands):
@@ -192,11 +260,11 @@ def test_voicebench_overall_is_of_the_files_just_scored(tmp_path, commands, stat
     assert done.returncode == code
 
 
-@pytest.mark.parametrize("stage", ["1", "2"])
+@pytest.mark.parametrize("stage", ["1", "2", "3"])
 def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     write_manifest(tmp_path)
     job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
-    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path)}
+    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path), "STAGE2_CKPT": str(tmp_path)}
     result = run("config/slurm.sbatch", environment(tmp_path, **job), f"train_stage{stage}.sh", "--max_steps=1")
     lines = result.stdout.splitlines()
     assert len(lines) == 2, result.stderr
@@ -208,4 +276,7 @@ def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     notice = re.search(r"--signal=TERM@(\d+)", (ROOT / "config" / "slurm.sbatch").read_text())[1]
     assert set(waits) == {"110"} and int(notice) == 120
     unnamed = run("config/slurm.sbatch", environment(tmp_path, **job))
-    assert unnamed.returncode != 0 and "name a script: train_stage1.sh or train_stage2.sh" in unnamed.stderr
+    assert (
+        unnamed.returncode != 0
+        and "name a script: train_stage1.sh, train_stage2.sh or train_stage3.sh" in unnamed.stderr
+    )

@@ -12,8 +12,11 @@ from safetensors.torch import load_file
 import train
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT
-from src.lora import read_lora
+from src.lora import LORA_TARGETS, read_lora
 from src.modeling_DIFFA import DIFFAModel
+from src.training_arguments import SettingsError
+from tests.conftest import GOLDEN
+from tests.src.test_training_arguments import parsed
 
 GOLDEN2 = ROOT / "tests" / "golden2"
 PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
@@ -87,3 +90,23 @@ def test_stage_3_starts_from_stage_2_or_goes_on_with_factors(tmp_path):
                 train.check_start(str(tmp_path), 3)
         else:
             train.check_start(str(tmp_path), 3)
+
+
+@pytest.mark.parametrize(("family", "expected"), [(None, "diffa"), ("diffa2", "diffa2")])
+def test_a_checkpoint_says_the_family_it_was_trained_for(tmp_path, family, expected):
+    """By the encoder, where the flag does not say it: the miniature's is small in both."""
+    flags = ["--llm_path", str(GOLDEN / "llada"), "--whisper_path", str(GOLDEN / "whisper"), "--bf16", "False"]
+    model_args, _, training_args = parsed(tmp_path, *flags, *(("--family", family) if family else ()))
+    assert train.build_model(model_args, training_args).config.family == expected
+
+
+def test_flags_of_new_factors_must_be_those_of_the_factors_that_are_gone_on_with(tmp_path):
+    flags = ["--stage", "3", "--start_checkpoint", str(GOLDEN2 / "diffa2_stage3"), "--bf16", "False"]
+    flags += ["--llm_path", str(PARTS[0]), "--whisper_path", str(PARTS[1])]
+    for fits in ([], ["--lora_r", "8", "--lora_alpha", "16"], ["--lora_target_modules", *LORA_TARGETS]):
+        model_args, _, training_args = parsed(tmp_path, *flags, *fits)
+        assert train.build_model(model_args, training_args).trains_lora
+    for other in (["--lora_r", "4"], ["--lora_alpha", "8"], ["--lora_target_modules", "q_proj"]):
+        model_args, _, training_args = parsed(tmp_path, *flags, *other)
+        with pytest.raises(SettingsError, match=r"goes on with: --lora_r 8 --lora_alpha 16 --lora_target_modules ff_p"):
+            train.build_model(model_args, training_args)

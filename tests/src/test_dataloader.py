@@ -9,7 +9,7 @@ from src.data_sampler import Draw
 from src.dataloader import ORIGIN, DIFFACollator, DIFFADataset, Origin, OriginCollator
 from src.manifest import ManifestError, Sample
 from src.masked_diffusion import Masking
-from src.prompts import build_prompt, tokenize_prompt
+from src.prompts import SYSTEM_PROMPTS, build_prompt, tokenize_prompt
 from tests.conftest import GOLDEN
 
 MASK_ID, PAD_ID = 402, 401
@@ -36,6 +36,14 @@ def test_an_example_is_prompt_answer_and_end_of_turn(model, dataset):
     assert (example.prompt_ids, example.audio_position) == tokenize_prompt(model.tokenizer, build_prompt("hello"))
     assert model.tokenizer.decode(example.answer_ids) == "the speaker is male<|eot_id|>"
     assert len(example.waveform) == 2.3 * 16000
+
+
+def test_each_conversation_begins_with_the_system_prompt_it_is_given(model, dataset):
+    long = DIFFADataset(dataset.samples, model.tokenizer, system_prompt=SYSTEM_PROMPTS["long"])[0]
+    expected = build_prompt("hello", SYSTEM_PROMPTS["long"])
+    assert (long.prompt_ids, long.audio_position) == tokenize_prompt(model.tokenizer, expected)
+    assert model.tokenizer.decode(long.prompt_ids).count("Imagine you can hear the audio clips.") == 1
+    assert long.answer_ids == dataset[0].answer_ids
 
 
 def test_a_batch_has_the_contracts_keys_shapes_and_types(dataset, collator):

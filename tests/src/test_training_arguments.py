@@ -7,6 +7,7 @@ from transformers import HfArgumentParser
 from src import training_arguments
 from src.manifest import Sample
 from src.precision import Precision
+from src.prompts import SYSTEM_PROMPT, SYSTEM_PROMPTS
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
@@ -31,6 +32,13 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
     paths = {"--llm_path": GOLDEN / "llada", "--whisper_path": GOLDEN / "whisper"}
     paths["--train_dataset_path"] = folder / "manifest.json"
     return [str(word) for pair in paths.items() for word in pair] + list(flags)
+
+
+def test_a_system_prompt_is_kept_as_its_text(tmp_path):
+    for flags, text in [((), SYSTEM_PROMPT), (("--system_prompt", "long"), SYSTEM_PROMPTS["long"])]:
+        assert parsed(tmp_path, *flags)[1].system_prompt == text
+    with pytest.raises(ValueError, match=r"a system prompt must not hold '<audio>', found 'Hear <audio>!'"):
+        parsed(tmp_path, "--system_prompt", "Hear <audio>!")
 
 
 @pytest.mark.parametrize(

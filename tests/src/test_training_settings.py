@@ -89,6 +89,13 @@ def test_a_checkpoint_is_gone_on_from_under_the_settings_it_was_written_under(tm
         (["--seed", "7"], SAMPLES, ["order seed was 42, now 7"]),
         (["--data_seed", "8"], SAMPLES, ["order seed was 42, now 8"]),
         (["--gradient_accumulation_steps", "3"], SAMPLES, ["order effective_batch_size was 24, now 12"]),
+        (["--system_prompt", "short"], SAMPLES, []),
+        (
+            ["--system_prompt", "long"],
+            SAMPLES,
+            ["objective system_prompt was 'You are a helpful voice assistant.', now"],
+        ),
+        (["--family", "diffa2"], SAMPLES, ["start family was None, now 'diffa2'"]),
         (["--learn_padding", "False"], SAMPLES, ["objective learn_padding was True, now False"]),
         (["--time_sampling", "stratified"], SAMPLES, ["objective time_sampling was 'uniform', now 'stratified'"]),
         (
