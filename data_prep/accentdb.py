@@ -3,10 +3,10 @@
     python data_prep/accentdb.py data/accentdb_extended data/accentdb.json
     python data_prep/accentdb.py data/accentdb_extended data/accentdb.json --transcripts accentdb_asr.jsonl
 
-CORPUS_ROOT is the unpacked archive accentdb_core or accentdb_extended. Layout, as TensorFlow Datasets reads it
-(tensorflow_datasets/datasets/accentdb):
+CORPUS_ROOT is the unpacked archive accentdb_core or accentdb_extended, or a folder with both. Layout, as TensorFlow
+Datasets reads it (tensorflow_datasets/datasets/accentdb):
 
-    data/<accent>/speaker_<number>/<accent>_s<number>_<clip>.wav
+    data/<accent>/speaker_<number>/<accent>_s<number>_<clip>.wav   (or .flac)
 
 The sentences are Harvard sentences, but the archive does not say which clip is which: without --transcripts the target
 describes the speaker. Attributes: accent. There are 23 speakers: a --dev_fraction takes whole ones.
@@ -18,18 +18,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import Corpus, CorpusClip, add_transcripts, add_transcripts_flag, find_root, run
+from data_prep.corpus import Corpus, CorpusClip, add_transcripts, add_transcripts_flag, find_audio, find_roots, run
 
 LAYOUT = "data/<accent>/speaker_<number>/*.wav, as accentdb_extended.tar.gz unpacks"
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    root = find_root(root, "data", LAYOUT)
     clips = []
-    for path in sorted((root / "data").glob("*/speaker_*/*.wav")):
-        accent, speaker = path.parts[-3:-1]
-        if not path.name.startswith("."):
+    for archive in find_roots(root, "data", LAYOUT):
+        for path in find_audio(archive / "data", "*/speaker_*/*"):
+            accent, speaker = path.parts[-3:-1]
             name = f"{accent}-{speaker}"
             clips.append(CorpusClip(f"{name}-{path.stem}", path, name, {"accent": accent.capitalize()}))
     return add_transcripts(Corpus(clips, []), args.transcripts)

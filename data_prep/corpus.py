@@ -31,7 +31,9 @@ from src.prompts import ASR_PROMPT
 
 DESCRIBE_PROMPT = "Describe the speaker."
 MAX_SKIPPED_SHOWN = 10
+MAX_NAMES_SHOWN = 8
 GENDERS = {"f": "female", "m": "male"}
+SOUND = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".sph")  # endings of audio files
 
 
 class CorpusError(UserError):
@@ -56,6 +58,7 @@ class Skipped:
 
     audio_id: str
     reason: str
+    path: Path | None = None  # None: it has no audio file
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def is_manifest(path: Path) -> bool:
 
 def prepare(dataset: str, corpus: Corpus, args: argparse.Namespace) -> None:
     """Read the clips' audio, split, write, and say what was done. Raises CorpusError where nothing is left."""
+    report_unread(args.root, corpus)
     usable, unusable = read_seconds(corpus.clips, args.max_seconds, args.jobs)
     skipped = corpus.skipped + unusable
     output, dev, listed = outputs_of(args.output)
@@ -168,7 +172,7 @@ def read_seconds(
         if clip.audio_id in ids:
             reasons.append(f"{clip.path}: a clip before it has the same id")
         if reasons:
-            skipped.append(Skipped(clip.audio_id, "; ".join(reasons)))
+            skipped.append(Skipped(clip.audio_id, "; ".join(reasons), clip.path))
         else:
             usable.append((clip, found.seconds))
             ids.add(clip.audio_id)
@@ -252,12 +256,35 @@ def list_skipped(skipped: Sequence[Skipped], path: Path) -> None:
     print(f"{len(skipped)} clips skipped, all of them named in {path}")
 
 
-def find_root(root: Path, marker: str, layout: str) -> Path:
-    """The folder that holds `marker`: the root or a folder in it, as archives unpack. Raises CorpusError."""
-    for folder in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
-        if (folder / marker).exists():
-            return folder
-    raise CorpusError(f"{root} holds no {marker}, nor does a folder in it. Expected {layout}")
+def find_roots(root: Path, marker: str, layout: str) -> list[Path]:
+    """The folders that hold `marker`, as one archive or several unpack: the root, or up to two folders below it.
+
+    Raises CorpusError where there is none, with what is expected (`layout`) and what is there instead.
+    """
+    folders = [root, *sorted(folder for depth in ("*", "*/*") for folder in root.glob(depth) if folder.is_dir())]
+    found = [folder for folder in folders if (folder / marker).exists()]
+    if not found:
+        there = sorted(path.name for path in root.glob("[!.]*"))
+        shown = ", ".join(there[:MAX_NAMES_SHOWN]) + (", ..." if len(there) > MAX_NAMES_SHOWN else "")
+        raise CorpusError(
+            f"{root} holds no {marker}, nor does a folder in it. Expected {layout}; found {shown or 'nothing'}"
+        )
+    return found
+
+
+def find_audio(folder: Path, *patterns: str) -> list[Path]:
+    """Audio files by patterns of their paths, sorted; without the "._" files that a Macintosh leaves beside others."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in paths if path.suffix.lower() in SOUND and not path.name.startswith("."))
+
+
+def report_unread(root: Path, corpus: Corpus) -> None:
+    """Say how many audio files under the root a script made nothing of: where it is half of them, look at `--help`."""
+    known = {clip.path for clip in corpus.clips} | {clip.path for clip in corpus.skipped}
+    unread = [path for path in find_audio(root, "**/*") if path not in known]
+    if unread:
+        print(f"note: {len(unread)} of {len(unread) + len(known - {None})} audio files under {root} are not of the "
+              f"layout or the splits that are read, the first: {unread[0]}")  # fmt: skip
 
 
 def read_lines(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ Layout of CORPUS_ROOT, from the release's README.txt and files:
     Session<1-5>/sentences/wav/<dialog>/<utterance>.wav
     Session<1-5>/dialog/transcriptions/<dialog>.txt    "Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me."
     Session<1-5>/dialog/EmoEvaluation/<dialog>.txt     "[6.2901 - 8.2357] Ses01F_impro01_F000 neu [2.5, 2.5, 2.5]",
-                                                       with tabs between the four
+                                                       with tabs or spaces between the four
 
 In "Ses01F_impro01_M003" the last letter says who speaks; the first F or M only says who wore the markers. Attributes:
 gender; emotion, where the annotators agreed (not "xxx" or "oth"); valence, activation and dominance from 1 to 5. Both
@@ -21,28 +21,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_root, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_audio, find_roots, read_lines, run
 
 EMOTIONS = {
     "ang": "angry", "hap": "happy", "sad": "sad", "neu": "neutral", "fru": "frustrated", "exc": "excited",
     "fea": "fearful", "sur": "surprised", "dis": "disgusted",
 }  # fmt: skip
-SAID = re.compile(r"^(Ses\w+) \[[\d.]+-[\d.]+\]: ?(.*)$")
-RATED = re.compile(r"^\[[\d.]+ - [\d.]+\]\t(\S+)\t(\w+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+SAID = re.compile(r"^(Ses\w+)\s+\[[\d.]+\s*-\s*[\d.]+\]:\s*(.*)$")
+RATED = re.compile(r"^\[[\d.]+\s*-\s*[\d.]+\]\s+(\S+)\s+(\w+)\s+\[([\d.]+),\s*([\d.]+),\s*([\d.]+)\]")
 DIMENSIONS = ("valence", "activation", "dominance")
 LAYOUT = "Session1 to Session5, as IEMOCAP_full_release.tar.gz unpacks"
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    root = find_root(root, "Session1", LAYOUT)
     corpus = Corpus([], [])
-    for session in sorted(root.glob("Session[1-5]")):
+    sessions = [folder for release in find_roots(root, "Session1", LAYOUT) for folder in release.glob("Session[1-5]")]
+    for session in sorted(sessions):
         said = read_transcripts(session / "dialog" / "transcriptions")
         rated = read_ratings(session / "dialog" / "EmoEvaluation")
-        for path in sorted((session / "sentences" / "wav").glob("*/Ses*.wav")):
+        for path in find_audio(session / "sentences" / "wav", "*/Ses*"):
             if not said.get(path.stem):
-                corpus.skipped.append(Skipped(path.stem, f"no text in {session / 'dialog' / 'transcriptions'}"))
+                corpus.skipped.append(Skipped(path.stem, f"no text in {session / 'dialog' / 'transcriptions'}", path))
                 continue
             gender = path.stem.rpartition("_")[2][0]
             attributes = {"gender": GENDERS[gender.lower()]} if gender in "FM" else {}
@@ -59,12 +59,20 @@ def read_transcripts(folder: Path) -> dict[str, str]:
 
 
 def read_ratings(folder: Path) -> dict[str, dict[str, str | float]]:
-    """Emotion, where agreed upon, and the three dimensions, by utterance."""
-    ratings = {}
+    """Emotion, where agreed upon, and the three dimensions, by utterance; a rating that cannot be read is told."""
+    ratings, unread = {}, []
     for path in sorted(folder.glob("Ses*.txt")):
-        for match in filter(None, map(RATED.match, read_lines(path))):
+        for number, line in enumerate(read_lines(path), 1):
+            match = RATED.match(line)
+            if not match:
+                unread += [f"{path} line {number}: {line!r}"] if line.startswith("[") else []
+                continue
             emotion = {"emotion": EMOTIONS[match[2]]} if match[2] in EMOTIONS else {}
             ratings[match[1]] = emotion | dict(zip(DIMENSIONS, map(float, match.groups()[2:]), strict=True))
+    if unread:
+        print(
+            f"note: {len(unread)} ratings are not as expected, [START - END] UTTERANCE EMOTION [V, A, D]; {unread[0]}"
+        )
     return ratings
 
 

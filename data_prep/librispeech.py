@@ -3,9 +3,9 @@
     python data_prep/librispeech.py data/LibriSpeech data/librispeech.json
     python data_prep/librispeech.py data/LibriSpeech data/dev-clean.json --splits dev-clean
 
-CORPUS_ROOT is the folder LibriSpeech that the archives unpack into (or the one it lies in). The 960 h of training are
-train-clean-100, train-clean-360 and train-other-500; without --splits, those of them that are there are read. Layout,
-from the corpus's README.TXT:
+CORPUS_ROOT is the folder LibriSpeech that the archives unpack into, the one it lies in, or one with several of it. The
+960 h of training are train-clean-100, train-clean-360 and train-other-500; without --splits, those of them that are
+there are read. Layout, from the corpus's README.TXT:
 
     SPEAKERS.TXT                              "14   | F | train-clean-360  | 25.03 | NAME", ';' begins a comment
     <split>/<reader>/<chapter>/<reader>-<chapter>.trans.txt         "<reader>-<chapter>-<utterance> TEXT IN CAPITALS"
@@ -20,7 +20,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, choose_splits, find_root, read_lines, run
+from data_prep.corpus import (
+    GENDERS,
+    Corpus,
+    CorpusClip,
+    Skipped,
+    choose_splits,
+    find_audio,
+    find_roots,
+    read_lines,
+    run,
+)
 
 TRAINING = ("train-clean-100", "train-clean-360", "train-other-500")
 SPLITS = (*TRAINING, "dev-clean", "dev-other", "test-clean", "test-other")
@@ -29,12 +39,15 @@ LAYOUT = "SPEAKERS.TXT and folders such as train-clean-100, as the archives of o
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    root = find_root(root, "SPEAKERS.TXT", LAYOUT)
-    genders = read_genders(root / "SPEAKERS.TXT")
+    archives = find_roots(root, "SPEAKERS.TXT", LAYOUT)
+    found = [name for name in SPLITS if any((archive / name).is_dir() for archive in archives)]
+    splits = choose_splits(found, args.splits, TRAINING)
     corpus = Corpus([], [])
-    for split in choose_splits([name for name in SPLITS if (root / name).is_dir()], args.splits, TRAINING):
-        for chapter in sorted((root / split).glob("*/*/")):
-            read_chapter(chapter, genders, corpus)
+    for archive in archives:
+        genders = read_genders(archive / "SPEAKERS.TXT")
+        for split in splits:
+            for chapter in sorted((archive / split).glob("*/*/")):
+                read_chapter(chapter, genders, corpus)
     return corpus
 
 
@@ -48,17 +61,19 @@ def read_chapter(folder: Path, genders: dict[str, str], corpus: Corpus) -> None:
     """Add the utterances of one chapter to the corpus."""
     reader = folder.parent.name
     said = {}
-    for path in folder.glob("*.trans.txt"):
+    for path in folder.glob("[!.]*.trans.txt"):
         for line in read_lines(path):
             audio_id, _, text = line.strip().partition(" ")
             said[audio_id] = text.strip().lower()
     attributes = {"gender": genders[reader]} if genders.get(reader) else {}
-    for path in sorted(folder.glob("*.flac")):
+    audio = find_audio(folder, "*")
+    for path in audio:
         if said.get(path.stem):
             corpus.clips.append(CorpusClip(path.stem, path, reader, attributes, said[path.stem]))
         else:
-            corpus.skipped.append(Skipped(path.stem, f"no text in {folder / f'{reader}-{folder.name}.trans.txt'}"))
-    there = {path.stem for path in folder.glob("*.flac")}
+            text = folder / f"{reader}-{folder.name}.trans.txt"
+            corpus.skipped.append(Skipped(path.stem, f"no text in {text}", path))
+    there = {path.stem for path in audio}
     corpus.skipped.extend(Skipped(name, f"no {folder / name}.flac") for name in sorted(said.keys() - there) if name)
 
 

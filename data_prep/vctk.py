@@ -2,8 +2,8 @@
 
     python data_prep/vctk.py data/VCTK-Corpus-0.92 data/vctk.json
 
-Layout of CORPUS_ROOT, of version 0.92; the earlier 0.80, with wav48/<speaker>/<utterance>.wav and speakers without the
-"p", is read too:
+Layout of CORPUS_ROOT, of version 0.92, whose audio may have been converted to .wav; the earlier 0.80, with
+wav48/<speaker>/<utterance>.wav and speakers without the "p", is read too:
 
     speaker-info.txt      "p225  23  F    English    Southern  England" and so on
     txt/<speaker>/<utterance>.txt
@@ -20,27 +20,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_root, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_audio, find_roots, read_lines, run
 
-AUDIO = (("wav48_silence_trimmed", "_mic1.flac"), ("wav48", ".wav"))  # of versions 0.92 and 0.80
+FOLDERS = ("wav48_silence_trimmed", "wav48")  # of versions 0.92 and 0.80
 LAYOUT = "speaker-info.txt, txt and wav48_silence_trimmed, as VCTK-Corpus-0.92.zip unpacks"
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    root = find_root(root, "speaker-info.txt", LAYOUT)
-    speakers = read_speakers(root / "speaker-info.txt")
     corpus = Corpus([], [])
-    for folder, ending in AUDIO:
-        for path in sorted((root / folder).glob(f"*/*{ending}")):
-            speaker, audio_id = path.parent.name, path.name.removesuffix(ending)
-            text = root / "txt" / speaker / f"{audio_id}.txt"
+    for archive in find_roots(root, "speaker-info.txt", LAYOUT):
+        speakers = read_speakers(archive / "speaker-info.txt")
+        for path in find_audio(archive, *(f"{folder}/*/*" for folder in FOLDERS)):
+            speaker, audio_id = path.parent.name, path.stem.removesuffix("_mic1")
+            if audio_id.endswith("_mic2"):
+                continue
+            text = archive / "txt" / speaker / f"{audio_id}.txt"
             said = " ".join(read_lines(text)).strip() if text.exists() else ""
             if said:
                 known = speakers.get(speaker) or speakers.get(speaker.removeprefix("p"), {})
                 corpus.clips.append(CorpusClip(audio_id, path, speaker, known, said))
             else:
-                corpus.skipped.append(Skipped(audio_id, f"no text: {text}"))
+                corpus.skipped.append(Skipped(audio_id, f"no text: {text}", path))
     return corpus
 
 

@@ -3,11 +3,11 @@
     python data_prep/voxceleb1.py data/voxceleb1 data/voxceleb1.json
     python data_prep/voxceleb1.py data/voxceleb1 data/voxceleb1.json --transcripts voxceleb1_asr.jsonl
 
-Layout of CORPUS_ROOT: the page's vox1_meta.csv, and the folder wav of vox1_dev_wav.zip and vox1_test_wav.zip, unpacked
-into it, or each into a folder of its own there:
+Layout of CORPUS_ROOT: the page's vox1_meta.csv, and what vox1_dev_wav.zip and vox1_test_wav.zip hold, up to three
+folders deep; its audio may have been converted to .flac:
 
     vox1_meta.csv                    tab-separated: VoxCeleb1 ID, VGGFace1 ID, Gender, Nationality, Set
-    [<folder>/]wav/id10001/<video>/00001.wav
+    [<folder>/][<folder>/][wav/]id10001/<video>/00001.wav
 
 The speakers of Set "dev" are read; --splits says otherwise. The corpus has no transcripts: without --transcripts the
 target describes the speaker, which is enough to ask about gender and nationality. Attributes: gender, nationality. The
@@ -30,20 +30,23 @@ from data_prep.corpus import (
     add_transcripts,
     add_transcripts_flag,
     choose_splits,
-    find_root,
+    find_audio,
+    find_roots,
     read_lines,
     run,
 )
 
 COLUMNS = ("VoxCeleb1 ID", "Gender", "Nationality", "Set")
 LAYOUT = "vox1_meta.csv and wav/id*/*/*.wav, as downloaded from the VoxCeleb1 page"
+FOLDERS = ("", "*/", "*/*/", "*/*/*/")  # between the root and the speakers
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    root = find_root(root, "vox1_meta.csv", LAYOUT)
-    speakers = read_speakers(root / "vox1_meta.csv")
-    paths = sorted([*root.glob("wav/id*/*/*.wav"), *root.glob("*/wav/id*/*/*.wav")])
+    speakers = {}
+    for folder in find_roots(root, "vox1_meta.csv", LAYOUT):
+        speakers |= read_speakers(folder / "vox1_meta.csv")
+    paths = find_audio(root, *(f"{folders}id[0-9]*/*/*" for folders in FOLDERS))
     there = {path.parts[-3] for path in paths}
     found = sorted({row["Set"] for name, row in speakers.items() if name in there})
     splits = choose_splits(found, args.splits, ("dev",))
@@ -53,7 +56,7 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
         audio_id = f"{speaker}-{video}-{path.stem}"
         row = speakers.get(speaker)
         if row is None:
-            corpus.skipped.append(Skipped(audio_id, f"{speaker} is not in vox1_meta.csv"))
+            corpus.skipped.append(Skipped(audio_id, f"{speaker} is not in vox1_meta.csv", path))
         elif row["Set"] in splits:
             known = {"gender": GENDERS.get(row["Gender"].lower(), ""), "nationality": row["Nationality"]}
             corpus.clips.append(CorpusClip(audio_id, path, speaker, {key: known[key] for key in known if known[key]}))

@@ -1,6 +1,7 @@
 import csv
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -321,6 +322,82 @@ def test_vctk_in_its_earlier_version_and_with_texts_missing(tmp_path):
     assert "p315_001: no text: " in (tmp_path / "m.skipped.txt").read_text()
 
 
+# -- other layouts ----------------------------------------------------------------------------------------------------
+
+
+def read_into(tmp_path, corpus, root):
+    """The manifest of what lies under a folder."""
+    assert main(corpus, root, tmp_path / "m.json") == 0
+    return read_manifest(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("folder", ["", "LibriSpeech"])
+def test_librispeech_archives_unpacked_apart_are_all_read(tmp_path, folder):
+    """Each brings its own SPEAKERS.TXT."""
+    for archive, split, reader in (("one", "train-clean-100", "19"), ("two", "train-other-500", "20")):
+        root = tmp_path / "root" / archive / folder
+        put_text(root / "SPEAKERS.TXT", f"{reader} | F | {split} | 25.19 | Somebody\n")
+        put_audio(root / split / reader / "1" / f"{reader}-1-0000.flac")
+        put_text(root / split / reader / "1" / f"{reader}-1.trans.txt", f"{reader}-1-0000 YES\n")
+        put_text(root / split / reader / "1" / f"._{reader}-1.trans.txt", "of a Macintosh")
+    samples = read_into(tmp_path, "librispeech", tmp_path / "root")
+    assert [sample.audio_id for sample in samples] == ["19-1-0000", "20-1-0000"]
+    assert [sample.extra["attributes"] for sample in samples] == [{"gender": "female"}] * 2
+    assert not (tmp_path / "m.skipped.txt").exists()
+
+
+def test_both_archives_of_accentdb_are_read_and_what_they_share_once(tmp_path):
+    accentdb(tmp_path / "root" / "accentdb_core")
+    accentdb(tmp_path / "root" / "accentdb_extended")
+    put_audio(tmp_path / "root" / "accentdb_extended" / "data" / "indian" / "speaker_02" / "indian_s02_001.flac")
+    assert len(read_into(tmp_path, "accentdb", tmp_path / "root")) == 4
+    assert (tmp_path / "m.skipped.txt").read_text().count("a clip before it has the same id") == 3
+
+
+@pytest.mark.parametrize("folders", ["id10001/v", "wav/id10001/v", "vox1/dev/wav/id10001/v"])
+def test_voxceleb1_as_flac_at_other_depths(tmp_path, folders):
+    voxceleb1(tmp_path / "root")
+    shutil.rmtree(tmp_path / "root" / "wav")
+    put_audio(tmp_path / "root" / folders / "00001.flac")
+    put_text(tmp_path / "root" / folders / "._00001.flac", "of a Macintosh")
+    (sample,) = read_into(tmp_path, "voxceleb1", tmp_path / "root")
+    assert sample.audio_id == "id10001-v-00001" and not (tmp_path / "m.skipped.txt").exists()
+
+
+def test_vctk_converted_to_wav(tmp_path, capsys):
+    vctk(tmp_path / "root")
+    for path in (tmp_path / "root").rglob("*.flac"):
+        put_audio(path.with_suffix(".wav"), rate=16000)
+        path.with_name(f"._{path.stem}.wav").write_text("of a Macintosh")
+        path.unlink()
+    samples = read_into(tmp_path, "vctk", tmp_path / "root")
+    assert len(samples) == 6 and samples[0].audio_filepath.name == "p225_001_mic1.wav"
+    assert not (tmp_path / "m.skipped.txt").exists()
+    told = capsys.readouterr().out  # the second microphone's
+    assert "note: 6 of 12 audio files under " in told and "_mic2.wav" in told
+
+
+def test_iemocap_with_spaces_in_its_ratings(tmp_path, capsys):
+    iemocap(tmp_path / "root")
+    for path in (tmp_path / "root").glob("Session*/dialog/EmoEvaluation/*.txt"):
+        path.write_text(path.read_text().replace("\t", "  "))
+    samples = read_into(tmp_path, "iemocap", tmp_path / "root")
+    assert samples[0].extra["attributes"]["emotion"] == "neutral" and "note: " not in capsys.readouterr().out
+    path = tmp_path / "root" / "Session2" / "dialog" / "EmoEvaluation" / "Ses02M_script01_1.txt"
+    path.write_text(path.read_text().replace("[6.2901", "[from 6.2901"))
+    samples = read_into(tmp_path, "iemocap", tmp_path / "root")
+    assert "emotion" in samples[0].extra["attributes"] and "emotion" not in samples[2].extra["attributes"]
+    assert "note: 1 ratings are not as expected, [START - END] UTTERANCE EMOTION [V, A, D]; " in capsys.readouterr().out
+
+
+def test_dailytalk_converted_to_flac(tmp_path):
+    dailytalk(tmp_path / "root")
+    for path in (tmp_path / "root").rglob("*.wav"):
+        put_audio(path.with_suffix(".flac"))
+        path.unlink()
+    assert len(read_into(tmp_path, "dailytalk", tmp_path / "root")) == 3
+
+
 @pytest.mark.parametrize(
     ("corpus", "marker"),
     [
@@ -330,7 +407,8 @@ def test_vctk_in_its_earlier_version_and_with_texts_missing(tmp_path):
 )  # fmt: skip
 def test_another_folder_is_told(tmp_path, capsys, corpus, marker):
     assert main(corpus, tmp_path, tmp_path / "m.json") == 2
-    assert f"holds no {marker}, nor does a folder in it. Expected " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"holds no {marker}, nor does a folder in it. Expected " in told and "; found nothing" in told
     put_text(tmp_path / marker / "x", "") if corpus in ("accentdb", "iemocap") else put_text(tmp_path / marker, "{}")
     assert main(corpus, tmp_path, tmp_path / "m.json") == 2
     assert "no usable clip, 0 left out" in capsys.readouterr().err
