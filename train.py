@@ -32,6 +32,7 @@ from src.manifest import Sample, read_training_manifest
 from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
 from src.sft_trainer import dLLMTrainer
+from src.text_lengths import check_text_lengths
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
@@ -57,7 +58,7 @@ def main() -> None:
     inputs = [model_args.llm_path, model_args.whisper_path, model_args.stage1_checkpoint]
     check_output_folder(Path(training_args.output_dir), inputs)
     # before the model loads: a bad manifest, or another run's checkpoint, shows at once
-    samples, eval_samples = read_samples(model_args.stage, data_args, training_args)
+    samples, eval_samples = read_samples(model_args, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
     settings = fixed_settings(model_args, data_args, training_args, samples)
     check_all_ranks_agree((model_args, data_args, training_args), settings, eval_samples)
@@ -99,17 +100,18 @@ def main() -> None:
 
 
 def read_samples(
-    stage: int, data_args: DataArguments, training_args: DIFFATrainingArguments
+    model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments
 ) -> tuple[list[Sample], list[Sample] | None]:
     """What to train on, and what to evaluate on if anything; what looks odd is printed.
 
     Raises ManifestError naming what cannot be trained on.
     """
-    manifests = []
+    manifests, allowed = [], training_args.max_bad_fraction
     for path in filter(None, (data_args.train_dataset_path, data_args.eval_dataset_path)):
-        samples, warning = read_training_manifest(path, stage, data_args.max_seconds, training_args.max_bad_fraction)
-        if warning and training_args.process_index == 0:
-            print(f"warning: {warning}", flush=True)
+        samples, warning = read_training_manifest(path, model_args.stage, data_args.max_seconds, allowed)
+        too_long = check_text_lengths(path, samples, model_args.llm_path, data_args.max_length, allowed)
+        if training_args.process_index == 0:
+            print("".join(f"warning: {text}\n" for text in (warning, too_long) if text), end="", flush=True)
         manifests.append(samples)
     return manifests[0], manifests[1] if len(manifests) > 1 else None
 

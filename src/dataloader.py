@@ -69,10 +69,10 @@ class DIFFADataset(Dataset):
         return len(self.samples)
 
     def __getitem__(self, key: int | Draw) -> Example:
-        """The sample at an index, or what a sampler drew. Where the audio is unusable, a draw gives another sample.
+        """The sample at an index, or what a sampler drew. Where it cannot be used, a draw gives another sample.
 
-        Raises AudioError for unusable audio at an index, or for a draw in whose place ten others are unusable as well;
-        ManifestError for a prompt that leaves no room for an answer.
+        Raises, at an index, AudioError for unusable audio and ManifestError for a prompt that leaves no room for an
+        answer; AudioError for a draw in whose place ten others are unusable as well.
         """
         if not isinstance(key, Draw):
             return self.read(key)
@@ -87,7 +87,7 @@ class DIFFADataset(Dataset):
         while True:
             try:
                 return replace(self.read(index), masking=key.masking, failures=tuple(failures))
-            except AudioError as error:
+            except (AudioError, ManifestError) as error:
                 failures.append(str(error))
             if len(failures) > MAX_ATTEMPTS:
                 raise AudioError(f"{len(failures)} clips in a row cannot be used; the last one: {failures[-1]}")

@@ -7,6 +7,7 @@ finds everything wrong with a manifest and its audio in one pass (src/manifest_c
 
 import json
 import os
+import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ REQUIRED = {
     "duration": (int, float),
 }
 PAIR = ("chosen", "rejected")  # optional keys: `chosen` is another name of `target`; stage 4 learns to prefer it
+CONTROL_TOKEN = re.compile(r"<\|[a-zA-Z_]+\|>")  # LLaDA's: <|eot_id|>, <|endoftext|>, <|mdm_mask|>, ...
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and ends of lines
 MIN_SECONDS = 0.1  # of a clip
 MAX_DURATION = 86_400  # seconds that an entry may claim; more is a mistake
 MAX_SHOWN = 10  # problems in one message
@@ -191,6 +194,20 @@ def empty_texts(entry: ManifestEntry, keys: Sequence[str] = ("audio_id", "target
             yield f"{key} is empty"
 
 
+def odd_characters(entry: ManifestEntry) -> Iterable[str]:
+    """Which of an entry's texts hold what nobody meant to write: the model would read it, or learn to say it."""
+    for key in ("input", "target", "transcription", *PAIR):
+        text = entry.get(key)
+        if not isinstance(text, str):
+            continue
+        if "\ufffd" in text:
+            yield f"{key} holds U+FFFD, which stands for bytes that were no UTF-8: read the source in its own encoding"
+        if token := CONTROL_TOKEN.search(text):
+            yield f"{key} holds {token[0]}, a control token of the model, which is more than text"
+        if control := CONTROL_CHARACTER.search(text):
+            yield f"{key} holds the control character U+{ord(control[0]):04X}"
+
+
 def problems_of_length(seconds: float, max_seconds: float) -> Iterable[str]:
     """What is wrong with how long a clip lasts."""
     if seconds < MIN_SECONDS:
@@ -224,9 +241,10 @@ def read_training_manifest(
 
     Returns:
         The samples, and what is only suspicious in words, empty where nothing is: ids that are there twice, empty
-        ids, durations under 0.1 s or over `max_seconds`, few missing files. In a stage that transcribes, the samples'
-        targets are their transcriptions, as published, and what is suspicious is a target that was another text; a
-        sample without a transcription keeps its target, which is told unless the entry says `"transcribed": false`.
+        ids, odd characters, durations under 0.1 s or over `max_seconds`, few missing files. In a stage that
+        transcribes, the samples' targets are their transcriptions, as published, and what is suspicious is a target
+        that was another text; a sample without a transcription keeps its target, which is told unless the entry says
+        `"transcribed": false`.
 
     Raises ManifestError for what cannot be trained on, all of it: what `read_entries` finds, empty targets,
     more missing or empty audio files than `max_bad_fraction` allows.
@@ -277,6 +295,7 @@ def absent_of(files: Sequence[Path]) -> list[tuple[Path, str]]:
 def oddities_of(entry: ManifestEntry, stage: int, max_seconds: float) -> Iterable[str]:
     """What training can live with, in words. Transcriptions matter in stages that learn them."""
     yield from empty_texts(entry, ("audio_id",))
+    yield from odd_characters(entry)
     if STAGES[stage].transcribes:
         target, transcription = entry.value["target"].strip(), entry.value["transcription"].strip()
         yield from (f"{text}: stage {stage} learns its target" for text in empty_texts(entry, ("transcription",)))

@@ -24,7 +24,6 @@ import numpy as np
 from tqdm import tqdm
 
 from src.audio import MAX_MISSING_SHARE, AudioError, AudioFacts, inspect_audio
-from src.checkpoint import resolve
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.errors import reports_user_errors
 from src.files import OutputError, check_outputs, write_file
@@ -36,18 +35,18 @@ from src.manifest import (
     Problem,
     Sample,
     empty_texts,
+    odd_characters,
     problems_of_length,
     problems_of_pair,
     read_entries,
     repeated_ids,
     to_sample,
 )
-from src.prompts import END_OF_TURN, build_prompt
+from src.text_lengths import load_tokenizer, problems_of_text, text_lengths
 
 DURATION_TOLERANCE = 0.1  # seconds between the manifest and the file
 HISTOGRAM_BINS = 15
 MAX_VALUES_SHOWN = 8  # of an attribute
-TOKENIZED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def problems_of_entry(
     entry: ManifestEntry, facts: Mapping[Path, AudioFacts | AudioError], folder: Path, limits: Limits
 ) -> list[str]:
     """What is wrong with an entry and its audio, in words."""
-    problems = [*entry.problems, *empty_texts(entry)]
+    problems = [*entry.problems, *empty_texts(entry), *odd_characters(entry)]
     found = facts.get(entry.audio_file(folder))
     if isinstance(found, AudioError):
         problems.append(str(found))
@@ -139,27 +138,6 @@ def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> It
         yield f"is silent for its first {found.silent_seconds:.2f} s, and {max_seconds:g} s are heard"
     if isinstance(told, (int, float)) and 0 < told < MAX_DURATION and abs(told - found.seconds) > DURATION_TOLERANCE:
         yield f"duration is {told:.2f} s, but the file lasts {found.seconds:.2f} s"
-
-
-def problems_of_text(prompt: int, answer: int, max_length: int, name: str = "answer") -> Iterable[str]:
-    if prompt >= max_length:
-        yield f"the prompt has {prompt} tokens, which leaves no room for an answer in {max_length}"
-    elif prompt + answer > max_length:
-        yield f"prompt and {name} have {prompt} + {answer} tokens; the answer is cut at {max_length}"
-
-
-def text_lengths(samples: Mapping[int, Sample], tokenizer) -> dict[int, tuple[int, int]]:
-    """Tokens of each sample's prompt, and of its answer with the end of turn; nothing without a tokenizer."""
-    lengths, indices = {}, list(samples) if tokenizer else []
-    for start in tqdm(
-        range(0, len(indices), TOKENIZED_AT_ONCE), unit_scale=TOKENIZED_AT_ONCE, desc="text", disable=None
-    ):
-        part = indices[start : start + TOKENIZED_AT_ONCE]
-        prompts = [build_prompt(samples[index].input) for index in part]
-        answers = [samples[index].target + END_OF_TURN for index in part]
-        tokens = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, answers))
-        lengths |= zip(part, zip(*(map(len, ids) for ids in tokens), strict=True), strict=True)
-    return lengths
 
 
 def summarise(report: ManifestReport, limits: Limits) -> str:
@@ -244,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         audio = (entry.audio_file(args.manifest.parent) for entry in read_entries(args.manifest))
         check_outputs([args.figure], [args.manifest, *audio])
     limits = Limits(args.max_seconds, args.max_length)
-    report = check_manifest(args.manifest, limits, load_tokenizer(args.llm_path), args.jobs)
+    tokenizer = load_tokenizer(args.llm_path) if args.llm_path else None
+    report = check_manifest(args.manifest, limits, tokenizer, args.jobs)
     for problem in report.problems:
         print(str(problem).encode("utf-8", "backslashreplace").decode())
     print(summarise(report, limits))
@@ -258,15 +237,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = len({problem.entry.place for problem in report.problems})
     print(f"{len(report.problems)} problem(s) in {wrong} of {report.entries} entries of {args.manifest}")
     return 1 if report.problems else 0
-
-
-def load_tokenizer(llm_path: str | None):
-    """The LLM's tokenizer, None without a path. Raises CheckpointError."""
-    if llm_path is None:
-        return None
-    from transformers import PreTrainedTokenizerFast
-
-    return PreTrainedTokenizerFast.from_pretrained(resolve(llm_path, "the LLM", "--llm_path"))
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

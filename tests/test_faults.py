@@ -19,6 +19,8 @@ from evaluation.benchmarks import MMAU, MMSU
 from evaluation.runner import Parts
 from evaluation.scoring import run_scorer
 from src import manifest_check
+from src.errors import reports_user_errors
+from tests.conftest import GOLDEN
 from tests.evaluation.small_runs import MODEL, ROOT, question, write_lines
 from voicebench import evaluate as voicebench
 from voicebench import judge
@@ -150,6 +152,38 @@ def test_a_reader_that_goes_away_is_told_of_in_one_line(copy):
     )  # fmt: skip
     assert "Traceback" not in run.stderr and "Exception ignored" not in run.stderr
     assert scores_of(path)["levels"]["total"]["total"]["n"] == 3
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("which", ["train", "eval"])
+def test_texts_over_the_limit_are_told_before_training_starts(stage, which, copy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "build_model", lambda *_: pytest.fail("the model was loaded"))
+    copy("../../examples/clip.wav")
+    long = copy("longprompt.json")
+    good = tmp_path / "good.json"
+    good.write_text(json.dumps(json.loads(long.read_text())[:1]))
+    manifests = {"train": good, "eval": good} | {which: long}
+    flags = ["--stage", stage, "--llm_path", GOLDEN / "llada", "--output_dir", tmp_path / "out"]
+    flags += [
+        "--train_dataset_path",
+        manifests["train"],
+        "--eval_dataset_path",
+        manifests["eval"],
+        "--eval_strategy",
+        "epoch",
+    ]
+    flags += ["--stage1_checkpoint", tmp_path] if stage == 2 else []
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, flags)])
+    assert reports_user_errors(train.main)() == 2
+    error = capsys.readouterr().err
+    assert f"{long}: texts of 1 of 2 entries are over --max_length 2048 tokens, and --max_bad_fraction 0.001" in error
+    assert "\nb: the prompt has " in error and "which leaves no room for an answer in 2048" in error
+
+
+def test_the_manifest_check_tells_of_texts_over_the_limit(copy, capsys):
+    copy("../../examples/clip.wav")
+    assert manifest_check.main(["check", str(copy("longprompt.json")), "--llm_path", str(GOLDEN / "llada")]) == 1
+    assert "line 1, entry 2, b: the prompt has 15043 tokens, which leaves no room for" in capsys.readouterr().out
 
 
 # -- outputs --------------------------------------------------------------------------------------------------------

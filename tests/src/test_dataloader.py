@@ -141,6 +141,13 @@ def test_another_sample_takes_the_place_of_one_that_cannot_be_read(model):
         DIFFADataset([gone], model.tokenizer)[draw]
 
 
+def test_so_it_does_of_one_whose_prompt_is_too_long(model):
+    long = Sample("long", GOLDEN / "clip0.wav", "word " * 100, "a", "", "golden", 1.0, {})
+    dataset = DIFFADataset([long, sample(0)], model.tokenizer, max_length=100)
+    example = dataset[Draw(0, Masking(0.25, 3))]
+    assert example.audio_id == "clip0" and "sample long: its prompt has" in example.failures[0]
+
+
 def test_a_batch_says_where_it_comes_from(model, dataset, collator):
     gone = Sample("gone", Path("/nowhere/x.wav"), "hello", "a", "", "golden", 1.0, {})
     dataset = DIFFADataset([*dataset.samples, gone], model.tokenizer)

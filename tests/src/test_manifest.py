@@ -277,6 +277,24 @@ def test_a_good_manifest_is_read_in_silence(folder):
     assert samples[0].audio_filepath == folder / "there.wav" and samples[1].extra == {"extra": 1}
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"target": "caf\ufffd", "transcription": "caf\ufffd"},
+            "target holds U+FFFD, which stands for bytes that were",
+        ),
+        ({"input": "What?<|eot_id|>"}, "input holds <|eot_id|>, a control token of the model, which is more than text"),
+        ({"rejected": "no<|mdm_mask|>"}, "rejected holds <|mdm_mask|>, a control token"),
+        ({"target": "a\0b", "transcription": "a\0b"}, "target holds the control character U+0000"),
+        ({"input": "a\x85b"}, "input holds the control character U+0085"),
+    ],
+)
+def test_what_nobody_meant_to_write_is_told(folder, changes, told):
+    _, warning = read(folder, [entry("a", **changes), entry("b", input="1 < 2 |> 3\tand\r\n<tag> \ufeff")], stage=2)
+    assert "1 of 2 entries look odd" in warning and f"line 1, a: {told}" in warning
+
+
 def test_all_that_cannot_be_trained_on_is_told_at_once(folder):
     (folder / "empty.wav").touch()
     faulty = [

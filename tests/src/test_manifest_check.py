@@ -131,6 +131,11 @@ def test_text_lengths(prompt, answer, found):
     assert list(problems_of_text(prompt, answer, 16)) == found
 
 
+def test_what_nobody_meant_to_write_is_a_problem(folder):
+    (found,) = problems(folder, [entry("a", target="so\ufffd")])
+    assert "target holds U+FFFD" in found
+
+
 def test_one_entry_may_have_several_problems(folder):
     found = problems(folder, [entry("a", "long", target="", audio_filepath="gone.wav")])
     assert len(found) == 3
