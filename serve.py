@@ -4,13 +4,15 @@
     python serve.py --model_path zhoujiaming777/DIFFA --batch_size 16 --max_wait_ms 20
     API_KEY=... python serve.py --api_key_env API_KEY --host 0.0.0.0 --port 8000
 
-`POST /v1/chat/completions` with an `input_audio` part, `GET /v1/models`, `/health`, `/metrics`; docs/serving.md has the
-details. SIGTERM and SIGINT (Ctrl-C) let nothing more in and finish what was accepted; a second one ends at once.
+`POST /v1/chat/completions` with an `input_audio` part, `POST /v1/audio/transcriptions`, `GET /v1/models`, `/health`,
+`/metrics`, `/docs`; docs/serving.md has the details. SIGTERM and SIGINT (Ctrl-C) let nothing more in and finish what
+was accepted; a second one ends at once.
 """
 
 import argparse
 import logging
 import os
+import re
 import sys
 from types import FrameType
 
@@ -63,6 +65,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     server.add_argument("--served_model_name", default="diffa", help="what clients call it (default: %(default)s)")
     server.add_argument("--api_key_env", metavar="NAME", help="environment variable with the key clients must send")
+    server.add_argument(
+        "--cors", action="append", default=[], metavar="ORIGIN", dest="origins",
+        help="let scripts of web pages from there ask, as https://example.org; * for all; may be given several times "
+        "(default: none)",
+    )  # fmt: skip
     server.add_argument("--batch_size", type=int, default=8, help="requests answered together (default: %(default)s)")
     server.add_argument("--max_queue", type=int, default=64, help="requests that may wait (default: %(default)s)")
     server.add_argument(
@@ -106,6 +113,9 @@ def check(args: argparse.Namespace) -> None:
     for name in ("max_queue", "max_answer_tokens", "max_upload_mb", "max_audio_seconds"):
         if getattr(args, name) <= 0:
             raise OptionError(f"{name} is {getattr(args, name)}; it must be above 0")
+    for origin in args.origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise OptionError(f"--cors {origin}: an origin is expected, like https://example.org, without a path, or *")
     if args.max_wait_ms < 0:
         raise OptionError(f"max_wait_ms is {args.max_wait_ms}; it must not be negative")
     if args.max_new_tokens > args.max_answer_tokens:
@@ -134,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         model.decode, model.llm_model.config.mask_token_id, args.batch_size, args.max_queue, args.max_wait_ms / 1000,
         metrics,
     )  # fmt: skip
-    api = Api(service, batcher, metrics, key, int(args.max_upload_mb * MIB))
+    api = Api(service, batcher, metrics, key, int(args.max_upload_mb * MIB), args.origins)
     server = Server(uvicorn.Config(api, host=args.host, port=args.port), api)
     server.run()
     batcher.close()

@@ -1,7 +1,7 @@
-"""OpenAI's chat completion requests: their fields, and which parameters are taken."""
+"""OpenAI's requests: their fields, and which parameters are taken."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -23,7 +23,11 @@ NEUTRAL = {
     "top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,), "length_penalty": (1,), "best_of": (1,),
     "min_tokens": (0,), "echo": (False,), "ignore_eos": (False,), "use_beam_search": (False,),
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
-    "add_generation_prompt": (True,), "continue_final_message": (False,), "chat_template_kwargs": ({},),
+    "add_generation_prompt": (True,), "continue_final_message": (False,),
+    "chat_template_kwargs": ({}, {"enable_thinking": False}),
+}  # fmt: skip
+NEUTRAL_IN_FORMS = {
+    "prompt": ("",), "stream": ("false", "False"), "include": ([],), "chunking_strategy": ("auto",), "n": ("1",),
 }  # fmt: skip
 
 
@@ -103,20 +107,16 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """The parameters that mean something here; what else is given is in `model_extra`."""
+class DecodingParameters(BaseModel):
+    """What a request may say of decoding; what else is given is in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     model: ShortText
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_PARTS)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(None, max_length=MAX_STOPS)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     # DIFFA's own (the openai client's `extra_body`); GenerationOptions checks them
     preset: ShortText | None = None
     canvas: int | None = Field(None, ge=1)  # tokens that are denoised; max_tokens only cuts the text
@@ -132,6 +132,15 @@ class ChatRequest(BaseModel):
     stop_at_eos: bool | None = None
     stop_in_block: bool | None = None
 
+
+class ChatRequest(DecodingParameters):
+    """A chat completion's."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_PARTS)
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(None, max_length=MAX_STOPS)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
     @field_validator("stop", mode="before")
     @classmethod
     def as_list(cls, stop: Any) -> Any:
@@ -142,10 +151,31 @@ class ChatRequest(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+class TranscriptionRequest(DecodingParameters):
+    """A transcription's form, without its file."""
+
+    language: ShortText | None = None  # not used: the model writes what it hears
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    timestamp_granularities: list[Literal["segment"]] | None = None
+
+
+Parameters = TypeVar("Parameters", bound=DecodingParameters)
+
+
 def parse_request(body: bytes) -> ChatRequest:
     """Raises RequestError for what is no request, or asks for what DIFFA cannot do."""
+    return checked(ChatRequest.model_validate_json, body, NEUTRAL)
+
+
+def parse_form(fields: Mapping[str, Any]) -> TranscriptionRequest:
+    """Raises RequestError as `parse_request` does."""
+    return checked(TranscriptionRequest.model_validate, fields, NEUTRAL_IN_FORMS)
+
+
+def checked(parse: Callable[[Any], Parameters], source: Any, neutral: Mapping[str, Sequence[Any]]) -> Parameters:
+    """The request that `parse` makes of `source`. Raises RequestError for what it asks beyond the `neutral` values."""
     try:
-        request = ChatRequest.model_validate_json(body)
+        request = parse(source)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in first["loc"]).lstrip(".")
@@ -154,11 +184,11 @@ def parse_request(body: bytes) -> ChatRequest:
     for name, value in (request.model_extra or {}).items():
         if value is None or name in IGNORED:
             continue
-        if name not in NEUTRAL:
+        if name not in neutral:
             name = name[:200]
             raise RequestError(f"unknown parameter {name!r}: leave it out", name, "unknown_parameter")
-        if value not in NEUTRAL[name] and name not in GREEDY:
-            raise unsupported(name)
+        if value not in neutral[name] and name not in GREEDY:
+            raise unsupported(name, neutral)
     return request
 
 
@@ -168,9 +198,9 @@ def check_greedy(request: ChatRequest, temperature: float) -> None:
         value = (request.model_extra or {}).get(name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and value not in NEUTRAL[name] and (temperature > 0 or not is_number):
-            raise unsupported(name, " (at temperature 0 any value does)" if is_number else "")
+            raise unsupported(name, NEUTRAL, " (at temperature 0 any value does)" if is_number else "")
 
 
-def unsupported(name: str, more: str = "") -> RequestError:
-    would_do = "".join(f", or say {allowed!r}" for allowed in NEUTRAL[name])
+def unsupported(name: str, neutral: Mapping[str, Sequence[Any]], more: str = "") -> RequestError:
+    would_do = "".join(f", or say {allowed!r}" for allowed in neutral[name])
     return RequestError(f"{name} is not supported: leave it out{would_do}{more}", name, "unsupported_parameter")

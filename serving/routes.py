@@ -1,28 +1,55 @@
-"""HTTP routes: OpenAI's chat completions, the model's name, health, metrics."""
+"""HTTP routes: OpenAI's chat completions and transcriptions, the model's name, health, metrics."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.batching import AnswerPrefix, Batcher, ClosedError, Metrics, ModelFailure, QueuedRequest, QueueFullError
+from serving import api_docs
+from serving.batching import (
+    AnswerPrefix,
+    Batcher,
+    ClosedError,
+    Metrics,
+    ModelFailure,
+    QueuedRequest,
+    QueueFullError,
+)
+from serving.http_errors import (
+    client_left,
+    http_error,
+    internal_error,
+    model_failed,
+    queue_full,
+    refuse,
+    shutting_down,
+)
 from serving.protocol import RequestError, parse_request
 from serving.responses import Completion, as_event
+from serving.transcriber import Transcriber, putter, unless_client_leaves
+from serving.transcription import open_recording, read_form, render
 from serving.uploads import Uploads, encoding_of
 from serving.validation import Service, ValidatedRequest, validate
+from src.audio import window_seconds
+from src.prompts import ASR_PROMPTS
 
-COMPLETIONS = "/v1/chat/completions"
+COMPLETIONS, TRANSCRIPTIONS = "/v1/chat/completions", "/v1/audio/transcriptions"
 DECODER_THREADS = 4  # of audio
 IGNORED_TURNS = "X-DIFFA-Ignored-Turns"  # header: how many turns of the conversation the model did not see
+MAX_ID = 200  # characters
+REQUEST_ID = "X-Request-ID"  # header: of every response; a client may choose it
 
 
 class Api:
@@ -31,13 +58,22 @@ class Api:
     Args:
         api_key: what `/v1/...` asks for; "" for nothing.
         max_upload: bytes of a request.
+        origins: of web pages whose scripts may ask ("*": all); browsers keep others from it.
 
     Attributes:
         draining: set it to let nothing more in; `in_flight` then goes down to 0.
-        in_flight: chat completion requests that are not finished.
+        in_flight: requests for answers that are not finished.
     """
 
-    def __init__(self, service: Service, batcher: Batcher, metrics: Metrics, api_key: str, max_upload: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        batcher: Batcher,
+        metrics: Metrics,
+        api_key: str,
+        max_upload: int,
+        origins: Sequence[str] = (),
+    ) -> None:
         self.service, self.batcher, self.metrics = service, batcher, metrics
         self.api_key, self.uploads = api_key.encode(), Uploads(max_upload)
         self.draining = False
@@ -45,12 +81,20 @@ class Api:
         self.preparing = 0  # of those in flight: what is being decoded, and must find a place in the queue
         self.started = int(time.time())
         self.decoders = ThreadPoolExecutor(DECODER_THREADS, thread_name_prefix="decoder")
-        self.routes = FastAPI(title="DIFFA", docs_url=None, redoc_url=None, openapi_url=None)
-        self.routes.add_api_route(COMPLETIONS, self.complete, methods=["POST"])
-        self.routes.add_api_route("/v1/models", self.models, methods=["GET"])
-        self.routes.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"])
-        self.routes.add_api_route("/health", self.health, methods=["GET"])
-        self.routes.add_api_route("/metrics", self.figures, methods=["GET"])
+        self.transcriber = Transcriber(service, batcher, self.decoders)
+        self.routes = FastAPI(title="DIFFA", description=api_docs.DESCRIPTION, docs_url=None, redoc_url=None)
+        self.routes.openapi = self.openapi
+        for path, endpoint, method in (
+            (COMPLETIONS, self.complete, "POST"),
+            (TRANSCRIPTIONS, self.transcribe, "POST"),
+            ("/v1/models", self.models, "GET"),
+            ("/v1/models/{name:path}", self.model, "GET"),
+            ("/health", self.health, "GET"),
+            ("/metrics", self.figures, "GET"),
+            ("/docs", self.docs, "GET"),
+            ("/", self.start, "GET"),
+        ):
+            self.routes.add_api_route(path, endpoint, methods=[method])
         for kind, handler in (
             (RequestError, refuse),
             (HTTPException, http_error),
@@ -58,23 +102,38 @@ class Api:
             (Exception, internal_error),
         ):
             self.routes.add_exception_handler(kind, handler)
+        self.app = self.routes
+        if origins:
+            self.app = CORSMiddleware(
+                self.routes, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"],
+                expose_headers=[REQUEST_ID, IGNORED_TURNS, "Retry-After"],
+            )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count chat completions, and hand everything on."""
-        if scope["type"] != "http" or scope["path"] != COMPLETIONS:
+        """Name every request, answer HEAD, count requests for answers, and hand everything on."""
+        if scope["type"] != "http":
             await self.routes(scope, receive, send)
             return
         clock, outcome = time.monotonic(), scope.setdefault("state", {})
         outcome["status"] = 499  # unless something is sent
+        request_id, is_head = request_id_of(Request(scope)), scope["method"] == "HEAD"
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
                 outcome["status"] = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
+        if is_head:
+            scope = scope | {"method": "GET"}
+        if scope["method"] != "POST" or scope["path"] not in (COMPLETIONS, TRANSCRIPTIONS):
+            await self.app(scope, receive, send_on)
+            return
         self.in_flight += 1
         try:
-            await self.routes(scope, receive, send_on)
+            await self.app(scope, receive, send_on)
         except Exception:
             outcome["status"] = 500
             raise
@@ -87,9 +146,8 @@ class Api:
     # -- chat completions -------------------------------------------------------------------------------------------
 
     async def complete(self, request: Request) -> Response:
-        self.check_key(request)
-        if self.draining:
-            raise shutting_down()
+        """Answer a question about a clip of audio."""
+        self.check_open(request)
         async with self.uploads.read(request) as body:
             validated, queued, arriving = await self.admit(body, encoding_of(request))
         completion = Completion(validated, self.service.model.tokenizer)
@@ -113,10 +171,7 @@ class Api:
 
         What is being decoded has its place in the queue already.
         """
-        if self.draining:
-            raise shutting_down()
-        if len(self.batcher.waiting) + self.preparing >= self.batcher.max_queue:
-            raise queue_full(QueueFullError(self.batcher.max_queue, self.batcher.retry_after()))
+        self.check_room()
         loop, arriving = asyncio.get_running_loop(), asyncio.Queue()
 
         def decode() -> ValidatedRequest:
@@ -128,9 +183,7 @@ class Api:
         finally:
             self.preparing -= 1
         try:
-            queued = self.batcher.submit(
-                validated.generation, lambda answer: loop.call_soon_threadsafe(arriving.put_nowait, answer)
-            )
+            queued = self.batcher.submit(validated.generation, putter(loop, arriving))
         except QueueFullError as error:
             raise queue_full(error) from None
         except ClosedError:
@@ -181,7 +234,48 @@ class Api:
             request.state.status = 499
             raise
 
+    # -- transcriptions ---------------------------------------------------------------------------------------------
+
+    async def transcribe(self, request: Request) -> Response:
+        """Write down what is said in a recording, window by window."""
+        self.check_open(request)
+        async with self.uploads.read(request, "multipart/form-data") as body:
+            self.check_room()
+            loop = asyncio.get_running_loop()
+            self.preparing += 1
+            try:
+                unpacked = await loop.run_in_executor(self.decoders, self.uploads.unpack, body, encoding_of(request))
+                asked, content = await read_form(unpacked, request.headers, self.uploads.max_bytes)
+                recording = await loop.run_in_executor(self.decoders, open_recording, asked, content, self.service)
+            finally:
+                self.preparing -= 1
+            try:
+                work = self.transcriber.transcribe(recording)
+                segments, warnings = await unless_client_leaves(request, work)
+            except QueueFullError as error:
+                raise queue_full(error) from None
+            except ClosedError:
+                raise shutting_down() from None
+            except ModelFailure as failure:
+                raise model_failed(failure) from None
+        self.metrics.answer_tokens.inc(sum(len(segment.ids) for segment in segments))
+        rendered = render(recording, segments, warnings)
+        return PlainTextResponse(rendered) if isinstance(rendered, str) else JSONResponse(rendered)
+
     # -- everything else --------------------------------------------------------------------------------------------
+
+    def check_open(self, request: Request) -> None:
+        """Raise RequestError for a request that is not let in, before its body is read."""
+        self.check_key(request)
+        if self.draining:
+            raise shutting_down()
+
+    def check_room(self) -> None:
+        """Raise RequestError for a request that could not be queued."""
+        if self.draining:
+            raise shutting_down()
+        if len(self.batcher.waiting) + self.preparing >= self.batcher.max_queue:
+            raise queue_full(QueueFullError(self.batcher.max_queue, self.batcher.retry_after()))
 
     def check_key(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
@@ -191,19 +285,46 @@ class Api:
                                headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
 
     async def models(self, request: Request) -> dict:
+        """The model that this server has, and what it can do."""
         self.check_key(request)
         return {"object": "list", "data": [self.card()]}
 
     async def model(self, name: str, request: Request) -> dict:
+        """A model by its name."""
         self.check_key(request)
         if name != self.service.name:
             raise RequestError(f"the model {name!r} does not exist", "model", "model_not_found", 404)
         return self.card()
 
     def card(self) -> dict:
-        return {"id": self.service.name, "object": "model", "created": self.started, "owned_by": "diffa"}
+        service, model = self.service, self.service.model
+        return {
+            "id": service.name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "diffa",
+            "family": model.config.family,
+            "stage": model.stage,
+            "modalities": {"input": ["text", "audio"], "output": ["text"]},
+            "capabilities": {
+                "chat_completions": True,
+                "transcriptions": True,
+                "streaming": True,
+                "history": service.history,
+                "tools": False,
+                "vision": False,
+                "logprobs": False,
+            },
+            "context_length": model.llm_model.config.max_sequence_length,  # tokens, of prompt, audio and answer
+            "canvas": service.default_options.max_new_tokens,  # tokens
+            "max_answer_tokens": service.max_answer_tokens,
+            "window_seconds": window_seconds(model.feature_extractor),  # of audio that is heard at once
+            "max_audio_seconds": service.max_seconds,
+            "transcription_prompt": ASR_PROMPTS[model.config.family],
+        }
 
     async def health(self) -> Response:
+        """Whether the server answers, and how many requests wait."""
         status = "broken" if self.batcher.broken else "shutting down" if self.draining else "ok"
         state = {
             "status": status,
@@ -214,42 +335,25 @@ class Api:
         return JSONResponse(state, 200 if status == "ok" else 503)
 
     async def figures(self) -> Response:
+        """What was counted, as Prometheus reads it."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    def openapi(self) -> dict:
+        """The OpenAPI document."""
+        if not self.routes.openapi_schema:
+            self.routes.openapi_schema = api_docs.openapi(self.routes, COMPLETIONS, TRANSCRIPTIONS)
+        return self.routes.openapi_schema
 
-# --- errors --------------------------------------------------------------------------------------------------------
+    async def docs(self) -> Response:
+        """This page."""
+        return HTMLResponse(api_docs.docs_page(self.openapi()))
 
-
-def shutting_down() -> RequestError:
-    return RequestError(
-        "the server is shutting down", None, "shutting_down", 503, "server_error", {"Retry-After": "10"}
-    )
-
-
-def queue_full(error: QueueFullError) -> RequestError:
-    headers = {"Retry-After": str(error.retry_after)}
-    return RequestError(str(error), None, "queue_full", 429, "rate_limit_error", headers)
-
-
-def model_failed(failure: ModelFailure) -> RequestError:
-    return RequestError(str(failure), None, "model_failure", 500, "server_error")
+    async def start(self) -> Response:
+        """Where to go from here."""
+        return HTMLResponse(api_docs.start_page(self.service.name, bool(self.api_key)))
 
 
-async def refuse(_: Request, error: RequestError) -> Response:
-    return JSONResponse(error.body, error.status, error.headers)
-
-
-async def http_error(request: Request, error: HTTPException) -> Response:
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    return await refuse(request, RequestError(message, status=error.status_code, headers=error.headers))
-
-
-async def client_left(*_: object) -> Response:
-    return Response(status_code=499)  # for nobody
-
-
-async def internal_error(request: Request, _: Exception) -> Response:
-    """Starlette logs what it was."""
-    return await refuse(
-        request, RequestError("internal error; the server's log has more", status=500, kind="server_error")
-    )
+def request_id_of(request: Request) -> str:
+    """The client's own name of the request, or a new one."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if given.isascii() and given.isprintable() and 0 < len(given) <= MAX_ID else f"req_{uuid.uuid4().hex}"

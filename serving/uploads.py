@@ -23,9 +23,9 @@ class Uploads:
         self.held = 0  # bytes of all bodies in memory
 
     @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """A request's JSON, as it was sent; it counts as held until the context ends. Raises RequestError."""
-        self.check_headers(request)
+    async def read(self, request: Request, content_type: str = "application/json") -> AsyncIterator[bytes]:
+        """A request's body, as it was sent; it counts as held until the context ends. Raises RequestError."""
+        self.check_headers(request, content_type)
         body, chunks = bytearray(), request.stream()
         deadline = time.monotonic() + MAX_UPLOAD_SECONDS
         try:
@@ -53,10 +53,10 @@ class Uploads:
         finally:
             self.held -= len(body)
 
-    def check_headers(self, request: Request) -> None:
+    def check_headers(self, request: Request, content_type: str) -> None:
         """Raise RequestError where the headers already say that a body will not be read."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise RequestError("a body of Content-Type application/json is expected", status=415)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != content_type:
+            raise RequestError(f"a body of Content-Type {content_type} is expected", status=415)
         if encoding_of(request) not in ENCODINGS:
             raise RequestError(
                 f"a body of Content-Encoding {encoding_of(request)[:50]!r} is not read: send it as it is, or gzip",

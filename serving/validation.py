@@ -11,7 +11,7 @@ import numpy as np
 
 from serving.batching import GenerationRequest
 from serving.messages import check_text, read_messages
-from serving.protocol import ChatRequest, RequestError, check_greedy
+from serving.protocol import ChatRequest, DecodingParameters, RequestError, check_greedy
 from src.audio import AudioError, first_window, window_seconds
 from src.configuration_DIFFA import SEEDS
 from src.generation_options import GenerationOptions
@@ -56,9 +56,7 @@ class ValidatedRequest:
 
 def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     """Decode the audio and check every parameter. Raises RequestError. Slow: not for an event loop."""
-    if request.model != service.name:
-        message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
-        raise RequestError(message, "model", "model_not_found", 404)
+    check_model(request, service)
     question = read_messages(request.messages, service.history)
     options, num_tokens, warning = options_for(request, service)
     check_greedy(request, options.temperature)
@@ -83,7 +81,13 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     return ValidatedRequest(parameters, generation, prompt_tokens, warning, question.num_ignored)
 
 
-def options_for(request: ChatRequest, service: Service) -> tuple[GenerationOptions, int, str | None]:
+def check_model(request: DecodingParameters, service: Service) -> None:
+    if request.model != service.name:
+        message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
+        raise RequestError(message, "model", "model_not_found", 404)
+
+
+def options_for(request: DecodingParameters, service: Service) -> tuple[GenerationOptions, int, str | None]:
     """How to decode, how many tokens of the answer were asked for, and a warning if fewer are given.
 
     Raises RequestError.

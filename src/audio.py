@@ -119,8 +119,19 @@ def first_window(
 ) -> tuple[Window, float]:
     """The first window of an untrusted file that is not silent, and how many seconds the whole file lasts.
 
-    Raises AudioError as `read_windows` does, and, before anything is decoded, for more than `max_seconds` or
-    `MAX_VALUES`.
+    Raises AudioError as `untrusted_windows` and `read_windows` do.
+    """
+    windows, length = untrusted_windows(source, seconds, max_seconds, name)
+    with closing(windows):
+        return next(windows), length
+
+
+def untrusted_windows(
+    source: str | os.PathLike | bytes, seconds: float, max_seconds: float, name: str = ""
+) -> tuple[Iterator[Window], float]:
+    """`read_windows` of an untrusted file, and how many seconds the whole of it lasts.
+
+    Raises AudioError, before anything is decoded, for more than `max_seconds` or `MAX_VALUES`.
     """
     name = name_of(source, name)
     with open_decoder(source, name) as decoder:
@@ -130,8 +141,7 @@ def first_window(
         length = decoder.count_left(round(max_seconds * decoder.rate)) / decoder.rate
     if length > max_seconds:
         raise AudioError(f"{name}: is {length:.0f} s long; at most {max_seconds:g} s are taken, cut it")
-    with closing(read_windows(source, seconds, name)) as windows:
-        return next(windows), length
+    return read_windows(source, seconds, name), length
 
 
 def inspect_audio(path: str | os.PathLike) -> AudioFacts:

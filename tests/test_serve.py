@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import ask as ask_script
 import serve
-from src.audio import read_audio
+from src.audio import read_audio, read_windows
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError
 from src.loading import load_model
+from src.prompts import ASR_PROMPT
 
 ROOT = Path(__file__).parent.parent
 CLIPS = [ROOT / "examples" / name for name in ("clip.wav", "sheep.flac", "siren.flac", "melody.mp3", "story.ogg")]
@@ -221,6 +223,26 @@ def test_of_long_audio_the_first_window_is_heard_with_a_warning(client, right_an
     assert "warning" not in ask(client, CLIPS[0], QUESTIONS[1]).model_extra
 
 
+def test_a_recording_is_transcribed_window_by_window(client, miniature):
+    options = GenerationOptions.of_preset("fast", steps=128, block_length=32, max_new_tokens=128)
+    windows = list(read_windows(CLIPS[4], WINDOW))
+    texts = miniature.generate([w.waveform for w in windows], [ASR_PROMPT] * len(windows), options)
+    texts = [text.strip() for text in texts]
+    assert len(texts) == 3 and all(texts)
+    create = partial(client.audio.transcriptions.create, model="diffa")
+    with CLIPS[4].open("rb") as file:
+        assert create(file=file).text == " ".join(texts)
+        verbose = create(file=file, response_format="verbose_json", timestamp_granularities=["segment"])
+        assert [segment.text for segment in verbose.segments] == texts
+        assert [segment.start for segment in verbose.segments] == [0, 4, 8]
+        assert verbose.duration == pytest.approx(10.75, abs=0.01)
+        assert create(file=file, response_format="text") == " ".join(texts) + "\n"
+        assert create(file=file, response_format="srt").count(" --> ") == 3
+        assert create(file=file, response_format="vtt").startswith("WEBVTT")
+        with pytest.raises(openai.BadRequestError, match="prompt is not supported"):
+            create(file=file, prompt="Ada")
+
+
 def test_the_model_is_listed(client):
     [model] = client.models.list().data
     assert (model.id, client.models.retrieve("diffa").id) == ("diffa", "diffa")
@@ -380,14 +402,18 @@ def test_the_documents_examples_work(small, monkeypatch, capsys):
     text = (ROOT / "docs" / "serving.md").read_text().replace("http://127.0.0.1:8000", address)
     blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)]
     [snippet] = [block for block in blocks if "import OpenAI" in block]
-    [curl] = [block for block in blocks if "curl" in block]
+    curls = [block for block in blocks if "curl -s" in block]
     monkeypatch.chdir(ROOT)
     exec(snippet, {})
     assert capsys.readouterr().out.startswith("brown CompletionUsage(")
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
-    printed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
-    assert json.loads(printed)["choices"][0]["message"]["content"].startswith("brown")
+    asked, transcribed = (
+        subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        for curl in curls
+    )
+    assert json.loads(asked)["choices"][0]["message"]["content"].startswith("brown")
+    assert transcribed == "the brown cat takes four cups\n"
 
 
 def test_sigterm_finishes_what_was_accepted(small, miniature):

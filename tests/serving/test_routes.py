@@ -19,6 +19,7 @@ from serving.batching import Batcher, Metrics
 from serving.routes import Api
 from serving.validation import Service
 from src.llm_generate import Progress
+from tests.conftest import GOLDEN
 from tests.serving.test_validation import DEFAULTS, audio, text, user
 
 PATIENCE = 10
@@ -50,10 +51,15 @@ def obedient(model):
 
 
 @pytest.fixture
-def api(model, obedient):
+def origins():
+    return []
+
+
+@pytest.fixture
+def api(model, obedient, origins):
     metrics = Metrics()
     batcher = Batcher(obedient.decode, model.llm_model.config.mask_token_id, 1, 4, 0, metrics)
-    yield Api(Service(model, "diffa", "exact", DEFAULTS, 64, 60), batcher, metrics, "", 2**20)
+    yield Api(Service(model, "diffa", "exact", DEFAULTS, 64, 60), batcher, metrics, "", 2**20, origins)
     obedient.gate.set()
     batcher.close()
 
@@ -221,3 +227,109 @@ def test_a_key_is_asked_for_before_a_body_is_read(address, api, monkeypatch, sch
         assert b"401" in answer.splitlines()[0] and b"www-authenticate: Bearer" in answer
     assert post(address, b"{", authorization=f"{scheme} secret").status_code == 400
     assert post(address, b"{", authorization="Basic secret").status_code == 401
+
+
+# --- transcriptions, browsers --------------------------------------------------------------------------------------
+
+
+def post_form(address: str, **fields) -> requests.Response:
+    files = {"file": ("clip.wav", (GOLDEN / "clip0.wav").read_bytes())}
+    return requests.post(
+        f"{address}/v1/audio/transcriptions", data={"model": "diffa"} | fields, files=files, timeout=PATIENCE
+    )
+
+
+def test_a_transcription_is_json_or_text_and_is_counted(address, api):
+    assert post_form(address).json() == {"text": "", "usage": {"type": "duration", "seconds": 1}}
+    text = post_form(address, response_format="text")
+    assert (text.text, text.headers["content-type"]) == ("\n", "text/plain; charset=utf-8")
+    until(lambda: counted(api, 200) == 2)
+    assert (api.preparing, api.uploads.held, api.in_flight) == (0, 0, 0)
+
+
+def test_what_goes_wrong_with_a_transcription_has_openais_shape(address, api, obedient, monkeypatch):
+    obedient.failure = RuntimeError("no such kernel")
+    for response, status, code in (
+        (post_form(address, model="whisper-1"), 404, "model_not_found"),
+        (post_form(address), 500, "model_failure"),
+        (requests.post(f"{address}/v1/audio/transcriptions", json={}, timeout=PATIENCE), 415, None),
+    ):
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    monkeypatch.setattr(api.batcher, "max_queue", 0)
+    full = post_form(address)
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
+    monkeypatch.setattr(api, "api_key", b"secret")
+    assert post_form(address).status_code == 401
+    assert (api.preparing, api.uploads.held) == (0, 0)
+
+
+def test_who_leaves_a_transcription_is_forgotten(address, api, obedient):
+    obedient.gate.clear()
+    request = requests.Request(
+        "POST", address, data={"model": "diffa"}, files={"file": (GOLDEN / "clip0.wav").read_bytes()}
+    ).prepare()
+    head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {request.headers['Content-Type']}\r\n"
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), PATIENCE) as connection:
+        connection.sendall(f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body)
+        until(lambda: api.metrics.registry.get_sample_value("diffa_batch_size_count") == 1)
+    until(lambda: counted(api, 499) == 1)
+    assert (api.preparing, api.uploads.held, api.in_flight) == (0, 0, 0)
+
+
+def test_the_model_says_what_it_can_do(address):
+    [card] = requests.get(f"{address}/v1/models", timeout=PATIENCE).json()["data"]
+    assert (card["modalities"], card["capabilities"]["transcriptions"]) == (
+        {"input": ["text", "audio"], "output": ["text"]}, True,
+    )  # fmt: skip
+    assert (card["window_seconds"], card["canvas"], card["max_answer_tokens"], card["max_audio_seconds"]) == (
+        30, 32, 64, 60,
+    )  # fmt: skip
+    assert (card["family"], card["stage"], card["capabilities"]["history"]) == ("diffa", 2, False)
+
+
+def test_browsers_find_pages_and_head_is_answered_like_get(address):
+    for path, part in (("/", "Routes and parameters"), ("/docs", "POST /v1/audio/transcriptions"), ("/health", "ok")):
+        response = requests.get(address + path, timeout=PATIENCE)
+        assert response.status_code == 200 and part in response.text
+        head = requests.head(address + path, timeout=PATIENCE)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == response.headers["content-length"]
+    assert requests.head(f"{address}/v1/chat/completions", timeout=PATIENCE).status_code == 405
+    document = requests.get(f"{address}/openapi.json", timeout=PATIENCE).json()
+    assert {"/v1/chat/completions", "/v1/audio/transcriptions", "/v1/models", "/health"} <= set(document["paths"])
+    assert document["info"]["title"] == "DIFFA"
+
+
+def test_every_response_has_a_name_which_the_client_may_choose(address):
+    for path in ("/health", "/v2", "/docs"):
+        own = requests.get(address + path, headers={"x-request-id": "mine-1"}, timeout=PATIENCE)
+        assert own.headers["x-request-id"] == "mine-1"
+        made = {requests.get(address + path, timeout=PATIENCE).headers["x-request-id"] for _ in range(2)}
+        assert len(made) == 2 and all(name.startswith("req_") for name in made)
+    for odd in ("x" * 201, "ä"):
+        response = requests.get(f"{address}/health", headers={"x-request-id": odd.encode()}, timeout=PATIENCE)
+        assert response.headers["x-request-id"].startswith("req_")
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+
+
+def test_without_cors_browsers_keep_other_pages_out(address):
+    response = requests.get(f"{address}/health", headers={"Origin": "https://a.example"}, timeout=PATIENCE)
+    assert "access-control-allow-origin" not in response.headers
+    assert requests.options(f"{address}/v1/chat/completions", headers=PREFLIGHT, timeout=PATIENCE).status_code == 405
+
+
+@pytest.mark.parametrize("origins", [["https://a.example"]])
+def test_with_cors_pages_of_the_named_origins_may_ask(address, api, monkeypatch):
+    monkeypatch.setattr(api, "api_key", b"secret")
+    for origin, allowed in (("https://a.example", True), ("https://b.example", False)):
+        headers = {"Origin": origin}
+        before = requests.options(f"{address}/v1/chat/completions", headers=headers | PREFLIGHT, timeout=PATIENCE)
+        assert (before.status_code == 200) == allowed
+        refused = requests.post(f"{address}/v1/chat/completions", headers=headers, timeout=PATIENCE)
+        assert refused.status_code == 401  # which the page can read
+        for response in (before, refused):
+            assert (response.headers.get("access-control-allow-origin") == origin) == allowed
+        if allowed:
+            assert "X-Request-ID" in refused.headers["access-control-expose-headers"]

@@ -1,0 +1,149 @@
+"""OpenAI's transcriptions: what a form asks, and what is sent back of the windows' answers."""
+
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from transformers import PreTrainedTokenizerBase
+
+from serving.batching import AnswerPrefix
+from serving.protocol import RequestError, TranscriptionRequest, parse_form
+from serving.responses import read_answer
+from serving.subtitles import FORMATS, HEADERS, subtitle
+from serving.validation import Service, check_model, options_for
+from src.audio import AudioError, Window, untrusted_windows, window_seconds
+from src.generation_options import TRANSCRIPT, GenerationOptions
+from src.prompts import ASR_PROMPTS
+
+MAX_FIELDS = 100  # of a form
+LISTS = ("timestamp_granularities", "include")  # fields that a form may hold several times, as NAME[]
+LANGUAGE_WARNING = "language is not used: the model writes what it hears"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A transcription that can be made."""
+
+    parameters: TranscriptionRequest
+    windows: Iterator[Window]  # decoded as they are asked for
+    seconds: float  # of the whole
+    instruction: str
+    options: GenerationOptions
+    num_tokens: int  # of a window's text, at most
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was heard in a window; times in seconds."""
+
+    start: float
+    end: float
+    text: str
+    ids: tuple[int, ...]  # of the text
+    is_cut: bool  # more was said than there is room for
+
+
+async def read_form(body: bytes, headers: Headers, max_bytes: int) -> tuple[TranscriptionRequest, bytes]:
+    """The fields of a multipart form, and its audio file. Raises RequestError."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(headers, stream(), max_files=1, max_fields=MAX_FIELDS)
+    parser.spool_max_size = max_bytes + 1  # nothing goes to the disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:  # KeyError: no boundary
+        raise RequestError(f"the body is no multipart form: {error}") from None
+    fields: dict[str, str | list[str]] = {}
+    content = None
+    for key, value in form.multi_items():
+        name = key.removesuffix("[]")
+        if isinstance(value, UploadFile):
+            if name != "file":
+                raise RequestError(f"the audio is expected as 'file', found {name[:200]!r}", "file")
+            content = await value.read()
+        elif name in LISTS:
+            fields.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
+    await form.close()
+    if content is None:
+        raise RequestError("the form has no 'file' with the audio", "file")
+    return parse_form(fields), content
+
+
+def open_recording(request: TranscriptionRequest, content: bytes, service: Service) -> Recording:
+    """Raises RequestError. Slow: not for an event loop.
+
+    A transcript has the canvas of the recipe (`TRANSCRIPT`), as far as the server allows, unless the request says
+    otherwise.
+    """
+    check_model(request, service)
+    block_length = request.block_length or min(TRANSCRIPT["block_length"], service.max_answer_tokens)
+    canvas = min(TRANSCRIPT["max_new_tokens"], service.max_answer_tokens // block_length * block_length)
+    defaults = {"block_length": block_length, "canvas": request.canvas or max(canvas, block_length)}
+    options, num_tokens, _ = options_for(request.model_copy(update=defaults), service)
+    window = window_seconds(service.model.feature_extractor)
+    try:
+        windows, seconds = untrusted_windows(content, window, service.max_seconds, "file")
+    except AudioError as error:
+        raise unusable(error) from None
+    instruction = ASR_PROMPTS[service.model.config.family]
+    return Recording(request, windows, seconds, instruction, options, num_tokens)
+
+
+def unusable(error: AudioError) -> RequestError:
+    return RequestError(str(error), "file", "invalid_audio")
+
+
+def segment_of(tokenizer: PreTrainedTokenizerBase, window: Window, answer: AnswerPrefix, num_tokens: int) -> Segment:
+    text = read_answer(tokenizer, answer, num_tokens, ())
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = tuple(index for index in answer.ids[:num_tokens] if index not in special)
+    return Segment(window.start, window.end, text.text, ids, text.finish_reason == "length")
+
+
+def render(recording: Recording, segments: Sequence[Segment], warnings: Sequence[str]) -> dict | str:
+    """The body of the response: JSON, or plain text."""
+    request, kind = recording.parameters, recording.parameters.response_format
+    text = " ".join(segment.text for segment in segments if segment.text)
+    if kind in FORMATS:
+        spoken = (segment for segment in segments if segment.text)
+        cues = (subtitle(kind, n, s.start, s.end, s.text) for n, s in enumerate(spoken, start=1))
+        return HEADERS[kind] + "".join(cues)
+    if kind == "text":
+        return text + "\n"
+    warnings = [*warnings, *(LANGUAGE_WARNING,) * (request.language is not None)]
+    warnings += [
+        f"of {segment.start:.1f}-{segment.end:.1f} s the text is cut at {recording.num_tokens} tokens"
+        for segment in segments
+        if segment.is_cut
+    ]
+    body = {"text": text, "usage": {"type": "duration", "seconds": math.ceil(recording.seconds)}}
+    if kind == "verbose_json":
+        body |= {
+            "task": "transcribe",
+            "language": request.language or "unknown",
+            "duration": round(recording.seconds, 3),
+            "segments": [as_json(n, segment, recording.options) for n, segment in enumerate(segments)],
+        }
+    return body | ({"warning": "; ".join(warnings)} if warnings else {})
+
+
+def as_json(number: int, segment: Segment, options: GenerationOptions) -> dict:
+    """OpenAI's segment; what the model does not know is null."""
+    return {
+        "id": number,
+        "seek": round(segment.start * 100),  # in frames of log-mel
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": segment.ids,
+        "temperature": options.temperature,
+        "avg_logprob": None,
+        "compression_ratio": None,
+        "no_speech_prob": None,
+    }
