@@ -1,8 +1,10 @@
 """Writing files whole or not at all, and never over what was given as input."""
 
 import os
+import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import UserError
@@ -27,6 +29,25 @@ def write_file(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     temporary.replace(path)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name `path` at the end, and does not stay where something fails.
+
+    Raises OutputError where there is something at `path` already, other than an empty folder.
+    """
+    place = Path(os.path.realpath(path))
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise OutputError(f"{path} holds something already; choose another folder, or remove it")
+    temporary = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def place_of(path: Path) -> Path:

@@ -32,6 +32,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "voicebench/judge.py": (["none.json", "--base_url", "http://localhost/v1", "--model", "m"], MISSING),
     "evaluation.report": (["none.json"], MISSING),
     "src.manifest": (["check", "none.json"], "manifest none.json cannot be read"),
+    "src.export": (["peft", "./none"], NO_CHECKPOINT),
     "src.plot_training": (["none"], "none holds neither trainer_state.json nor"),
     "data_prep/accentdb.py": (["none", "o.json"], "none"),
     "data_prep/dailytalk.py": (["none", "o.json"], "none"),
