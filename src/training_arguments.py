@@ -10,7 +10,6 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import string_to_bool
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from src.checkpoint import read_json
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, STAGES, WINDOW_SECONDS
 from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
@@ -23,6 +22,7 @@ from src.precision import AUTO, choose_precision
 from src.processes import own_device
 from src.prompts import SYSTEM_PROMPTS, system_prompt_of
 from src.text_normalisation import normalisation_of
+from src.training_sharding import check_deepspeed_file
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
@@ -166,6 +166,8 @@ class DIFFATrainingArguments(TrainingArguments):
         self.remove_unused_columns = False  # the collator makes the batch from objects, not columns
         if self.greater_is_better is None and self.metric_for_best_model in WER_NAMES:
             self.greater_is_better = False  # Trainer's default for whatever is no loss is True
+        if isinstance(self.deepspeed, str):
+            check_deepspeed_file(Path(self.deepspeed))
         super().__post_init__()
 
     def asked_precision(self) -> str:
@@ -239,13 +241,6 @@ def check_arguments(
         )
     if not 0 <= training_args.max_bad_fraction <= 1:
         raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
-    if isinstance(training_args.deepspeed, str):
-        for key in ("scheduler", "optimizer"):
-            if key in read_json(Path(training_args.deepspeed)):
-                raise SettingsError(
-                    f"{training_args.deepspeed} has a {key!r}, which would silently override the training flags; "
-                    "take it out"
-                )
 
 
 def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArguments) -> None:

@@ -24,6 +24,7 @@ from src.training_arguments import (
     order_seed,
 )
 from src.training_checkpoint import RUN_RECORD, SETTINGS
+from src.training_sharding import in_words, sharding
 
 # Flags that stay as they are, by what depends on them. (BY_CONTENT: another place with the same content is the same.)
 # All others may change, and take effect: intervals, epochs, schedule, learning rate, weight decay, workers, precision.
@@ -57,6 +58,7 @@ OWN_FLAGS = (
     "dataloader_num_workers", "hub_token", "push_to_hub_token",
 )  # fmt: skip
 MAX_SHOWN = 10  # differences in one message
+SHARDING = "deepspeed"  # the part that `sharding` tells
 RENAMED = {"clips_per_update": "effective_batch_size"}  # in the records of earlier versions
 
 Settings = dict[str, dict[str, Any]]
@@ -84,7 +86,7 @@ def fixed_settings(
     settings["objective"]["texts_sha256"] = sha256_of([(s.input, s.target, s.transcription) for s in samples])
     if training_args.data_seed is not None:  # else the order's seed is the only one
         settings["start"]["seed"] = training_args.seed
-    settings["deepspeed"] = sharding(training_args)
+    settings[SHARDING] = sharding(training_args)
     settings["llm"] = fingerprint(resolve(model_args.llm_path, "the LLM (LLaDA)", "--llm_path"), weights=False)
     whisper = resolve(model_args.whisper_path, "the Whisper encoder", "--whisper_path")
     settings["whisper"] = fingerprint(whisper, weights=False)
@@ -92,15 +94,6 @@ def fixed_settings(
         stage1 = resolve(model_args.stage1_checkpoint, "the stage-1 checkpoint", "--stage1_checkpoint")
         settings["stage1_checkpoint"] = fingerprint(stage1, weights=True)
     return json.loads(json.dumps(settings))
-
-
-def sharding(training_args: DIFFATrainingArguments) -> dict[str, Any]:
-    """How the optimizer's state is shared out over processes: it is read in no other way than it was written in."""
-    if not training_args.deepspeed:
-        return {"zero": None}
-    stage = training_args.hf_deepspeed_config.get_value("zero_optimization.stage", 0)
-    zero = {1: "1 or 2", 2: "1 or 2"}.get(stage, str(stage))  # these two share it out alike
-    return {"zero": zero, "processes": training_args.world_size, "bf16": training_args.bf16}
 
 
 def check_same_run(checkpoint: Path, model_args: ModelArguments, settings: Settings) -> None:
@@ -132,12 +125,20 @@ def recorded_settings(checkpoint: Path) -> Settings:
 
 def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[str]:
     """What is not as it was, in words. What `before` lacks, as records of earlier versions do, is not compared."""
-    return [
+    changed = [
         f"{part} {name} was {value!r}, now {values.get(name)!r}"
         for part, values in now.items()
+        if part != SHARDING
         for name, value in ((RENAMED.get(name, name), value) for name, value in before.get(part, {}).items())
         if value != values.get(name)
     ]
+    was, is_now = (settings.get(SHARDING, {}) for settings in (before, now))
+    if any(value != is_now.get(name) for name, value in was.items()):
+        changed.append(
+            f"the optimizer's state was written under {in_words(was)}, which alone reads it, now {in_words(is_now)} "
+            "(DS_CONFIG, NPROC, BF16)"
+        )
+    return changed
 
 
 def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_samples: Sequence[Sample] | None) -> None:

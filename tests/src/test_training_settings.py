@@ -147,13 +147,22 @@ def test_a_stage_1_checkpoint_may_not_be_another(tmp_path):
 def test_the_optimizers_state_is_shared_out_as_it_was(tmp_path, monkeypatch):
     plain, one = settings_of(tmp_path), sharded(tmp_path, 1)
     assert differences(one, sharded(tmp_path, 2)) == []
-    assert differences(one, sharded(tmp_path, 3)) == ["deepspeed zero was '1 or 2', now '3'"]
-    assert differences(one, plain)[0] == "deepspeed zero was '1 or 2', now None"
-    assert differences(plain, one) == ["deepspeed zero was None, now '1 or 2'"]
+    written, ways = (
+        "the optimizer's state was written under {}, which alone reads it, now {} ",
+        "(DS_CONFIG, NPROC, BF16)",
+    )
+    first = "DeepSpeed ZeRO-1 or 2 on 1 processes in float32"
+    third = "DeepSpeed ZeRO-3 on 1 processes in float32"
+    assert differences(one, sharded(tmp_path, 3)) == [written.format(first, third) + ways]
+    assert differences(one, plain) == [written.format(first, "no DeepSpeed") + ways]
+    assert differences(plain, one) == [written.format("no DeepSpeed", first) + ways]
+    (found,) = differences(one, sharded(tmp_path, 1, "--bf16", "True"))
+    assert found.endswith("now DeepSpeed ZeRO-1 or 2 on 1 processes in bf16 " + ways)
     monkeypatch.setattr(DIFFATrainingArguments, "world_size", 2)
     half = ["--gradient_accumulation_steps", "3"]  # processes, and the same product
     assert differences(plain, settings_of(tmp_path, *half)) == []
-    assert differences(one, sharded(tmp_path, 1, *half)) == ["deepspeed processes was 1, now 2"]
+    (found,) = differences(one, sharded(tmp_path, 1, *half))
+    assert found.endswith("now DeepSpeed ZeRO-1 or 2 on 2 processes in float32 " + ways)
 
 
 def another(value: Any) -> Any:
