@@ -1,7 +1,7 @@
 """What the tests share: the golden checkpoints, figures and clips, read once."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -60,10 +60,18 @@ def clips() -> list:
 
 
 @pytest.fixture
-def model(_golden_model: DIFFAModel) -> DIFFAModel:
-    """The golden DIFFA checkpoint in stage 2, as if just loaded."""
+def model(_golden_model: DIFFAModel) -> Iterator[DIFFAModel]:
+    """The golden DIFFA checkpoint in stage 2, as if just loaded. Tests share it: one that trains loads its own."""
     _golden_model.stage = 2
-    return _golden_model.requires_grad_(False).eval()
+    before = contents(_golden_model)
+    yield _golden_model.requires_grad_(False).eval()
+    assert contents(_golden_model) == before, "this test changed the model that all share: load_golden() gives another"
+
+
+def contents(model: DIFFAModel) -> tuple:
+    """What differs as soon as one of its weights is written to, or as it would be saved with other settings."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(tensor._version for tensor in tensors), len(tensors), model.saved_modules, model.config.to_dict()
 
 
 @pytest.fixture(scope="session")

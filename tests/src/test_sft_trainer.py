@@ -531,10 +531,11 @@ def test_the_best_checkpoint_is_the_best_of_those_that_were_saved(tmp_path, monk
     assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in best.items())
 
 
-def test_an_evaluation_set_that_cannot_be_read_does_not_end_training(tmp_path, model, caplog):
+def test_an_evaluation_set_that_cannot_be_read_does_not_end_training(tmp_path, caplog):
     """Its disk is gone, say. The set is named, and what can be used of it counts as ever."""
     lost = [replace(SAMPLES[0], audio_id=str(n), audio_filepath=tmp_path / f"gone{n}.wav") for n in range(14)]
     long = replace(SAMPLES[0], audio_id="long", input="word " * 3000)
+    model = load_golden()
     model.prepare_training(1)
     options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 2}
     trainer = trainer_for(model, tmp_path, max_steps=1, **options)
