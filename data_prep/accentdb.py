@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import Corpus, CorpusClip, add_transcripts, add_transcripts_flag, find_audio, find_roots, run
+from data_prep.corpus import Corpus, CorpusClip, add_transcripts, add_transcripts_flag, run
+from data_prep.corpus_files import find_audio, find_roots
 
 LAYOUT = "data/<accent>/speaker_<number>/*.wav, as accentdb_extended.tar.gz unpacks"
 
@@ -27,11 +28,11 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
     clips = []
     for archive in find_roots(root, "data", LAYOUT):
-        for path in find_audio(archive / "data", "*/speaker_*/*"):
+        for path in find_audio(archive, "data/*/speaker_*/*"):
             accent, speaker = path.parts[-3:-1]
             name = f"{accent}-{speaker}"
             clips.append(CorpusClip(f"{name}-{path.stem}", path, name, {"accent": accent.capitalize()}))
-    return add_transcripts(Corpus(clips, []), args.transcripts)
+    return add_transcripts(Corpus(clips, [], ("accent",)), args.transcripts)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,26 +18,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_prep.corpus_files import CorpusError, find_audio
 from evaluation.result_files import BenchmarkFileError, answer_of, read_entries
 from src.audio import AudioError
 from src.configuration_DIFFA import WINDOW_SECONDS
-from src.errors import UserError, reports_user_errors
+from src.errors import is_unicode, reports_user_errors
 from src.files import OutputError, check_outputs, write_file
 from src.flag_types import fraction, positive_number, whole_number
 from src.json_records import JSONFileError, read_json_records
-from src.manifest import write_manifest
+from src.manifest import CONTROL_CHARACTER, write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
 from src.prompts import ASR_PROMPT
 
 DESCRIBE_PROMPT = "Describe the speaker."
 MAX_SKIPPED_SHOWN = 10
-MAX_NAMES_SHOWN = 8
-GENDERS = {"f": "female", "m": "male"}
-SOUND = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".sph")  # endings of audio files
-
-
-class CorpusError(UserError):
-    """A corpus that is not as its publisher ships it, or flags that do not fit it; the message says what to do."""
+GENDERS = {"f": "female", "m": "male", "female": "female", "male": "male"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ class Corpus:
 
     clips: list[CorpusClip]
     skipped: list[Skipped]
+    attributes: Sequence[str] = ()  # that its clips ought to have
 
 
 @reports_user_errors
@@ -158,6 +154,15 @@ def prepare(dataset: str, corpus: Corpus, args: argparse.Namespace) -> None:
         untranscribed = sum(not clip.transcription for clip, _ in part)
         print(f"{path}: {len(part)} clips, {hours:.2f} hours, {speakers} speakers"
               + (f"; {untranscribed} without a transcript" if untranscribed else ""))  # fmt: skip
+    report_lacking([clip for clip, _ in usable], corpus.attributes)
+
+
+def report_lacking(clips: Sequence[CorpusClip], names: Sequence[str]) -> None:
+    """Say of how many clips an attribute is not known: all of them where a table is not read as it ought."""
+    for name in names:
+        lacking = [clip for clip in clips if name not in clip.attributes]
+        if lacking:
+            print(f"{len(lacking)} of {len(clips)} clips have no {name}, the first: {lacking[0].audio_id}")
 
 
 def read_seconds(
@@ -169,6 +174,8 @@ def read_seconds(
         reasons = [str(found)] if isinstance(found, AudioError) else list(problems_of_audio(found, None, max_seconds))
         if not clip.transcription and not clip.attributes:
             reasons.append("neither a transcript nor an attribute: nothing to learn from it")
+        if odd := odd_text(clip):
+            reasons.append(odd)
         if clip.audio_id in ids:
             reasons.append(f"{clip.path}: a clip before it has the same id")
         if reasons:
@@ -177,6 +184,17 @@ def read_seconds(
             usable.append((clip, found.seconds))
             ids.add(clip.audio_id)
     return usable, skipped
+
+
+def odd_text(clip: CorpusClip) -> str:
+    """Why a clip's text or name cannot stand in a manifest, or is not to be learned; "" where it can."""
+    if not is_unicode(f"{clip.audio_id} {clip.path}"):
+        return "its name is no UTF-8 text"
+    if not is_unicode(clip.transcription):
+        return "its text holds half a surrogate pair"
+    if "\ufffd" in clip.transcription or CONTROL_CHARACTER.search(clip.transcription):
+        return "its text holds characters that nobody wrote: it was saved in an encoding that is not known"
+    return ""
 
 
 def group_of(clip: CorpusClip) -> str:
@@ -256,28 +274,6 @@ def list_skipped(skipped: Sequence[Skipped], path: Path) -> None:
     print(f"{len(skipped)} clips skipped, all of them named in {path}")
 
 
-def find_roots(root: Path, marker: str, layout: str) -> list[Path]:
-    """The folders that hold `marker`, as one archive or several unpack: the root, or up to two folders below it.
-
-    Raises CorpusError where there is none, with what is expected (`layout`) and what is there instead.
-    """
-    folders = [root, *sorted(folder for depth in ("*", "*/*") for folder in root.glob(depth) if folder.is_dir())]
-    found = [folder for folder in folders if (folder / marker).exists()]
-    if not found:
-        there = sorted(path.name for path in root.glob("[!.]*"))
-        shown = ", ".join(there[:MAX_NAMES_SHOWN]) + (", ..." if len(there) > MAX_NAMES_SHOWN else "")
-        raise CorpusError(
-            f"{root} holds no {marker}, nor does a folder in it. Expected {layout}; found {shown or 'nothing'}"
-        )
-    return found
-
-
-def find_audio(folder: Path, *patterns: str) -> list[Path]:
-    """Audio files by patterns of their paths, sorted; without the "._" files that a Macintosh leaves beside others."""
-    paths = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in paths if path.suffix.lower() in SOUND and not path.name.startswith("."))
-
-
 def report_unread(root: Path, corpus: Corpus) -> None:
     """Say how many audio files under the root a script made nothing of: where it is half of them, look at `--help`."""
     known = {clip.path for clip in corpus.clips} | {clip.path for clip in corpus.skipped}
@@ -285,14 +281,6 @@ def report_unread(root: Path, corpus: Corpus) -> None:
     if unread:
         print(f"note: {len(unread)} of {len(unread) + len(known - {None})} audio files under {root} are not of the "
               f"layout or the splits that are read, the first: {unread[0]}")  # fmt: skip
-
-
-def read_lines(path: Path) -> list[str]:
-    """A text file's lines. Corpora of the 2000s are not always UTF-8: bytes that are not become U+FFFD."""
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def choose_splits(found: Sequence[str], wanted: Sequence[str] | None, training: Sequence[str]) -> list[str]:
@@ -329,7 +317,7 @@ def add_transcripts(corpus: Corpus, path: Path | None) -> Corpus:
     broken += [f"{path} {place}: no audio_id" for place, entry in entries if "audio_id" not in entry]
     if broken:
         raise CorpusError("\n".join(broken[:20]))
-    said = {entry["audio_id"]: (answer_of(entry, ("response",)) or "").strip() for _, entry in entries}
+    said = {str(entry["audio_id"]): (answer_of(entry, ("response",)) or "").strip() for _, entry in entries}
     clips = [replace(clip, transcription=said.get(clip.audio_id, "")) for clip in corpus.clips]
     if not any(clip.transcription for clip in clips):
         raise CorpusError(

@@ -21,53 +21,62 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_audio, find_roots, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, run
+from data_prep.corpus_files import any_case, by_any_case, find_audio, find_files, find_roots, member, read_lines
 
 EMOTIONS = {
     "ang": "angry", "hap": "happy", "sad": "sad", "neu": "neutral", "fru": "frustrated", "exc": "excited",
     "fea": "fearful", "sur": "surprised", "dis": "disgusted",
 }  # fmt: skip
-SAID = re.compile(r"^(Ses\w+)\s+\[[\d.]+\s*-\s*[\d.]+\]:\s*(.*)$")
-RATED = re.compile(r"^\[[\d.]+\s*-\s*[\d.]+\]\s+(\S+)\s+(\w+)\s+\[([\d.]+),\s*([\d.]+),\s*([\d.]+)\]")
+SAID = re.compile(r"(?i)^(Ses\d\w+)\s+\[[\d.]+\s*-\s*[\d.]+\]:\s*(.*)$")
+RATED = re.compile(r"^\[[\d.]+\s*-\s*[\d.]+\]\s+(\S+)\s+(\w+)\s+\[(\d+\.?\d*),\s*(\d+\.?\d*),\s*(\d+\.?\d*)\]")
 DIMENSIONS = ("valence", "activation", "dominance")
+ATTRIBUTES = ("gender", "emotion", *DIMENSIONS)
 LAYOUT = "Session1 to Session5, as IEMOCAP_full_release.tar.gz unpacks"
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    corpus = Corpus([], [])
-    sessions = [folder for release in find_roots(root, "Session1", LAYOUT) for folder in release.glob("Session[1-5]")]
-    for session in sorted(sessions):
-        said = read_transcripts(session / "dialog" / "transcriptions")
-        rated = read_ratings(session / "dialog" / "EmoEvaluation")
-        for path in find_audio(session / "sentences" / "wav", "*/Ses*"):
-            if not said.get(path.stem):
-                corpus.skipped.append(Skipped(path.stem, f"no text in {session / 'dialog' / 'transcriptions'}", path))
+    corpus = Corpus([], [], ATTRIBUTES)
+    releases = find_roots(root, "Session1", LAYOUT)
+    for session in sorted(folder for release in releases for folder in release.glob(any_case("Session[1-5]"))):
+        dialogs = member(session, "dialog")
+        texts, ratings = read_transcripts(member(dialogs, "transcriptions")), read_ratings(dialogs)
+        said, rated, there = by_any_case(texts), by_any_case(ratings), set()
+        for path in find_audio(session, "sentences/wav/*/Ses*"):
+            there.add(path.stem.casefold())
+            if not said(path.stem):
+                corpus.skipped.append(Skipped(path.stem, f"no text in {dialogs / 'transcriptions'}", path))
                 continue
-            gender = path.stem.rpartition("_")[2][0]
-            attributes = {"gender": GENDERS[gender.lower()]} if gender in "FM" else {}
-            group = path.stem[:5]  # "Ses01"
-            attributes |= rated.get(path.stem, {})
-            corpus.clips.append(CorpusClip(path.stem, path, group + gender, attributes, said[path.stem], group))
+            gender = path.stem.rpartition("_")[2][:1].upper()
+            attributes = {"gender": GENDERS[gender.lower()]} if gender in ("F", "M") else {}
+            group = path.stem[:5].capitalize()  # "Ses01"
+            attributes |= rated(path.stem) or {}
+            corpus.clips.append(CorpusClip(path.stem, path, group + gender, attributes, said(path.stem), group))
+        wav = session / "sentences" / "wav"
+        corpus.skipped.extend(
+            Skipped(name, f"no audio in {wav}") for name in sorted(texts) if name.casefold() not in there
+        )
     return corpus
 
 
 def read_transcripts(folder: Path) -> dict[str, str]:
     """What was said, by utterance."""
-    matches = [SAID.match(line) for path in sorted(folder.glob("Ses*.txt")) for line in read_lines(path)]
+    matches = [SAID.match(line) for path in find_files(folder, "Ses*.txt") for line in read_lines(path)]
     return {match[1]: match[2].strip() for match in matches if match}
 
 
-def read_ratings(folder: Path) -> dict[str, dict[str, str | float]]:
+def read_ratings(dialogs: Path) -> dict[str, dict[str, str | float]]:
     """Emotion, where agreed upon, and the three dimensions, by utterance; a rating that cannot be read is told."""
     ratings, unread = {}, []
-    for path in sorted(folder.glob("Ses*.txt")):
+    for path in find_files(dialogs, "EmoEvaluation/Ses*.txt"):
         for number, line in enumerate(read_lines(path), 1):
             match = RATED.match(line)
             if not match:
                 unread += [f"{path} line {number}: {line!r}"] if line.startswith("[") else []
                 continue
-            emotion = {"emotion": EMOTIONS[match[2]]} if match[2] in EMOTIONS else {}
+            label = match[2].lower()
+            emotion = {"emotion": EMOTIONS[label]} if label in EMOTIONS else {}
             ratings[match[1]] = emotion | dict(zip(DIMENSIONS, map(float, match.groups()[2:]), strict=True))
     if unread:
         print(

@@ -20,17 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import (
-    GENDERS,
-    Corpus,
-    CorpusClip,
-    Skipped,
-    choose_splits,
-    find_audio,
-    find_roots,
-    read_lines,
-    run,
-)
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, choose_splits, run
+from data_prep.corpus_files import find_audio, find_files, find_roots, member, read_lines
 
 TRAINING = ("train-clean-100", "train-clean-360", "train-other-500")
 SPLITS = (*TRAINING, "dev-clean", "dev-other", "test-clean", "test-other")
@@ -40,13 +31,13 @@ LAYOUT = "SPEAKERS.TXT and folders such as train-clean-100, as the archives of o
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
     archives = find_roots(root, "SPEAKERS.TXT", LAYOUT)
-    found = [name for name in SPLITS if any((archive / name).is_dir() for archive in archives)]
+    found = [name for name in SPLITS if any(member(archive, name).is_dir() for archive in archives)]
     splits = choose_splits(found, args.splits, TRAINING)
-    corpus = Corpus([], [])
+    corpus = Corpus([], [], ("gender",))
     for archive in archives:
-        genders = read_genders(archive / "SPEAKERS.TXT")
+        genders = read_genders(member(archive, "SPEAKERS.TXT"))
         for split in splits:
-            for chapter in sorted((archive / split).glob("*/*/")):
+            for chapter in sorted(member(archive, split).glob("*/*/")):
                 read_chapter(chapter, genders, corpus)
     return corpus
 
@@ -61,9 +52,9 @@ def read_chapter(folder: Path, genders: dict[str, str], corpus: Corpus) -> None:
     """Add the utterances of one chapter to the corpus."""
     reader = folder.parent.name
     said = {}
-    for path in folder.glob("[!.]*.trans.txt"):
+    for path in find_files(folder, "*.trans.txt"):
         for line in read_lines(path):
-            audio_id, _, text = line.strip().partition(" ")
+            audio_id, text = [*line.split(maxsplit=1), "", ""][:2]
             said[audio_id] = text.strip().lower()
     attributes = {"gender": genders[reader]} if genders.get(reader) else {}
     audio = find_audio(folder, "*")

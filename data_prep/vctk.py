@@ -20,42 +20,51 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, find_audio, find_roots, read_lines, run
+from data_prep.corpus import GENDERS, Corpus, CorpusClip, Skipped, run
+from data_prep.corpus_files import by_any_case, find_audio, find_files, find_roots, member, read_lines
 
 FOLDERS = ("wav48_silence_trimmed", "wav48")  # of versions 0.92 and 0.80
+ATTRIBUTES = ("gender", "age", "accent", "region")
 LAYOUT = "speaker-info.txt, txt and wav48_silence_trimmed, as VCTK-Corpus-0.92.zip unpacks"
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    corpus = Corpus([], [])
+    corpus = Corpus([], [], ATTRIBUTES)
     for archive in find_roots(root, "speaker-info.txt", LAYOUT):
-        speakers = read_speakers(archive / "speaker-info.txt")
+        known = by_any_case(read_speakers(member(archive, "speaker-info.txt")))
+        texts = {path.stem.casefold(): path for path in find_files(archive, "txt/*/*.txt")}
         for path in find_audio(archive, *(f"{folder}/*/*" for folder in FOLDERS)):
-            speaker, audio_id = path.parent.name, path.stem.removesuffix("_mic1")
-            if audio_id.endswith("_mic2"):
+            speaker, audio_id = path.parent.name, re.sub("_mic1$", "", path.stem, flags=re.IGNORECASE)
+            if audio_id.lower().endswith("_mic2"):
                 continue
-            text = archive / "txt" / speaker / f"{audio_id}.txt"
-            said = " ".join(read_lines(text)).strip() if text.exists() else ""
+            text = texts.pop(audio_id.casefold(), None)
+            said = " ".join(" ".join(read_lines(text)).split()) if text else ""
             if said:
-                known = speakers.get(speaker) or speakers.get(speaker.removeprefix("p"), {})
-                corpus.clips.append(CorpusClip(audio_id, path, speaker, known, said))
+                attributes = known(speaker) or known(speaker[1:]) or {}  # without its p, in the earlier version
+                corpus.clips.append(CorpusClip(audio_id, path, speaker, attributes, said))
             else:
-                corpus.skipped.append(Skipped(audio_id, f"no text: {text}", path))
+                expected = archive / "txt" / speaker / f"{audio_id}.txt"
+                corpus.skipped.append(Skipped(audio_id, f"no text: {text or expected}", path))
+        corpus.skipped.extend(Skipped(path.stem, f"no audio of {path}") for path in texts.values())
     return corpus
 
 
 def read_speakers(path: Path) -> dict[str, dict[str, str | int]]:
-    """Attributes by speaker, as the file spells its ids."""
+    """Attributes by speaker, as the file spells its ids. Columns are told apart by blanks, or by tabs or commas."""
     speakers = {}
-    for line in read_lines(path)[1:]:
-        name, *fields = re.sub(r"\(.*?\)", "", line).split() or [""]  # "(mic2 files unavailable)"
+    for line in read_lines(path):
+        line = re.sub(r"\(.*?\)", "", line)  # "(mic2 files unavailable)"
+        delimiter = next((mark for mark in ("\t", ";", ",") if line.count(mark) >= 2), None)
+        name, *fields = [field.strip(" \"'") for field in line.split(delimiter)] or [""]
+        if name.lower() in ("", "id"):
+            continue
         age, gender, accent, *region = [*fields, "", "", ""][: max(3, len(fields))]
         known = {
             "gender": GENDERS.get(gender.lower(), ""),
             "age": int(age) if age.isdecimal() else "",
             "accent": "" if accent == "Unknown" else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", accent),  # "NewZealand"
-            "region": " ".join(region),
+            "region": " ".join((region[0] if delimiter and region else " ".join(region)).split()),
         }
         speakers[name] = {key: value for key, value in known.items() if value}
     return speakers

@@ -25,36 +25,33 @@ from data_prep.corpus import (
     GENDERS,
     Corpus,
     CorpusClip,
-    CorpusError,
     Skipped,
     add_transcripts,
     add_transcripts_flag,
     choose_splits,
-    find_audio,
-    find_roots,
-    read_lines,
     run,
 )
+from data_prep.corpus_files import CorpusError, by_any_case, find_audio, find_roots, member, read_lines
 
 COLUMNS = ("VoxCeleb1 ID", "Gender", "Nationality", "Set")
+ATTRIBUTES = ("gender", "nationality")
 LAYOUT = "vox1_meta.csv and wav/id*/*/*.wav, as downloaded from the VoxCeleb1 page"
 FOLDERS = ("", "*/", "*/*/", "*/*/*/")  # between the root and the speakers
 
 
 def read(root: Path, args: argparse.Namespace) -> Corpus:
     """Raises CorpusError."""
-    speakers = {}
+    rows = {}
     for folder in find_roots(root, "vox1_meta.csv", LAYOUT):
-        speakers |= read_speakers(folder / "vox1_meta.csv")
+        rows |= read_speakers(member(folder, "vox1_meta.csv"))
+    speakers, corpus = by_any_case(rows), Corpus([], [], ATTRIBUTES)
     paths = find_audio(root, *(f"{folders}id[0-9]*/*/*" for folders in FOLDERS))
     there = {path.parts[-3] for path in paths}
-    found = sorted({row["Set"] for name, row in speakers.items() if name in there})
+    found = sorted({speakers(name)["Set"] for name in there if speakers(name)})
     splits = choose_splits(found, args.splits, ("dev",))
-    corpus = Corpus([], [])
     for path in paths:
         speaker, video = path.parts[-3:-1]
-        audio_id = f"{speaker}-{video}-{path.stem}"
-        row = speakers.get(speaker)
+        audio_id, row = f"{speaker}-{video}-{path.stem}", speakers(speaker)
         if row is None:
             corpus.skipped.append(Skipped(audio_id, f"{speaker} is not in vox1_meta.csv", path))
         elif row["Set"] in splits:
@@ -65,14 +62,23 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
 
 def read_speakers(path: Path) -> dict[str, dict[str, str]]:
     """The rows of vox1_meta.csv by speaker. Raises CorpusError where a column is missing."""
-    rows = list(csv.DictReader(read_lines(path), delimiter="\t"))
+    lines = [line for line in read_lines(path) if line.strip()]
+    delimiter = "\t" if lines and "\t" in lines[0] else ","
+    try:
+        header, *rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE) if lines else [[]]
+    except csv.Error as error:
+        raise CorpusError(f"{path} is no table: {error}. Expected tab-separated {', '.join(COLUMNS)}") from None
+    places = {name.strip(' "').lower(): place for place, name in enumerate(header)}
+    speakers = {}
     for number, row in enumerate(rows, 2):
-        missing = [name for name in COLUMNS if row.get(name) is None]
+        missing = [name for name in COLUMNS if places.get(name.lower(), len(row)) >= len(row)]
         if missing:
             raise CorpusError(
                 f"{path} line {number}: no {', '.join(missing)}. Expected tab-separated {', '.join(COLUMNS)}"
             )
-    return {row["VoxCeleb1 ID"].strip(): {name: row[name].strip() for name in COLUMNS} for row in rows}
+        known = {name: row[places[name.lower()]].strip(' "') for name in COLUMNS}
+        speakers[known["VoxCeleb1 ID"]] = known | {"Set": known["Set"].lower()}
+    return speakers
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

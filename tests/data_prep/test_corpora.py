@@ -1,4 +1,3 @@
-import csv
 import importlib
 import json
 import shutil
@@ -453,16 +452,18 @@ def test_an_id_that_is_there_twice_is_skipped(tmp_path):
     assert check_manifest(tmp_path / "m.json", Limits()).problems == []
 
 
-def test_a_vox1_meta_without_tabs_is_told(tmp_path, capsys):
-    voxceleb1(tmp_path)
-    with (tmp_path / "vox1_meta.csv").open(newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t"))
-    (tmp_path / "vox1_meta.csv").write_text("\n".join(map(",".join, rows)))
-    assert main("voxceleb1", tmp_path, tmp_path / "m.json") == 2
-    assert (
-        "line 2: no VoxCeleb1 ID, Gender, Nationality, Set. Expected tab-separated VoxCeleb1 ID"
-        in capsys.readouterr().err
-    )
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_vox1_meta_without_tabs(tmp_path, capsys, delimiter):
+    voxceleb1(tmp_path / "root")
+    table = tmp_path / "root" / "vox1_meta.csv"
+    table.write_text(table.read_text().replace("\t", delimiter))
+    status = main("voxceleb1", tmp_path / "root", tmp_path / "m.json")
+    if delimiter == ",":
+        assert status == 0 and read_manifest(tmp_path / "m.json")[0].extra["attributes"]["nationality"] == "Ireland"
+    else:
+        assert status == 2
+        error = "line 2: no VoxCeleb1 ID, Gender, Nationality, Set. Expected tab-separated VoxCeleb1 ID"
+        assert error in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
