@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from src.errors import reports_user_errors
 from src.files import check_output_folder
 from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
 from src.manifest import Sample, read_training_manifest
+from src.mixture import Mixture, parse_mixture
 from src.modeling_DIFFA import DIFFAModel
 from src.processes import die_with_launcher, leave
 from src.sft_trainer import dLLMTrainer
@@ -58,9 +60,9 @@ def main() -> None:
     inputs = [model_args.llm_path, model_args.whisper_path, model_args.stage1_checkpoint]
     check_output_folder(Path(training_args.output_dir), inputs)
     # before the model loads: a bad manifest, or another run's checkpoint, shows at once
-    samples, eval_samples = read_samples(model_args, data_args, training_args)
+    samples, mixture, eval_samples = read_samples(model_args, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
-    settings = fixed_settings(model_args, data_args, training_args, samples)
+    settings = fixed_settings(model_args, data_args, training_args, samples, mixture)
     check_all_ranks_agree((model_args, data_args, training_args), settings, eval_samples)
     with output_locked(training_args):
         checkpoint = last_checkpoint(training_args)
@@ -92,6 +94,7 @@ def main() -> None:
             wer_samples=wer_samples,
             settings=settings,
             eval_name=data_args.eval_dataset_path,
+            mixture=mixture,
         )
         if trainer.is_world_process_zero():
             describe(model, len(samples), training_args)
@@ -101,19 +104,24 @@ def main() -> None:
 
 def read_samples(
     model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments
-) -> tuple[list[Sample], list[Sample] | None]:
-    """What to train on, and what to evaluate on if anything; what looks odd is printed.
+) -> tuple[list[Sample], Mixture, list[Sample] | None]:
+    """What to train on, how it is drawn, and what to evaluate on if anything; what looks odd is printed.
 
     Raises ManifestError naming what cannot be trained on.
     """
-    manifests, allowed = [], training_args.max_bad_fraction
-    for path in filter(None, (data_args.train_dataset_path, data_args.eval_dataset_path)):
+    prompt = data_args.system_prompt
+    manifests, allowed, weights = [], training_args.max_bad_fraction, parse_mixture(data_args.train_dataset_path)
+    for path in filter(None, (*weights, data_args.eval_dataset_path)):
         samples, warning = read_training_manifest(path, model_args.stage, data_args.max_seconds, allowed)
-        too_long = check_text_lengths(path, samples, model_args.llm_path, data_args.max_length, allowed)
+        too_long = check_text_lengths(path, samples, model_args.llm_path, data_args.max_length, allowed, prompt)
         if training_args.process_index == 0:
             print("".join(f"warning: {text}\n" for text in (warning, too_long) if text), end="", flush=True)
         manifests.append(samples)
-    return manifests[0], manifests[1] if len(manifests) > 1 else None
+    training, evaluation = manifests[: len(weights)], manifests[len(weights) :]
+    mixture = Mixture(tuple(map(len, training)), tuple(weights.values()))
+    if len(weights) > 1 and training_args.process_index == 0:
+        print(mixture.told(list(weights)), flush=True)
+    return list(chain(*training)), mixture, evaluation[0] if evaluation else None
 
 
 def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:

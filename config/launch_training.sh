@@ -20,7 +20,18 @@ need_inputs() {
   local whisper="whisper-small --local-dir FOLDER (1 GB)"
   [ "$FAMILY" = diffa ] || whisper="whisper-large-v3 --local-dir FOLDER --exclude '*fp32*' '*.msgpack' (6 GB)"
   need WHISPER_PATH "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/$whisper."
-  need TRAIN_DATASET "the training manifest (a JSON file)" "README.md, section Data, gives its format. $1"
+  local hint="README.md, section Data, gives its format. $1" part parts=()
+  if [ ! -e "${TRAIN_DATASET:-}" ] && [[ "${TRAIN_DATASET:-}" =~ :[0-9.]+([[:space:]]|$) ]]; then  # PATH:WEIGHT ...
+    read -r -a parts <<< "$TRAIN_DATASET"
+    for part in "${parts[@]}"; do
+      if [ ! -e "${part%:*}" ]; then
+        echo "$(basename "$0"): ${part%:*}, in TRAIN_DATASET, does not exist; it must be a training manifest. $hint" >&2
+        exit 2
+      fi
+    done
+  else
+    need TRAIN_DATASET "the training manifest (a JSON file)" "$hint"
+  fi
 }
 
 # whole_number NAME: stop unless the variable NAME holds a number from 1 on.

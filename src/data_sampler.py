@@ -14,6 +14,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from src.configuration_DIFFA import SEEDS
 from src.masked_diffusion import TIME_SAMPLING, Masking, training_times, validation_maskings
+from src.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Draw:
 
 
 class TrainingSampler(Sampler[Draw]):
-    """Every sample once an epoch, shuffled; the last update is filled up from the epoch's beginning.
+    """Every sample once an epoch, or what a mixture draws, shuffled.
+
+    The last update is filled up from the epoch's beginning.
 
     Args:
         num_samples: of the dataset.
@@ -34,6 +37,7 @@ class TrainingSampler(Sampler[Draw]):
         seed: of the run.
         time_sampling: see `masked_diffusion.training_times`.
         lengths: of the samples, to put ones of similar length into a batch; None for any.
+        mixture: which samples make an epoch, where they are of several manifests; None for all.
     """
 
     def __init__(
@@ -43,12 +47,13 @@ class TrainingSampler(Sampler[Draw]):
         seed: int,
         time_sampling: str = TIME_SAMPLING[0],
         lengths: Sequence[int] | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
-        self.num_samples = num_samples
+        self.mixture = mixture or Mixture((num_samples,))
         self.update_size = update_size
         self.seed = seed
         self.time_sampling = time_sampling
-        self.lengths = lengths
+        self.lengths = None if lengths is None else np.array(lengths)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,7 +61,7 @@ class TrainingSampler(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.update_size) * self.update_size
+        return -(-sum(self.mixture.counts) // self.update_size) * self.update_size
 
     def __iter__(self) -> Iterator[Draw]:
         random = np.random.default_rng((self.seed, self.epoch))
@@ -67,11 +72,12 @@ class TrainingSampler(Sampler[Draw]):
             yield Draw(index, Masking(time, seed))
 
     def order(self, random: np.random.Generator) -> np.ndarray:
-        """Indices of all samples, int [num_samples]."""
+        """Indices of the epoch's samples."""
+        drawn = self.mixture.drawn(self.seed, self.epoch)
         if self.lengths is None:
-            return random.permutation(self.num_samples)
-        generator = torch.Generator().manual_seed(int(random.integers(SEEDS)))
-        return np.array(get_length_grouped_indices(self.lengths, self.update_size, generator=generator))
+            return drawn[random.permutation(len(drawn))]
+        generator, lengths = torch.Generator().manual_seed(int(random.integers(SEEDS))), self.lengths[drawn].tolist()
+        return drawn[get_length_grouped_indices(lengths, self.update_size, generator=generator)]
 
 
 class EvaluationSampler(Sampler[Draw]):

@@ -24,6 +24,7 @@ from src.errors import UserError
 from src.eval_wer import transcribe
 from src.manifest import Sample
 from src.masked_diffusion import DiffusionOutput, share_denominator, validation_loss
+from src.mixture import Mixture
 from src.text_normalisation import normalisation_of
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter, correct_runtime
@@ -56,6 +57,7 @@ class dLLMTrainer(AdapterTrainer):
             whole model to answer with.
         settings: of the run, written into each checkpoint.
         eval_name: what to call the evaluation set in messages.
+        mixture: how the training samples of several manifests are drawn; None for all of them every epoch.
 
     Attributes:
         stop_requested: set it (from a signal handler, say) to have a checkpoint written after the current step, or
@@ -72,6 +74,7 @@ class dLLMTrainer(AdapterTrainer):
         wer_samples: Sequence[Sample] = (),
         settings: Settings | None = None,
         eval_name: str | None = None,
+        mixture: Mixture | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -85,6 +88,7 @@ class dLLMTrainer(AdapterTrainer):
         self.wer_samples = wer_samples
         self.settings = settings or {}
         self.eval_name = eval_name
+        self.mixture = mixture
         self.makes_up_evaluation = False
         self.eval_losses: dict[int, tuple[float, int]] = {}  # this process's, by sample: sum of CE / t', answer tokens
         self.eval_failures: list[str] = []  # this process's, in the evaluation that goes on
@@ -112,6 +116,7 @@ class dLLMTrainer(AdapterTrainer):
             order_seed(args),
             self.time_sampling,
             self.train_dataset.lengths() if args.group_by_length else None,
+            self.mixture,
         )
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> EvaluationSampler:

@@ -94,7 +94,12 @@ class ModelArguments:
 class DataArguments:
     """What to learn from."""
 
-    train_dataset_path: str = field(metadata={"help": "manifest, JSON list or JSON Lines (README, section Data)"})
+    train_dataset_path: str = field(
+        metadata={
+            "help": "manifest, JSON list or JSON Lines (README, section Data); or several, with the share of samples "
+            "that is to come from each: 'qa.json:0.95 asr.json:0.05' (an epoch is a pass over the first)"
+        }
+    )
     eval_dataset_path: str | None = field(
         default=None,
         metadata={"help": "manifest for a validation loss, with fixed masks; say how often by --eval_strategy"},

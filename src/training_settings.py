@@ -14,6 +14,7 @@ from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import DIFFAConfig
 from src.frozen_parts import check_frozen_parts
 from src.manifest import Sample
+from src.mixture import Mixture
 from src.provenance import code_fingerprint, fingerprint, versions
 from src.training_arguments import (
     DataArguments,
@@ -69,6 +70,7 @@ def fixed_settings(
     data_args: DataArguments,
     training_args: DIFFATrainingArguments,
     samples: Sequence[Sample],
+    mixture: Mixture | None = None,
 ) -> Settings:
     """What a resumed run must share with the one before, by parts, as JSON gives it back.
 
@@ -81,6 +83,7 @@ def fixed_settings(
         "seed": order_seed(training_args),
         "effective_batch_size": effective_batch_size(training_args),
         "samples": len(samples),
+        "mixture": mixture.record if mixture else None,
         "audio_ids_sha256": sha256_of([sample.audio_id for sample in samples], "\n"),  # files may have been moved
     }
     settings["objective"]["texts_sha256"] = sha256_of([(s.input, s.target, s.transcription) for s in samples])

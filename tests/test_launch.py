@@ -63,6 +63,11 @@ def commands(tmp_path, monkeypatch):
             {"GLOBAL_BATCH": "8", "GRADIENT_ACCUMULATION": "2"},
             "GLOBAL_BATCH=8 asks for GRADIENT_ACCUMULATION=8, but it is 2; unset one of them",
         ),
+        (
+            "train_stage1.sh",
+            {"TRAIN_DATASET": "/nowhere/qa.json:0.95 /nowhere/asr.json:0.05"},
+            "/nowhere/qa.json, in TRAIN_DATASET, does not exist; it must be a training manifest",
+        ),
         # not there, and looking like a hub's owner/name
         ("train_stage1.sh", {"TRAIN_DATASET": "data/none.json"}, "TRAIN_DATASET=data/none.json does not"),
         ("train_stage1.sh", {"TRAIN_DATASET": "corpora/all.json"}, "TRAIN_DATASET=corpora/all.json does not exist"),
@@ -115,6 +120,17 @@ def test_a_hub_name_is_left_to_the_hub(tmp_path, commands):
     write_manifest(tmp_path)
     started = run("train_stage1.sh", environment(tmp_path, LLM_PATH="GSAI-ML/LLaDA-8B-Instruct"))
     assert "--llm_path GSAI-ML/LLaDA-8B-Instruct" in started.stdout, started.stderr
+
+
+def test_a_mixture_of_manifests_reaches_train_py_as_it_is(tmp_path, commands):
+    manifest = write_manifest(tmp_path)
+    mixture = f"{manifest}:0.95 {tmp_path}/none.json:0.05"
+    missing = run("train_stage1.sh", environment(tmp_path, TRAIN_DATASET=mixture))
+    assert missing.returncode == 2 and f"{tmp_path}/none.json, in TRAIN_DATASET, does not exist" in missing.stderr
+    (tmp_path / "none.json").touch()
+    assert settings_of(run("train_stage1.sh", environment(tmp_path, TRAIN_DATASET=mixture)).stdout)[
+        "train_dataset_path"
+    ] == mixture  # fmt: skip
 
 
 def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):

@@ -18,6 +18,7 @@ from src.data_sampler import EvaluationSampler
 from src.dataloader import ORIGIN, DIFFACollator, DIFFADataset
 from src.generation_options import GenerationOptions
 from src.manifest import Sample
+from src.mixture import Mixture
 from src.modeling_DIFFA import DIFFAModel
 from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
@@ -38,6 +39,7 @@ def trainer_for(
     max_bad_fraction: float = 0.001,
     wer_samples=(),
     loss_normalization="published",
+    mixture=None,
     **options,
 ):
     config = model.llm_model.config
@@ -53,6 +55,7 @@ def trainer_for(
         max_bad_fraction=max_bad_fraction,
         wer_samples=wer_samples,
         loss_normalization=loss_normalization,
+        mixture=mixture,
     )
 
 
@@ -242,6 +245,25 @@ def test_epochs_have_whole_updates_of_shuffled_samples(tmp_path, model):
     assert [[len(batch) for batch in batches] for batches in epochs] == [[2] * 4] * 2
     first, second = ([name for batch in batches for name in batch] for batches in epochs)
     assert sorted(first[:5]) == sorted(second[:5]) == list("01234") and first != second
+
+
+def test_a_resumed_run_draws_from_a_mixture_what_an_uninterrupted_one_draws(tmp_path, monkeypatch):
+    """Four samples of which an epoch takes all of the first two, and one of the others: three updates in two epochs."""
+    mixture, read = Mixture((2, 2), (2, 1)), []
+    of_dataset = DIFFADataset.read
+
+    def noted(dataset: DIFFADataset, index: int):
+        read.append(index)
+        return of_dataset(dataset, index)
+
+    monkeypatch.setattr(DIFFADataset, "read", noted)
+    options = {"mixture": mixture, "per_device_train_batch_size": 1, "max_steps": 6}
+    trained(1, tmp_path / "whole", **options)
+    whole, epochs = list(read), [sorted(read[:3]), sorted(read[3:6])]
+    assert [epoch[:2] for epoch in epochs] == [[0, 1], [0, 1]] and {epochs[0][2], epochs[1][2]} == {2, 3}
+    read.clear()
+    trained(1, tmp_path / "resumed", resume=tmp_path / "whole" / "checkpoint-4", **options)
+    assert read[-2:] == whole[4:]
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -13,6 +13,7 @@ import pytest
 from src import training_settings
 from src.checkpoint import CheckpointError
 from src.manifest import Sample
+from src.mixture import Mixture
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, SettingsError
 from src.training_settings import BY_CONTENT, FIXED, check_all_ranks_agree, check_same_run, differences, fixed_settings
 from tests.conftest import GOLDEN, load_golden
@@ -117,6 +118,17 @@ def test_what_is_compared(tmp_path, flags, samples, expected):
     found = differences(settings_of(tmp_path), settings_of(tmp_path, *flags, samples=samples))
     assert len(found) == len(expected)
     assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+def test_a_mixture_is_compared_by_sizes_and_shares(tmp_path):
+    args = arguments(tmp_path)
+    plain, one, same, other = (
+        fixed_settings(*args, SAMPLES, mixture)
+        for mixture in (Mixture((4,)), *(Mixture((3, 1), weights) for weights in ((0.9, 0.1), (9, 1), (0.8, 0.2))))
+    )
+    assert differences(settings_of(tmp_path), plain) == differences(one, same) == []
+    assert differences(one, other) == ["order mixture was [[3, 0.9], [1, 0.1]], now [[3, 0.8], [1, 0.2]]"]
+    assert differences(plain, one) == ["order mixture was None, now [[3, 0.9], [1, 0.1]]"]
 
 
 def test_a_seed_that_the_order_does_not_hang_on_is_compared_as_well(tmp_path):
