@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ except ModuleNotFoundError as missing:
 from demo.world import QUESTIONS
 from serving import page
 from serving.live_answer import LiveAnswer, live_answers
+from serving.session import Session
 from src.audio import AudioError, Window, first_window, window_seconds
 from src.configuration_DIFFA import ROOT
 from src.generation_options import PRESETS, GenerationOptions
@@ -129,7 +130,7 @@ def open_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.
         blocks.launch(
             server_name=args.host, server_port=args.port, share=False, prevent_thread_lock=True, quiet=True,
             show_error=False, max_file_size=args.max_megabytes * 2**20, state_session_capacity=MAX_SESSIONS,
-            ssr_mode=False, footer_links=[], css=page.CSS, theme=make_theme(),
+            ssr_mode=False, footer_links=[], css=page.CSS, head=page.SCRIPT, theme=make_theme(),
         )  # fmt: skip
     except OSError as error:
         raise OptionError(error) from None
@@ -160,8 +161,17 @@ def settings_of(args: argparse.Namespace, settings: dict[str, Any]) -> Generatio
     return options_of(argparse.Namespace(**vars(args) | settings))
 
 
-def answer(model: DIFFAModel, clip: UploadedClip | None, question: str, options: GenerationOptions) -> Iterator[str]:
-    """The answer as HTML: masks at once, then every step, at last with what it took. Raises OptionError."""
+def answer(
+    model: DIFFAModel,
+    clip: UploadedClip | None,
+    question: str,
+    options: GenerationOptions,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Iterator[tuple[LiveAnswer, str]]:
+    """The answer and its HTML: masks at once, then every step, at last with what it took.
+
+    It ends where it is as soon as it does not go on. Raises OptionError.
+    """
     question = question.strip()
     if clip is None or clip.window is None:
         raise OptionError(
@@ -171,16 +181,21 @@ def answer(model: DIFFAModel, clip: UploadedClip | None, question: str, options:
     if not 0 < len(question) <= MAX_QUESTION_CHARACTERS:
         raise OptionError(f"a question of 1 to {MAX_QUESTION_CHARACTERS} characters is expected, found {len(question)}")
     draft = LiveAnswer((page.UNWRITTEN,) * options.max_new_tokens, 0)
-    yield page.answer(draft, running=True)
+    yield draft, page.answer(draft, running=True)
     time.sleep(STEP_SECONDS)
     seconds, clock = 0.0, time.perf_counter()
-    for draft in live_answers(model, clip.window.waveform, question, options):
-        took = time.perf_counter() - clock
-        seconds += took
-        yield page.answer(draft, running=True)
-        time.sleep(max(0.0, STEP_SECONDS - took))
-        clock = time.perf_counter()
-    yield page.answer(draft, running=False) + page.statistics(draft, seconds)
+    with contextlib.closing(live_answers(model, clip.window.waveform, question, options)) as steps:
+        for step in steps:
+            if not goes_on():
+                break
+            draft = step
+            took = time.perf_counter() - clock
+            seconds += took
+            yield draft, page.answer(draft, running=True)
+            time.sleep(max(0.0, STEP_SECONDS - took))
+            clock = time.perf_counter()
+    copy = page.copy_button(draft.text.strip())
+    yield draft, page.answer(draft, running=False) + page.statistics(draft, seconds, goes_on()) + copy
 
 
 def delete_upload(clip: UploadedClip, uploads: Path) -> None:
@@ -236,27 +251,42 @@ def make_theme() -> gr.themes.Base:
 def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr.Blocks:
     """The page's parts, and what each event calls."""
 
-    def on_sound(path: str | None, before: UploadedClip | None) -> tuple[UploadedClip | None, str, str]:
+    def on_sound(path: str | None, before: UploadedClip | None, session: Session) -> tuple:
         if before and str(before.file) != path:
             delete_upload(before, uploads)
+        session.restart()
+        nothing = page.NO_ANSWER, gr.HTML("", visible=False)
         if path is None:
-            return None, page.NOTHING_HEARD, page.NO_ANSWER
+            return None, page.NOTHING_HEARD, *nothing
         clip = UploadedClip(Path(path))
         with explained() as messages:
             clip = load_clip(clip.file, args, window_seconds(model.feature_extractor))
             shown = page.heard(clip.file.name, clip.window, clip.seconds, model.feature_extractor)
-            return clip, shown, page.NO_ANSWER
-        return clip, messages[0], page.NO_ANSWER
+            return clip, shown, *nothing
+        return clip, messages[0], *nothing
 
-    def on_ask(clip: UploadedClip | None, question: str, preset: str, *numbers: float) -> Iterator[str]:
+    def on_answer(session: Session, clip: UploadedClip | None, preset: str, *numbers: float) -> Iterator[tuple]:
+        turn = session.begin()
+        if turn is None:  # stopped while it waited, or answered by the event before
+            yield gr.skip(), gr.skip()
+            return
+        earlier, draft = page.history(session.exchanges), None
+        earlier = gr.HTML(earlier, visible=bool(earlier))
+        heading = page.asked(turn.question.strip())
         try:
             with explained() as messages:
                 options = settings_of(args, {"preset": preset} | dict(zip(SETTINGS, numbers, strict=True)))
-                yield from answer(model, clip, question, options)
+                steps = answer(model, clip, turn.question, options, partial(session.goes_on, turn))
+                for draft, shown in steps:  # noqa: B007 (the last one is kept)
+                    if session.is_about_the_clip(turn):
+                        yield heading + shown, earlier
         finally:  # also when the page is left meanwhile
+            if draft and not messages:
+                session.finish(turn, draft)
             if clip:
                 delete_upload(clip, uploads)
-        yield from messages
+        for message in messages:
+            yield heading + message, earlier
 
     def on_example(name: str) -> tuple[str, str]:
         return str(ROOT / "examples" / name), EXAMPLES[name]
@@ -265,19 +295,26 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
         gr.Markdown("# DIFFA\nAsk about sound. The answer comes by diffusion: its masks turn into words, surest first.")
         if args.model_path is None:
             gr.HTML(page.message("note", f"{NOTICE}. The questions stand below."))
+        session = gr.State(Session())
         clip = gr.State(None, time_to_live=KEEP_SECONDS, delete_callback=lambda c: c and delete_upload(c, uploads))
         gr.Markdown("Upload or record something, or take an example:")
         with gr.Row():
             examples = {name: gr.Button(f"{name}: {EXAMPLES[name]}", size="sm", min_width=150) for name in EXAMPLES}
         with gr.Row():
             with gr.Column(min_width=300):
-                sound = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[])
+                sound = gr.Audio(
+                    label="Sound", sources=["upload", "microphone"], type="filepath", buttons=[], elem_id="sound"
+                )
                 refuse_urls(sound)
                 question = gr.Textbox(label="Question", info="Enter asks", max_length=MAX_QUESTION_CHARACTERS)
-                ask = gr.Button("Ask", variant="primary")
+                with gr.Row():
+                    ask = gr.Button("Ask", variant="primary", min_width=80)
+                    stop = gr.Button("Stop", min_width=80)
+                    again = gr.Button("Ask again", min_width=80)
             with gr.Column(min_width=300):
                 frame = {"show_label": True, "container": True}
                 shown_answer = gr.HTML(page.NO_ANSWER, label="Answer", elem_id="answer", **frame)
+                shown_history = gr.HTML("", label="Earlier questions", elem_id="history", visible=False, **frame)
                 shown_sound = gr.HTML(page.NOTHING_HEARD, label="Heard", elem_id="heard", **frame)
         with gr.Accordion("Settings", open=False):
             settings = [gr.Radio(list(PRESETS), value=args.preset, label="Preset", info=PRESET_MEANING)]
@@ -291,10 +328,18 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
                 gr.Markdown("\n".join(f"- {known}" for known in QUESTIONS.values()))
 
         private = {"api_visibility": "private", "show_progress": "minimal"}
-        sound.change(on_sound, [sound, clip], [clip, shown_sound, shown_answer], **private)
+        sound.change(on_sound, [sound, clip, session], [clip, shown_sound, shown_answer, shown_history], **private)
         for name, button in examples.items():
             button.click(partial(on_example, name), None, [sound, question], queue=False, **private)
-        gr.on([ask.click, question.submit], on_ask, [clip, question, *settings], shown_answer, **private)
+        at_once = private | {"queue": False, "trigger_mode": "multiple"}
+        asked = gr.on([ask.click, question.submit], Session.ask, [session, question], None, **at_once)
+        asked_again = again.click(lambda session: session.ask(session.last_question), session, None, **at_once)
+        for event in (asked, asked_again):  # both in one queue, whose first answer gives up where a newer one waits
+            event.then(
+                on_answer, [session, clip, *settings], [shown_answer, shown_history], concurrency_id="model",
+                trigger_mode="multiple", **private,
+            )  # fmt: skip
+        stop.click(Session.stop, session, None, **at_once)
     return blocks
 
 

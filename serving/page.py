@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import math
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.image import imsave
 from transformers import WhisperFeatureExtractor
 
 from serving.live_answer import MASK, SURE, UNSURE, AnswerToken, LiveAnswer, count
+from serving.session import Exchange
 from src.audio import Window, log_mel
 from src.configuration_DIFFA import SAMPLE_RATE
 
@@ -19,6 +21,45 @@ COLOURS = "magma"  # evenly brighter with loudness, also in black and white
 UNWRITTEN = AnswerToken("", 0.0, masked=True)
 LEVELS = ("sure", "fair", "unsure")  # classes of the style sheet
 NO_ANSWER = '<p class="small">The answer appears here while it is written.</p>'
+# Buttons that copy; and sound in files that browsers call video (WebM, MP4), which Gradio's component would refuse.
+SCRIPT = """<script>
+document.addEventListener("click", async event => {
+  const button = event.target.closest("button.copy")
+  if (!button) return
+  const area = document.createElement("textarea")
+  area.value = button.dataset.text
+  if (window.isSecureContext) await navigator.clipboard.writeText(area.value)
+  else {  // plain http from another machine
+    document.body.append(area)
+    area.select()
+    document.execCommand("copy")
+    area.remove()
+  }
+  const label = button.textContent
+  button.textContent = "Copied"
+  setTimeout(() => { button.textContent = label }, 1500)
+})
+const asAudio = files => {
+  const transfer = new DataTransfer()
+  for (const file of files) {
+    transfer.items.add(new File([file], file.name, {type: file.type.replace("video/", "audio/")}))
+  }
+  return transfer.files
+}
+const isVideo = file => file.type.startsWith("video/")
+document.addEventListener("change", event => {
+  const input = event.target
+  if (input.type === "file" && [...input.files].some(isVideo)) input.files = asAudio(input.files)
+}, true)
+document.addEventListener("drop", event => {
+  const input = event.target.closest("#sound")?.querySelector("input[type=file]")
+  if (!input || ![...event.dataTransfer.files].some(isVideo)) return
+  event.preventDefault()
+  event.stopPropagation()
+  input.files = asAudio(event.dataTransfer.files)
+  input.dispatchEvent(new Event("change", {bubbles: true}))
+}, true)
+</script>"""
 NOTHING_HEARD = '<p class="small">The spectrogram of what was heard appears here.</p>'
 CSS = """
 footer { display: none !important }
@@ -32,6 +73,13 @@ footer { display: none !important }
 .fair { border-bottom: 2px dashed }
 .unsure { font-style: italic; border-bottom: 2px dotted }
 .mask { color: var(--body-text-color-subdued); padding: 0 }
+.asked { font-weight: 600; margin: 0; overflow-wrap: anywhere }
+.asked::before { content: "? "; color: var(--body-text-color-subdued) }
+.exchange { border-top: 1px solid var(--border-color-primary); padding: .5rem 0; overflow-wrap: anywhere }
+.exchange:first-child { border-top: 0 }
+.exchange p { margin: 0 0 .25rem; white-space: pre-wrap }
+button.copy { font-size: .8rem; padding: .2rem .6rem; border: 1px solid var(--border-color-primary);
+  border-radius: .25rem; background: var(--background-fill-secondary); color: var(--body-text-color); cursor: pointer }
 .small { font-size: .85rem; color: var(--body-text-color-subdued); margin: .5rem 0 0 }
 .legend { margin-top: 1rem; line-height: 1.9rem }
 .legend > span { color: inherit; display: inline-block; margin-right: .75rem }
@@ -61,6 +109,34 @@ def answer(draft: LiveAnswer, running: bool) -> str:
     if not tokens:  # every place is an end token
         tokens = '<i class="small">(the answer is empty)</i>'
     return f'<p class="answer" role="status" aria-busy="{str(running).lower()}">{tokens}</p>{legend()}'
+
+
+def asked(question: str) -> str:
+    """The question above its answer."""
+    return f'<p class="asked">{html.escape(question)}</p>'
+
+
+def copy_button(text: str, label: str = "Copy") -> str:
+    return f'<button type="button" class="copy" data-text="{html.escape(text)}">{html.escape(label)}</button>'
+
+
+def history(exchanges: Sequence[Exchange]) -> str:
+    """Questions and answers, the newest first; "" for none."""
+    if not exchanges:
+        return ""
+    texts = [(exchange.question, reply(exchange)) for exchange in exchanges]
+    entries = (
+        f'<div class="exchange">{asked(question)}<p>{html.escape(text)}</p>{copy_button(text)}</div>'
+        for question, text in reversed(texts)
+    )
+    everything = "\n\n".join(f"{question}\n{text}" for question, text in texts)
+    return "".join(entries) + (copy_button(everything, "Copy all") if len(texts) > 1 else "")
+
+
+def reply(exchange: Exchange) -> str:
+    """An answer as text; of one that was stopped, what had been fixed by then."""
+    text = exchange.answer.text.strip()
+    return text or "(empty)" if exchange.is_whole else f"{text} (stopped)".strip()
 
 
 def token_span(token: AnswerToken) -> str:
@@ -101,11 +177,12 @@ def legend() -> str:
     )
 
 
-def statistics(draft: LiveAnswer, seconds: float) -> str:
-    """What a finished answer took; `seconds` of computing. End tokens, which come last, are not counted."""
+def statistics(draft: LiveAnswer, seconds: float, is_whole: bool = True) -> str:
+    """What an answer took; `seconds` of computing. End tokens, which come last, are not counted."""
     tokens = max((place for place, token in enumerate(draft.tokens, start=1) if token.text), default=0)
+    stopped = "" if is_whole else "Stopped after "
     return (
-        f'<p class="small statistics">{seconds:.2f} s, {count(draft.forward_passes, "forward pass", "es")}, '
+        f'<p class="small statistics">{stopped}{seconds:.2f} s, {count(draft.forward_passes, "forward pass", "es")}, '
         f"{count(tokens, 'token', 's')}, {tokens / max(seconds, 1e-6):.1f} tokens/s</p>"
     )
 

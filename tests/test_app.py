@@ -1,4 +1,5 @@
 import asyncio
+import html
 import logging
 import os
 import shutil
@@ -155,12 +156,22 @@ def test_addresses_are_not_fetched_in_place_of_uploads(monkeypatch):
 def test_the_answer_comes_step_by_step_and_is_what_generate_gives(model, upload, monkeypatch):
     monkeypatch.setattr(app, "STEP_SECONDS", 0)
     clip = app.load_clip(upload, FLAGS, 30.0)
-    steps = list(app.answer(model, clip, f" {QUESTION} ", SHORT))
+    drafts, steps = zip(*app.answer(model, clip, f" {QUESTION} ", SHORT), strict=True)
     [expected] = model.generate([clip.window.waveform], [QUESTION], SHORT)
     assert [answer_text(step).count("░") for step in steps] == [4, 3, 2, 1, 0, 0]
-    assert answer_text(steps[-1]) == expected.strip()
+    assert answer_text(steps[-1]) == drafts[-1].text.strip() == expected.strip()
+    assert f'data-text="{html.escape(expected.strip())}"' in steps[-1]
     assert ['aria-busy="true"' in step for step in steps] == [True] * 5 + [False]
     assert [", 4 forward passes, " in step for step in steps] == [False] * 5 + [True]
+
+
+def test_an_answer_that_is_not_wanted_any_more_ends_where_it_is(model, upload, monkeypatch):
+    monkeypatch.setattr(app, "STEP_SECONDS", 0)
+    clip = app.load_clip(upload, FLAGS, 30.0)
+    wanted = iter([True, True, False, False])
+    *_, (draft, last) = app.answer(model, clip, QUESTION, SHORT, lambda: next(wanted))
+    assert (draft.forward_passes, answer_text(last).count("░")) == (2, 2)
+    assert "Stopped after" in last and 'aria-busy="false"' in last
 
 
 @pytest.mark.parametrize(
@@ -208,7 +219,12 @@ def test_the_page_offers_what_it_should(model, uploads):
         ("Preset", "exact"), ("Steps", 8), ("Block length", 16), ("Length (max_new_tokens)", 64), ("Temperature", 0),
         ("Guidance (cfg_scale)", 0),
     ]  # fmt: skip
-    assert [button["value"] for button in parts["button"]] == [*(f"{n}: {q}" for n, q in app.EXAMPLES.items()), "Ask"]
+    assert [button["value"] for button in parts["button"]] == [
+        *(f"{n}: {q}" for n, q in app.EXAMPLES.items()),
+        "Ask",
+        "Stop",
+        "Ask again",
+    ]
     assert all((app.ROOT / "examples" / name).is_file() for name in app.EXAMPLES)
     assert "the built-in miniature answers" in str(parts["html"]) and "Which sound is it?" in str(parts["markdown"])
     assert blocks.delete_cache and not blocks.analytics_enabled

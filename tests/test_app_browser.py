@@ -1,5 +1,6 @@
 """The web page in a real browser, with the miniature."""
 
+import base64
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from serving.live_answer import live_answers
 from src.loading import load_model
 
 pytest.importorskip("playwright", reason="Playwright is not installed (requirements-dev.txt)")
+from tests.audio_files import sweep_file
 from tests.chromium import CHROMIUM, chromium, free_port
 
 if CHROMIUM is None:
@@ -229,8 +231,113 @@ def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, go_on):
     assert finished_answer(third) == "siren"
 
 
+@pytest.fixture
+def slow_steps(monkeypatch):
+    monkeypatch.setattr(app, "STEP_SECONDS", 0.3)
+
+
+def ask_slowly(page, question: str) -> None:
+    """Ask what takes 16 steps, and go on when it is being answered."""
+    page.get_by_label("Question").fill(question)
+    press_ask(page)
+    page.locator("#answer .asked", has_text=question).wait_for()
+    page.locator("p.answer[aria-busy=true]").wait_for()
+
+
+def earlier(page) -> list[list[str]]:
+    """Questions and answers that stand below the answer."""
+    return [entry.split("\n") for entry in page.locator("#history .exchange").evaluate_all(
+        "all => all.map(one => [...one.querySelectorAll('p')].map(p => p.textContent).join('\\n'))"
+    )]  # fmt: skip
+
+
+@pytest.fixture
+def exact_page(new_user):
+    """A page with a clip, on which an answer takes 16 steps."""
+    page = new_user(width=360)
+    take_example(page, "clip.wav")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("exact").check()
+    page.get_by_label("Steps", exact=True).fill("16")
+    page.get_by_label("Length (max_new_tokens)").fill("16")
+    return page
+
+
+def test_a_question_that_is_asked_meanwhile_takes_over(exact_page, slow_steps, monkeypatch):
+    ask_slowly(exact_page, "What can you hear from the audio?")
+    ask_slowly(exact_page, "Which colour is named?")
+    monkeypatch.setattr(app, "STEP_SECONDS", 0)
+    assert finished_answer(exact_page) == "brown"
+    assert exact_page.locator("#answer .asked").text_content() == "Which colour is named?"
+    [[question, answer]] = earlier(exact_page)
+    assert question == "What can you hear from the audio?" and answer.endswith("(stopped)")
+    assert overflow(exact_page) == 0
+
+
+def test_an_answer_is_stopped_and_asked_for_again(exact_page, slow_steps, monkeypatch):
+    ask_slowly(exact_page, "How many things are there?")
+    exact_page.get_by_role("button", name="Stop").click()
+    exact_page.locator(".statistics", has_text="Stopped after").wait_for()
+    assert "░" in exact_page.locator("p.answer").text_content()
+    monkeypatch.setattr(app, "STEP_SECONDS", 0)
+    exact_page.get_by_role("button", name="Ask again").click()
+    exact_page.locator("p.answer", has_text=re.compile("^four$")).wait_for()
+    assert [question for question, _ in earlier(exact_page)] == ["How many things are there?"]
+
+
+def test_earlier_questions_about_a_clip_are_copied_and_go_with_it(exact_page, monkeypatch):
+    monkeypatch.setattr(app, "STEP_SECONDS", 0)
+    exact_page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for question, answer in (("Which colour is named?", "brown"), ("How many things are there?", "four")):
+        exact_page.get_by_label("Question").fill(question)
+        press_ask(exact_page)
+        exact_page.locator("p.answer", has_text=re.compile(f"^{answer}$")).wait_for()
+    exact_page.locator(".statistics").wait_for()
+    for where, text in (("#answer", "four"), ("#history", "brown")):
+        exact_page.locator(f"{where} button.copy").click()
+        exact_page.locator(f"{where} button.copy", has_text="Copied").wait_for()
+        assert exact_page.evaluate("navigator.clipboard.readText()") == text
+    take_example(exact_page, "sheep.flac")
+    exact_page.locator("#history").wait_for(state="hidden")
+    exact_page.get_by_role("button", name="Ask again").click()
+    exact_page.locator("#answer [role=alert]", has_text="a question of 1 to 1000 characters is expected").wait_for()
+
+
+@pytest.mark.parametrize(("kind", "mime"), [("m4a", "audio/mp4"), ("webm", "video/webm")])
+def test_files_of_phones_and_browsers_are_heard(new_user, kind, mime):
+    page = new_user()
+    upload(page, {"name": f"note.{kind}", "mimeType": mime, "buffer": sweep_file(kind, 1.0)})
+    wait_until_heard(page, f"note.{kind}")
+
+
+def test_a_dropped_video_file_is_heard(new_user):
+    page = new_user()
+    content = base64.b64encode(sweep_file("webm", 1.0)).decode()
+    page.evaluate(
+        """content => {
+            const transfer = new DataTransfer()
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0))
+            transfer.items.add(new File([bytes], "dropped.webm", {type: "video/webm"}))
+            const place = document.querySelector("#sound button[aria-label*=upload]")
+            place.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}))
+        }""",
+        content,
+    )
+    wait_until_heard(page, "dropped.webm")
+
+
+def test_a_recording_is_heard(new_user):
+    page = new_user()
+    page.context.grant_permissions(["microphone"])
+    page.locator("#sound").get_by_label("Record audio").click()
+    page.locator("#sound").get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1500)
+    page.locator("#sound").get_by_role("button", name="Stop").first.click()
+    page.locator("#heard", has_text="What was heard of").wait_for()
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(new_user, go_on):
-    page = new_user(width=390)
+    page = new_user(width=360)
     assert overflow(page) == 0
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("button", name="What the miniature can be asked").click()

@@ -10,6 +10,7 @@ from transformers import WhisperFeatureExtractor
 
 from serving import page
 from serving.live_answer import AnswerToken, LiveAnswer
+from serving.session import Exchange
 from src.audio import Window
 
 FEATURES = WhisperFeatureExtractor()  # 80 bands, 30 s
@@ -95,6 +96,28 @@ def test_only_errors_are_alerts():
     assert 'role="alert"' in page.message("error", "no")
     assert 'role="alert"' not in page.message("warning", "long") + page.message("note", "so")
     assert text_of(page.message("warning", "long")) == "Warning: long"
+
+
+# --- questions and answers -----------------------------------------------------------------------------------------
+
+
+def exchange(question, text, is_whole=True):
+    return Exchange(question, LiveAnswer((AnswerToken(text, 0.9, False), page.UNWRITTEN), 1), is_whole)
+
+
+def test_earlier_questions_stand_with_their_answers_and_can_be_copied():
+    assert page.history([]) == ""
+    html = page.history([exchange("a <b>?", " one"), exchange("c?", "two", is_whole=False), exchange("d?", "")])
+    assert text_of(html) == "d?(empty)Copyc?two (stopped)Copya <b>?oneCopyCopy all"
+    assert re.findall('data-text="([^"]*)"', html) == [
+        "(empty)", "two (stopped)", "one", "a &lt;b&gt;?\none\n\nc?\ntwo (stopped)\n\nd?\n(empty)",
+    ]  # fmt: skip
+    assert "Copy all" not in page.history([exchange("a?", "one")])
+
+
+def test_what_is_copied_is_text():
+    assert page.copy_button('"<b>') == '<button type="button" class="copy" data-text="&quot;&lt;b&gt;">Copy</button>'
+    assert page.asked("<b>") == '<p class="asked">&lt;b&gt;</p>'
 
 
 # --- sound ---------------------------------------------------------------------------------------------------------
