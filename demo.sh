@@ -8,6 +8,7 @@
 # Environment: OUT (demo/out), SEED (1), NPROC (2; 1 with a single GPU), CLIPS (training clips), ITEMS (benchmark items
 # per category), STAGE1_STEPS, STAGE2_STEPS (of 16 clips each), DS_CONFIG (empty: without DeepSpeed).
 set -euo pipefail
+case "${OUT:-}" in "" | /*) ;; *) OUT="$PWD/$OUT" ;; esac  # counts from where it is started
 cd "$(dirname "$0")"
 source setup.sh
 # The recipes' other settings, which may be exported for a real run, are not for the miniature.

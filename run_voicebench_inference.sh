@@ -5,15 +5,14 @@
 #   MODEL_PATH=exp/stage2 JUDGE_URL=http://localhost:8000/v1 JUDGE_MODEL=NAME bash run_voicebench_inference.sh
 #
 # Flags go to the Python script (see its --help). Run it again to answer what is still missing. Every setting below is
-# an environment variable; relative paths count from this folder. NPROC processes share the items: by default one a GPU.
+# an environment variable; relative paths count from where it is started. NPROC processes share the items: by default one a GPU.
 set -euo pipefail
-cd "$(dirname "$0")"
-source config/launch.sh
-source config/launch_inference.sh
+source "$(dirname "$0")/config/launch.sh"
+source "$REPOSITORY/config/launch_inference.sh"
 
-INPUT=${INPUT:-data/voicebench}       # folder with one folder a subset: Parquet files, or JSONL and audio files
+INPUT=${INPUT:-$REPOSITORY/data/voicebench}  # folder with one folder a subset: Parquet files, or JSONL and audio files
 DATA=${DATA:-all}                     # subsets, separated by spaces; all: the nine of the leaderboard
-OUTPUT=${OUTPUT:-results/voicebench}  # folder for the answers; scores and settings are written beside
+OUTPUT=${OUTPUT:-$REPOSITORY/results/voicebench}  # folder for the answers; scores and settings are written beside
 STEPS=${STEPS:-}                      # forward passes an answer; empty, as the next two: as published, see --help
 BLOCK_LENGTH=${BLOCK_LENGTH:-}        # tokens that are unmasked together
 MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}    # 128, with 128 steps, for long answers (alpacaeval, commoneval, wildvoice, ifeval)
@@ -24,7 +23,7 @@ read -r -a SUBSETS <<< "$DATA"
 answer inference_stage2_voicebench.py --input "$INPUT" --data "${SUBSETS[@]}" --output "$OUTPUT" "$@"
 MODEL_NAME=$(basename "$MODEL_PATH")
 if [[ " $DATA " == *" all "* ]]; then
-  read -r -a SUBSETS <<< "$(python -c 'from evaluation.benchmarks import LEADERBOARD_SUBSETS; print(*LEADERBOARD_SUBSETS)')"
+  read -r -a SUBSETS <<< "$(cd "$REPOSITORY" && python -c 'from evaluation.benchmarks import LEADERBOARD_SUBSETS; print(*LEADERBOARD_SUBSETS)')"
   SUBSETS+=(alpacaeval)  # answered where there is no alpacaeval_full
 fi
 SCORES=()
@@ -36,13 +35,13 @@ for subset in "${SUBSETS[@]}"; do
     [[ "$split" != *-* ]] || continue  # no split: this is of another model, whose name goes on with a subset's
     case "$subset" in alpacaeval* | commoneval | wildvoice | sd-qa)
       if [ -n "$JUDGE_URL" ]; then  # a verdict that cannot be had does not keep the rest from being scored
-        python voicebench/judge.py "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true
+        python "$REPOSITORY/voicebench/judge.py" "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true
       fi
     esac
-    python voicebench/evaluate.py "$result"
+    python "$REPOSITORY/voicebench/evaluate.py" "$result"
     SCORES+=("$result.scores.json")
   done
 done
 if [[ " $DATA " == *" all "* ]]; then
-  python voicebench/evaluate.py --overall "${SCORES[@]}" || [ $? -eq 1 ]  # 1: not all nine are scored yet
+  python "$REPOSITORY/voicebench/evaluate.py" --overall "${SCORES[@]}" || [ $? -eq 1 ]  # 1: not all nine are scored yet
 fi

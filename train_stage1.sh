@@ -7,12 +7,11 @@
 # FAMILY=diffa2 WHISPER_PATH=openai/whisper-large-v3 is DIFFA-2's recipe. Run it again to go on from the last checkpoint
 # in OUTPUT_DIR. Every setting is an environment variable; what all stages share is in config/launch_training.sh.
 set -euo pipefail
-cd "$(dirname "$0")"
-source config/launch_training.sh
+source "$(dirname "$0")/config/launch_training.sh"
 
 choose_family diffa diffa2
 need_inputs "The paper uses LibriSpeech 960 h, DIFFA-2 about 11 000 h of transcribed speech."
-OUTPUT_DIR=${OUTPUT_DIR:-exp/stage1}
+OUTPUT_DIR=${OUTPUT_DIR:-$REPOSITORY/exp/stage1}
 
 case "$FAMILY" in
   diffa)  # arXiv 2507.18452, section 4.1, made for 4 GPUs

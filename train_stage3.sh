@@ -9,13 +9,12 @@
 # checkpoint in OUTPUT_DIR. Every setting is an environment variable; what all stages share is in
 # config/launch_training.sh.
 set -euo pipefail
-cd "$(dirname "$0")"
-source config/launch_training.sh
+source "$(dirname "$0")/config/launch_training.sh"
 
 choose_family diffa2
 need_inputs "DIFFA-2 takes stage 2's data again."
 need STAGE2_CKPT "a stage-2 checkpoint folder" "train_stage2.sh makes one in exp/stage2."
-OUTPUT_DIR=${OUTPUT_DIR:-exp/stage3}
+OUTPUT_DIR=${OUTPUT_DIR:-$REPOSITORY/exp/stage3}
 
 # The recipe of arXiv 2601.23161 and its scripts, made for 8 machines of 8 GPUs.
 BATCH_SIZE=${BATCH_SIZE:-3}                        # as in stage 2: the factors are small, the LLM's activations are not

@@ -1,8 +1,10 @@
-# Sourced by the scripts that start training or inference: environment, devices, checks.
+# Sourced by the scripts that start training or inference: environment, devices, checks. Relative paths count from where
+# a script is started; what lies in the repository is named by its own path.
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # setup.sh makes .venv; it is used unless an environment is active already.
-if [ -z "${VIRTUAL_ENV:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f .venv/bin/activate ]; then
-  source .venv/bin/activate
+if [ -z "${VIRTUAL_ENV:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -f "$REPOSITORY/.venv/bin/activate" ]; then
+  source "$REPOSITORY/.venv/bin/activate"
 fi
 
 # also_named NAME OTHER: a setting may be given by another name. They may not contradict each other.
@@ -29,9 +31,10 @@ need() {
   fi
 }
 
-# looks_like_hub_name VALUE: owner/name, and no path into a folder that is there, or that is usual here.
+# looks_like_hub_name VALUE: owner/name, and no path into a folder that is there, in the repository, or usual.
 looks_like_hub_name() {
   [[ "$1" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]] && [ ! -d "${1%%/*}" ] &&
+    [ ! -d "$REPOSITORY/${1%%/*}" ] &&
     ! [[ "$1" =~ ^(checkpoints|data|exp|models|results)/ ]]
 }
 

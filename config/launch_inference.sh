@@ -27,7 +27,7 @@ answer() {
   [ -z "$LLM_PATH" ] || flags+=(--llm_path "$LLM_PATH")
   [ -z "$WHISPER_PATH" ] || flags+=(--whisper_path "$WHISPER_PATH")
   [ -z "$DEVICE" ] || flags+=(--device "$DEVICE")
-  local script="$1"
+  local script="$REPOSITORY/$1"
   shift
   "${launcher[@]}" "$script" "${flags[@]}" "$@"
   if [ "$NNODES" -gt 1 ] && [ "$NODE_RANK" -gt 0 ]; then

@@ -1,9 +1,9 @@
 # Sourced by train_stage1.sh ... train_stage4.sh: what all stages share. A script says which generations of DIFFA it has
 # a recipe of (`choose_family`), what it needs, and sets its recipe's variables; `train` starts it.
 
-source config/launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 GIVEN_ACCUMULATION=${GRADIENT_ACCUMULATION:-}
-DS_CONFIG=${DS_CONFIG-config/dp_config.json}  # ZeRO-1: optimizer state shared out over processes; empty for plain DDP
+DS_CONFIG=${DS_CONFIG-$REPOSITORY/config/dp_config.json}  # ZeRO-1: optimizer state shared out; empty for plain DDP
 
 # choose_family NAME...: set FAMILY, the generation of DIFFA, to the first of these unless it is one of them.
 choose_family() {
@@ -101,7 +101,7 @@ train() {
 
   # Two checkpoints are kept: should the last be damaged, there is the one before it. (Under --load_best_model_at_end,
   # the best and the last.)
-  exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" train.py \
+  exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" "$REPOSITORY/train.py" \
     --stage "$stage" --family "$FAMILY" --system_prompt "$SYSTEM_PROMPT" \
     --llm_path "$LLM_PATH" --whisper_path "$WHISPER_PATH" \
     --train_dataset_path "$TRAIN_DATASET" --output_dir "$OUTPUT_DIR" \

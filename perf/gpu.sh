@@ -8,7 +8,7 @@
 # It needs nothing from outside but the packages that setup.sh installs. That is run unless a Python is found that has
 # them (PYTHON, python, python3), or SKIP_SETUP=1.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # has_packages PYTHON
 has_packages() {
@@ -18,7 +18,7 @@ sys.exit(not all(map(importlib.util.find_spec, ("deepspeed", "soxr", "torch", "t
 
 for candidate in ${PYTHON:-} python python3; do
   if has_packages "$candidate"; then
-    exec "$candidate" perf/gpu.py "$@"
+    exec "$candidate" "$REPOSITORY/perf/gpu.py" "$@"
   fi
 done
 if [ "${SKIP_SETUP:-0}" = 1 ]; then
@@ -26,5 +26,7 @@ if [ "${SKIP_SETUP:-0}" = 1 ]; then
     "or let setup.sh install them (without SKIP_SETUP)" >&2
   exit 2
 fi
-source setup.sh
-exec python perf/gpu.py "$@"
+started_in=$PWD
+source "$REPOSITORY/setup.sh"
+cd "$started_in"  # from which paths among the flags count
+exec python "$REPOSITORY/perf/gpu.py" "$@"

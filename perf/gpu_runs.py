@@ -111,7 +111,7 @@ class Run:
             "BATCH_SIZE": str(max(1, CLIPS_AN_UPDATE // self.processes)), "GRADIENT_ACCUMULATION": "1",
             "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "SEED": "1", "BF16": str(self.bf16),
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 8)), "PATH": path_with_python(self.folder),
-            "DS_CONFIG": "" if self.name == "cpu" else "config/dp_config.json",
+            "DS_CONFIG": "" if self.name == "cpu" else str(ROOT / "config" / "dp_config.json"),
         }  # fmt: skip
         for name in (
             "LLM_MODEL",

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -17,7 +18,8 @@ def commands(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     scripts = {
-        "python": 'case "$1" in -c) echo ${GPUS_HERE:-0} ;; *) echo "python $*"; env | grep TORCH_EL >&2; true ;; esac',
+        "python": 'case "$1" in -c) echo ${GPUS_HERE:-0} ;; '
+        f"*) echo \"python $*\" | sed -E 's#{ROOT}/([a-z0-9_/]+[.]py)#\\1#g'; env | grep TORCH_EL >&2; true ;; esac",
         "scontrol": "[ \"$*\" = 'show hostnames node[7-8]' ] && printf 'node7\\nnode8\\n'",
         "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',
     }
@@ -270,7 +272,7 @@ def test_voicebench_overall_is_of_the_files_just_scored(tmp_path, commands, stat
         file.touch()
     settings = {"MODEL_PATH": str(GOLDEN), "OUTPUT": str(tmp_path / "o")}
     done = run("run_voicebench_inference.sh", environment(tmp_path, **settings))
-    assert done.stdout.splitlines()[-1] == "python voicebench/evaluate.py --overall " + " ".join(
+    assert done.stdout.splitlines()[-1] == f"python {ROOT}/voicebench/evaluate.py --overall " + " ".join(
         f"{file}.scores.json" for file in files
     )
     assert done.returncode == code
@@ -296,3 +298,41 @@ def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
         unnamed.returncode != 0
         and "name a script: train_stage1.sh, train_stage2.sh or train_stage3.sh" in unnamed.stderr
     )
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_paths_count_from_where_a_training_script_is_started(stage, commands, tmp_path, monkeypatch):
+    """Files of these names in the repository play no part."""
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("models/llada", "models/whisper", "exp/stage1"):
+        (elsewhere / name).mkdir(parents=True)
+    (elsewhere / "README.md").write_text("[]")
+    given = {"LLM_PATH": "models/llada", "WHISPER_PATH": "models/whisper", "TRAIN_DATASET": "README.md"}
+    given |= {"STAGE1_CKPT": "exp/stage1", "STAGE2_CKPT": "exp/stage1", "OUTPUT_DIR": "out"}
+    env = environment(tmp_path) | given
+    start = ["bash", os.path.relpath(ROOT / f"train_stage{stage}.sh", elsewhere)]
+    done = subprocess.run(start, env=env, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    flags = settings_of(done.stdout)
+    assert (flags["train_dataset_path"], flags["output_dir"]) == ("README.md", "out")
+    assert flags["deepspeed"] == str(ROOT / "config" / "dp_config.json")
+    (elsewhere / "README.md").unlink()
+    done = subprocess.run(start, env=env, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 2 and "TRAIN_DATASET=README.md does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "mmar", "voicebench"])
+def test_paths_count_from_where_an_inference_script_is_started(benchmark, commands, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "docs").mkdir(parents=True)
+    given = {"MODEL_PATH": "docs", "INPUT": "in.jsonl", "OUTPUT": "out.jsonl", "LLM_PATH": "", "DATA": "advbench"}
+    start = ["bash", os.path.relpath(ROOT / f"run_{benchmark}_inference.sh", elsewhere)]
+    done = subprocess.run(start, env=os.environ | given, cwd=elsewhere, capture_output=True, text=True)
+    started = done.stdout.splitlines()
+    assert started[0].startswith(f"python inference_stage2_{benchmark}.py --model_path docs "), done.stderr
+    assert " --input in.jsonl" in started[0] and started[0].endswith(" --output out.jsonl")
+    if benchmark != "voicebench":
+        assert started[1:] == [f"python {benchmark}/evaluate.py out.jsonl"]
+    (elsewhere / "docs").rmdir()  # there is one in the repository
+    done = subprocess.run(start, env=os.environ | given, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 2 and "MODEL_PATH=docs does not exist" in done.stderr

@@ -63,6 +63,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "BF16": "False",
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
     }  # fmt: skip
+    if changes.get("DS_CONFIG"):
+        changes["DS_CONFIG"] = str(ROOT / changes["DS_CONFIG"])  # the scripts are started elsewhere
     return os.environ | settings | changes
 
 
@@ -363,7 +365,11 @@ def test_every_split_of_an_update_gives_the_same_losses(tmp_path):
     courses = []
     for number, (nproc, batch_size, accumulation, config) in enumerate(splits):
         env = environment(tmp_path, NPROC=nproc, BATCH_SIZE=batch_size, GRADIENT_ACCUMULATION=accumulation)
-        env |= {"DS_CONFIG": config, "OUTPUT_DIR": str(tmp_path / str(number)), "SAVE_STEPS": "100"}
+        env |= {
+            "DS_CONFIG": config and str(ROOT / config),
+            "OUTPUT_DIR": str(tmp_path / str(number)),
+            "SAVE_STEPS": "100",
+        }
         done = run("train_stage1.sh", env, "--max_steps=6", "--loss_normalization=update")
         assert done.returncode == 0, done.stderr[-3000:]
         log = json.loads((tmp_path / str(number) / "trainer_state.json").read_text())["log_history"]
