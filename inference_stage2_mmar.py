@@ -3,8 +3,8 @@
     python inference_stage2_mmar.py --model_path CHECKPOINT --output results/mmar.json
     python mmar/evaluate.py results/mmar.json
 
-The output is the input's list with each answer added as `answer_prediction`: what the benchmark's own evaluation.py
-reads. Started again, it answers only what is missing.
+The output is the input's list with each answer added as `answer_prediction`, which the benchmark's own evaluation.py
+reads, and under MMAU's names. Started again, it answers only what is missing.
 """
 
 import sys

@@ -3,8 +3,9 @@
     python inference_stage2_mmau.py --model_path CHECKPOINT --output results/mmau.json
     python mmau/evaluate.py results/mmau.json
 
-The output is the input's list with each answer added as `model_prediction`. Started again, it answers only what is
-missing.
+The output is the input's list with each answer added as `model_output` and as `model_prediction`: the benchmark's own
+evaluation.py has read one and the other. Of the test set, whose answers are withheld, it is the file to submit. Parquet
+files from the hub, with the audio inside, are read as well. Started again, it answers only what is missing.
 """
 
 import sys

@@ -3,7 +3,8 @@
     python inference_stage2_mmsu.py --model_path CHECKPOINT --output results/mmsu.jsonl
     python mmsu/evaluate.py results/mmsu.jsonl
 
-The output holds every input line with the answer added as `response`. Started again, it answers only what is missing.
+The output holds every input line with the answer added as `response`. Parquet files from the hub, with the audio
+inside, are read as well. Started again, it answers only what is missing.
 """
 
 import sys

@@ -24,11 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.benchmarks import FULL, LEADERBOARD_SUBSETS, SUBSETS, VOICEBENCH
-from evaluation.parquet_audio import locate_audio
+from evaluation.hub_files import split_of
+from evaluation.parquet_audio import read_rows
 from evaluation.result_files import BenchmarkFileError, read_benchmark
 from evaluation.runner import run
 from evaluation.tasks import BenchmarkItem, Task, benchmark_parser, find_audio
-from voicebench.questions import find_files, open_parquet, rows_without_sound, split_of, subset_of
+from voicebench.questions import find_files, subset_of
 
 NOT_SUPPORTED = {
     "mtbench": "has questions that follow up on earlier answers, and DIFFA hears one clip and answers once"
@@ -74,11 +75,8 @@ def problem_of_audio(record: Mapping) -> str:
 
 def read_parquet(file: Path, audio_root: Path | None) -> list[BenchmarkItem]:
     """Rows whose `audio` is {bytes, path}: the encoded file itself or, without it, where it lies."""
-    with open_parquet(file) as parquet:
-        rows, sounds = rows_without_sound(parquet), locate_audio(file, parquet)
     items = []
-    for number, (row, sound) in enumerate(zip(rows, sounds, strict=True), start=1):
-        path = (row.pop("audio", None) or {}).get("path")
+    for number, (row, path, sound) in enumerate(read_rows(file, VOICEBENCH.source), start=1):
         if not sound and not path:
             raise BenchmarkFileError(f"{file} row {number}: no `audio` with bytes or a path in it")
         items.append(BenchmarkItem(row, VOICEBENCH.prompt(row), sound or find_audio(path, file, audio_root)))

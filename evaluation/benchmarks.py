@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from evaluation.offered import without_labels
 from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
+from evaluation.published_forms import mmar_form, mmau_form, mmsu_form
 from src.generation_options import TRANSCRIPT
 
 MAX_CHOICES = 26  # one for each letter
@@ -36,14 +37,16 @@ class Benchmark:
         audio: the field that names the record's clip.
         prompt: a record's instruction; may import what scorers do without.
         settings: the published ones, by model family.
-        answer_fields: where result files have the answer; the first one is written.
+        answer_fields: where result files have the answer: readers differ, so it is written to all of them.
         key: tells a record from the others of the file; raises KeyError where it cannot.
+        form: brings a record that is published in another form to that of `required`.
         problem: what is wrong with a record besides missing fields, in words; empty where nothing is.
         as_list: whether results are one JSON list, not JSON Lines.
 
     Of multiple-choice benchmarks alone:
         choices: a record's choices in the order of their letters, None for a letter that is not on offer.
         answer: the field with the right choice's text.
+        withheld: who scores items whose right choice is not published; empty where all are.
         official: the published rule (see `official_rules`).
         leaves_out: whether another published rule, the benchmark's authors', leaves an item with this answer out of its
             denominator.
@@ -62,10 +65,12 @@ class Benchmark:
     settings: Mapping[str, AnswerSettings]
     answer_fields: Sequence[str]
     key: Callable[[Mapping], str]
+    form: Callable[[Mapping], dict] = dict
     problem: Callable[[Mapping], str] = lambda record: ""
     as_list: bool = False
     choices: Callable[[Mapping], list[str | None]] = lambda record: []
     answer: str = ""
+    withheld: str = ""
     official: Callable[[str, str, Sequence[str | None]], bool] | None = None
     leaves_out: Callable[[object], bool] = lambda answer: False
     columns: tuple[str, str] = ("official", "")
@@ -79,8 +84,15 @@ def answers_not_offered(benchmark: Benchmark, items: Iterable[tuple[object, Mapp
         f"{name}: {benchmark.answer} {record[benchmark.answer]!r:.60} is none of the choices "
         f"{benchmark.choices(record)!r:.100}; no answer can be strictly right"
         for name, record in items
-        if benchmark.official and record[benchmark.answer] not in benchmark.choices(record)
+        if benchmark.official
+        and not is_withheld(benchmark, record)
+        and record[benchmark.answer] not in benchmark.choices(record)
     ]
+
+
+def is_withheld(benchmark: Benchmark, record: Mapping) -> bool:
+    """Whether the record's right choice is not published."""
+    return bool(benchmark.withheld) and record.get(benchmark.answer) in (None, "")
 
 
 # --- MMSU ----------------------------------------------------------------------------------------------------------
@@ -109,6 +121,7 @@ MMSU = Benchmark(
     file="mmsu/mmsu.jsonl",
     source="Pass MMSU's question file with --input; it comes with the data set ddwang2000/MMSU on the Hugging Face hub",
     required={"id": (str, int), "audio_path": str, "question": str, "answer_gt": str},
+    form=mmsu_form,
     problem=mmsu_problem,
     audio="audio_path",
     prompt=mmsu_prompt,
@@ -129,7 +142,9 @@ MMSU = Benchmark(
 
 
 def mmau_problem(record: Mapping) -> str:
-    choices = record.get("choices")
+    choices, answer = record.get("choices"), record.get("answer")
+    if answer is not None and not isinstance(answer, str):
+        return f"answer must be str, found {answer!r:.60}"
     if isinstance(choices, list) and len(choices) > MAX_CHOICES:
         return f"choices must be at most {MAX_CHOICES}, one a letter, found {len(choices)}"
     if isinstance(choices, list) and {str} <= {type(choice) for choice in choices} <= {str, type(None)}:
@@ -154,12 +169,14 @@ MMAU = Benchmark(
     title="MMAU",
     file="mmau/mmau-test-mini.json",
     source="Pass mmau-test-mini.json with --input; it and its audio come from github.com/Sakshi113/MMAU",
-    required={"audio_id": str, "question": str, "answer": str},
+    required={"audio_id": str, "question": str},
+    form=mmau_form,
     problem=mmau_problem,
     audio="audio_id",
     prompt=mmau_prompt,
     settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
-    answer_fields=("model_prediction", "model_output"),
+    answer_fields=("model_output", "model_prediction"),
+    withheld="MMAU's authors score it: upload it to https://huggingface.co/spaces/sonalkum/MMAU-Eval",
     as_list=True,
     key=mmau_key,
     choices=lambda record: record["choices"],
@@ -175,6 +192,7 @@ MMAR = Benchmark(
     name="mmar",
     title="MMAR",
     file="mmar/MMAR-meta.json",
+    form=mmar_form,
     source="Pass MMAR-meta.json with --input; it and its audio come with BoJack/MMAR on the Hugging Face hub",
     required={"id": str, "audio_path": str, "question": str, "answer": str},
     problem=mmau_problem,
@@ -201,14 +219,20 @@ class Subset:
 
     rule: str  # VoiceBench's name for how it is scored
     ranked: bool = True  # whether the overall score of the leaderboard has it
+    splits: Sequence[str] = ("test",)
 
 
+REGIONS = ("aus", "gbr", "ind_n", "ind_s", "irl", "kenya", "nga", "nzl", "phl", "usa", "zaf")
+DOMAINS = (
+    "biology", "business", "chemistry", "economics", "engineering", "health", "history", "law", "other", "philosophy",
+    "physics", "psychology",
+)  # fmt: skip
 SUBSETS = {
     "alpacaeval": Subset("open"),
     "commoneval": Subset("open"),
     "wildvoice": Subset("open"),
-    "sd-qa": Subset("qa"),
-    "mmsu": Subset("mcq"),
+    "sd-qa": Subset("qa", splits=(*REGIONS, "test")),
+    "mmsu": Subset("mcq", splits=(*DOMAINS, "test")),
     "openbookqa": Subset("mcq"),
     "bbh": Subset("bbh"),
     "ifeval": Subset("ifeval"),

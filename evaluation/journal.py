@@ -34,18 +34,25 @@ class Journal:
     """
 
     def __init__(
-        self, output: Path, field: str, settings: Mapping, as_list: bool = False, rank: int = 0, world: int = 1
+        self,
+        output: Path,
+        field: str | Sequence[str],
+        settings: Mapping,
+        as_list: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         """Read what earlier runs left.
 
         Args:
-            field: name of the answer in the output's records.
+            field: name of the answer in the output's records; or several, each of which holds it.
             settings: everything the answers depend on; all values JSON.
             as_list: write one JSON list instead of JSON Lines.
 
         Raises ResumeError if the answers on disk were made with other settings.
         """
-        self.output, self.field, self.settings, self.as_list = output, field, dict(settings), as_list
+        self.output, self.settings, self.as_list = output, dict(settings), as_list
+        self.fields = (field,) if isinstance(field, str) else tuple(field)
         self.meta = meta_path(output)
         self.path = output.with_name(f"{output.name}.partial" + (f".{rank}" if world > 1 else ""))
         self.answers: dict[int, AnswerRecord] = {}
@@ -69,7 +76,8 @@ class Journal:
         rows = []
         for index, record in enumerate(records):
             answer = self.answers[index]
-            rows.append({**record, self.field: answer.text} | ({"error": answer.error} if answer.error else {}))
+            told = dict.fromkeys(self.fields, answer.text) | ({"error": answer.error} if answer.error else {})
+            rows.append({**record, **told})
         told = {"settings": self.settings, **meta}
         if any(answer.audio for answer in self.answers.values()):
             told["audio"] = " ".join(self.answers[index].audio or NO_AUDIO for index in range(len(records)))
@@ -94,7 +102,8 @@ class Journal:
         rows = json.loads(text) if self.as_list else map(json.loads, text.split("\n")[:-1])
         audio = (None if word == NO_AUDIO else word for word in meta.get("audio", "").split())
         for index, row in enumerate(rows):  # of which there may be fewer: a run was killed before it wrote them
-            self._keep(index, AnswerRecord(row[self.field], row.get("error"), next(audio, None)))
+            text = next(row[field] for field in self.fields if field in row)
+            self._keep(index, AnswerRecord(text, row.get("error"), next(audio, None)))
 
     def _read_partial(self, path: Path) -> None:
         first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made

@@ -1,5 +1,6 @@
 """Benchmark and result files: JSON lists or JSON Lines of objects, read and checked."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def read_benchmark(
     required: Mapping[str, type | tuple[type, ...]],
     source: str,
     problem_of: Callable[[dict], str] = lambda record: "",
+    form: Callable[[dict], dict] = dict,
 ) -> list[dict]:
     """The records of a benchmark file, all of them sound.
 
@@ -56,13 +58,32 @@ def read_benchmark(
         required: fields that every record must have, and their types.
         source: where the file can be had; for the message when it is missing.
         problem_of: what else may be wrong with a record, in words; empty where nothing is.
+        form: brings a record to the form that `required` describes.
 
     Raises BenchmarkFileError naming the file and the line of everything broken, before any model is loaded.
     """
     if not Path(path).is_file():
         raise BenchmarkFileError(f"{path}: no such file. {source}")
     entries, broken = read_entries(path)
-    for place, record in entries:
+    records = [(place, form(record)) for place, record in entries]
+    check_records(path, records, broken, required, source, problem_of)
+    return [record for _, record in records]
+
+
+def check_records(
+    path: Path,
+    records: Sequence[tuple[str, dict]],
+    broken: Sequence[str],
+    required: Mapping[str, type | tuple[type, ...]],
+    source: str,
+    problem_of: Callable[[dict], str],
+) -> None:
+    """Raise BenchmarkFileError unless the records, given with their places in `path`, are sound; see `read_benchmark`.
+
+    `broken` is what could not be read.
+    """
+    broken = list(broken)
+    for place, record in records:
         for name, kinds in required.items():
             if not isinstance(record.get(name), kinds):
                 wanted = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
@@ -76,13 +97,11 @@ def read_benchmark(
         if problem := problem_of(record):
             broken.append(f"{path} {place}: {problem}")
     if broken:
-        end = f"{len(broken)} problem(s) in {path}; nothing was started{WHOLE_LINES * (not entries)}"
+        end = f"{len(broken)} problem(s) in {path}; nothing was started{WHOLE_LINES * (not records)}"
         raise BenchmarkFileError("\n".join([*broken[:20], end]))
-    if not entries:
+    if not records:
         raise BenchmarkFileError(f"{path} holds no items. {source}")
-    records = [record for _, record in entries]
-    check_unique(path, [str(record["id"]) for record in records if "id" in record])
-    return records
+    check_unique(path, [str(record["id"]) for _, record in records if "id" in record])
 
 
 def check_unique(path: Path, keys: Sequence[str]) -> None:
@@ -113,10 +132,12 @@ def read_result(
     reference: Path | None = None,
     read_reference: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
     read: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
+    text: Callable[[dict], str] | None = None,
 ) -> Result:
     """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
 
-    `key` names an item and raises KeyError where it cannot; without a reference, its place in the file does instead.
+    `key` names an item and raises KeyError where it cannot; without a reference, its place in the file does instead,
+    with one its `text`, which several may share: the first there is then the first here.
     Raises BenchmarkFileError for duplicates, a file without items or answers, and a reference with broken lines.
     """
     records, broken = read(path)
@@ -126,29 +147,46 @@ def read_result(
         raise BenchmarkFileError(
             f"{path}: no item has a field {answer_fields[0]!r}. Is this a result of this benchmark?"
         )
-    keys, missing = keys_of(path, records, key, numbered=reference is None), []
+    if not reference:
+        text = None
+    keys, missing = keys_of(path, records, key, text, numbered=reference is None), []
     if reference:
         wanted, broken_reference = read_reference(reference)
         if broken_reference:
             raise BenchmarkFileError("\n".join([*broken_reference[:20], f"{reference}: mend it, or pass another one"]))
-        keys = keys_of(reference, wanted, key, numbered=False)
         unanswered = [{k: v for k, v in record.items() if k not in (*answer_fields, "error")} for record in wanted]
-        records, missing = complete(path, records, unanswered, key)
+        asked = dict(zip(keys_of(reference, wanted, key, text, numbered=False), unanswered, strict=True))
+        records, missing = complete(path, dict(zip(keys, records, strict=True)), asked)
+        keys = list(asked)
     if not records:
         raise BenchmarkFileError(f"{path}: no items to score")
     return Result(path, dict(zip(keys, records, strict=True)), missing, broken)
 
 
-def keys_of(path: Path, records: Sequence[dict], key: Callable[[dict], str], numbered: bool) -> list[str]:
-    """The records' keys, or where one has none and `numbered` allows it, its number. Raises BenchmarkFileError."""
-    keys = []
+def keys_of(
+    path: Path,
+    records: Sequence[dict],
+    key: Callable[[dict], str],
+    text: Callable[[dict], str] | None = None,
+    numbered: bool = False,
+) -> list[str]:
+    """The records' keys; of one without, its `text` (from the second time on with a number), or where `numbered` allows
+    it, its number. Raises BenchmarkFileError.
+    """
+    keys: list[str] = []
+    repeated: Counter[str] = Counter()
     for number, record in enumerate(records, start=1):
         try:
             keys.append(key(record))
         except KeyError as error:
-            if not numbered:
+            if text:
+                said = text(record)
+                repeated[said] += 1
+                keys.append(said if repeated[said] == 1 else f"{said} ({repeated[said]})")
+            elif numbered:
+                keys.append(str(number))
+            else:
                 raise BenchmarkFileError(f"{path} item {number}: no field {error} to tell it by") from None
-            keys.append(str(number))
     check_unique(path, keys)
     return keys
 
@@ -172,25 +210,21 @@ def check_same_items(ours: Result, theirs: Result) -> None:
             )
 
 
-def complete(
-    path: Path, records: Sequence[dict], reference: Sequence[dict], key: Callable[[dict], str]
-) -> tuple[list[dict], list[str]]:
-    """The reference's items with the result's answers laid over them, and the keys that the result lacks.
+def complete(path: Path, answered: Mapping[str, dict], asked: Mapping[str, dict]) -> tuple[list[dict], list[str]]:
+    """The reference's items with the result's answers laid over them, both by key, and the keys that the result lacks.
 
     An item that the result lacks gets an `error`, so it counts as wrong. Raises BenchmarkFileError when the result
     holds items that the reference does not know.
     """
-    answered = {key(record): record for record in records}
-    wanted = {key(record): record for record in reference}
-    strangers = sorted(answered.keys() - wanted.keys())
+    strangers = sorted(answered.keys() - asked.keys())
     if strangers:
         raise BenchmarkFileError(
             f"{path}: {len(strangers)} item(s) are not in the reference: {', '.join(strangers[:10])}. "
             "Is this the benchmark file that was answered?"
         )
-    missing = [name for name in wanted if name not in answered]
+    missing = [name for name in asked if name not in answered]
     return [
-        {**answered.get(name, {"error": "not in the result file"}), **record} for name, record in wanted.items()
+        {**answered.get(name, {"error": "not in the result file"}), **record} for name, record in asked.items()
     ], missing
 
 

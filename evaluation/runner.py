@@ -159,8 +159,8 @@ class Runner:
             "input": hashlib.sha256(json.dumps(questions, sort_keys=True, default=str).encode()).hexdigest(),
             **{f"{part} {file}": value for part, files in self.fingerprints.items() for file, value in files.items()},
         }
-        field, as_list = task.benchmark.answer_fields[0], task.benchmark.as_list
-        journal = Journal(task.output, field, settings, as_list, self.ranks.rank, self.ranks.world)
+        fields, as_list = task.benchmark.answer_fields, task.benchmark.as_list
+        journal = Journal(task.output, fields, settings, as_list, self.ranks.rank, self.ranks.world)
         audio = self.audio_of(task)
         heard = {index: answer.audio for index, answer in sorted(journal.answers.items()) if answer.audio}
         others = [index for index, identity in heard.items() if identity != identity_of(audio[index])]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from evaluation.benchmarks import ASR, BENCHMARKS, FULL, LEADERBOARD, VOICEBENCH
+from evaluation.benchmarks import ASR, BENCHMARKS, FULL, LEADERBOARD, SUBSETS, VOICEBENCH
 from src.errors import UserError
 
 PUBLISHED = Path(__file__).with_name("published_scores.json")
@@ -103,7 +103,7 @@ def run_name(path: Path, scores: Mapping) -> str:
     """The result file's name without the benchmark in it; where nothing else is left, the folder's name."""
     name = Path(path.name.removesuffix(".scores.json")).stem
     if scores["benchmark"] == VOICEBENCH.name:  # {model}-{subset}-{split}-audio
-        name = re.sub(rf"(^|-){re.escape(scores['subset'] or '')}-.*$", "", name)
+        name = re.sub(rf"(^|[-_.]){re.escape(scores['subset'] or '')}([-_.].*)?$", "", name.removeprefix("result-"))
     else:
         name = re.sub(rf"(^|[-_.]){scores['benchmark']}(?=$|[-_.])", "", name)
     return name.strip("-_.") or path.resolve().parent.name
@@ -149,8 +149,14 @@ def subset_and_split(scores: Mapping) -> str:
 
 
 def split_in_name(name: str, subset: str) -> str | None:
-    """The split in a result's name `{model}-{subset}-{split}-audio.jsonl`; None for other names."""
+    """The split in a result's name, `{model}-{subset}-{split}-audio.jsonl` or any other in which it follows the subset.
+
+    None where no known split of the subset does, but for names of the first kind: there it may be any.
+    """
     found = re.fullmatch(rf"(?:.*-)?{re.escape(subset)}-([^-]+)-audio\.jsonl?", name)
+    if not found and subset in SUBSETS:
+        splits = "|".join(map(re.escape, SUBSETS[subset].splits))
+        found = re.search(rf"(?:^|[-_./]){re.escape(subset)}[-_.]({splits})(?=[-_.]|$)", name)
     return found and found[1]
 
 

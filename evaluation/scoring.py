@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark, answers_not_offered
+from evaluation.benchmark_files import read_answers
+from evaluation.benchmarks import Benchmark, answers_not_offered, is_withheld
 from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, outcome_interval, rate_interval
 from evaluation.offered import right_choices
-from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items, read_result
+from evaluation.result_files import BenchmarkFileError, Result, answer_in, answer_of, check_same_items
 from src.errors import print_error, reports_user_errors
 from src.files import check_outputs, write_file
 
@@ -228,7 +229,7 @@ def parse_args(
 def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None = None) -> int:
     """The command line of the multiple-choice scorers: read, judge every item, print, write; the exit status."""
     args = parse_args(docstring, argv)
-    result = read_result(args.result, benchmark.key, benchmark.answer_fields, args.reference)
+    result = read_answers(benchmark, args.result, args.reference)
     verdicts = judge_items(benchmark, result)
     levels = score_levels(verdicts)
     scores = {
@@ -243,7 +244,7 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
     scores["answer_not_offered"] = unanswerable
     comparisons = {}
     if args.compare:
-        other = read_result(args.compare, benchmark.key, benchmark.answer_fields, args.reference)
+        other = read_answers(benchmark, args.compare, args.reference)
         check_same_items(result, other)
         theirs = {verdict.key: verdict for verdict in judge_items(benchmark, other)}
         comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
@@ -292,6 +293,11 @@ def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
 
     Raises BenchmarkFileError for a field that is missing, and for an item with both an answer and an error.
     """
+    if all(is_withheld(benchmark, record) for record in result.items.values()):
+        raise BenchmarkFileError(
+            f"{result.path}: the right choices of these {len(result.items)} items are not published, and so nothing is "
+            f"scored here. {benchmark.withheld}"
+        )
     verdicts = []
     for name, record in result.items.items():
         answer = answer_in(record, benchmark.answer_fields)

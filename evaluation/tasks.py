@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.benchmarks import Benchmark, answers_not_offered
-from evaluation.parquet_audio import ParquetAudio
-from evaluation.result_files import read_benchmark
+from evaluation.hub_files import find_files
+from evaluation.parquet_audio import ParquetAudio, read_rows
+from evaluation.result_files import check_records, read_benchmark
 from src.configuration_DIFFA import ROOT
 from src.family import FAMILIES
 from src.inference_flags import OptionError, make_parser
@@ -80,18 +81,45 @@ def with_settings(args: argparse.Namespace, benchmark: Benchmark, family: str) -
 
 def task_of(benchmark: Benchmark, args: argparse.Namespace) -> Task:
     """The task that the flags of `benchmark_parser` name. Raises BenchmarkFileError."""
-    return Task(benchmark, read_items(benchmark, args.input, args.audio_root), args.output, [args.input])
+    items = read_items(benchmark, args.input, args.audio_root)
+    return Task(benchmark, items, args.output, find_files(args.input))
 
 
 def read_items(benchmark: Benchmark, path: Path, audio_root: Path | None) -> list[BenchmarkItem]:
-    """A file's items, in order. Raises BenchmarkFileError naming everything broken."""
-    records = read_benchmark(path, benchmark.required, benchmark.source, benchmark.problem)
-    for fault in answers_not_offered(benchmark, enumerate(records, start=1)):
+    """The items of a file, or of the Parquet files that stand for it (see `hub_files.find_files`), in order.
+
+    Raises BenchmarkFileError naming everything broken.
+    """
+    files = find_files(path)
+    read = read_parquet if files[0].suffix == ".parquet" else read_json
+    found = read(benchmark, files, audio_root)
+    for fault in answers_not_offered(benchmark, enumerate((record for record, _ in found), start=1)):
         print(f"warning: {path} item {fault}", file=sys.stderr)
-    return [
-        BenchmarkItem(record, benchmark.prompt(record), find_audio(record[benchmark.audio], path, audio_root))
-        for record in records
-    ]
+    return [BenchmarkItem(record, benchmark.prompt(record), audio) for record, audio in found]
+
+
+def read_json(
+    benchmark: Benchmark, files: Sequence[Path], audio_root: Path | None
+) -> list[tuple[dict, Path | ParquetAudio]]:
+    """The records of a JSON file, which name their audio."""
+    [file] = files
+    records = read_benchmark(file, benchmark.required, benchmark.source, benchmark.problem, benchmark.form)
+    return [(record, find_audio(record[benchmark.audio], file, audio_root)) for record in records]
+
+
+def read_parquet(
+    benchmark: Benchmark, files: Sequence[Path], audio_root: Path | None
+) -> list[tuple[dict, Path | ParquetAudio]]:
+    """The records of Parquet files, and their audio: inside, or else where its path says."""
+    found, places = [], []
+    for file in files:
+        for number, (row, path, sound) in enumerate(read_rows(file, benchmark.source), start=1):
+            record = benchmark.form({benchmark.audio: path, **row} if path else row)
+            found.append((record, sound or find_audio(str(record.get(benchmark.audio)), file, audio_root)))
+            places.append(f"({file.name}) row {number}")
+    records = list(zip(places, (record for record, _ in found), strict=True))
+    check_records(files[0].parent, records, [], benchmark.required, benchmark.source, benchmark.problem)
+    return found
 
 
 def find_audio(name: str, path: Path, audio_root: Path | None) -> Path:

@@ -3,8 +3,8 @@
     python mmau/evaluate.py results/mmau.json
     python mmau/evaluate.py results/mmau.json --reference data/mmau/mmau-test-mini.json --compare baseline/mmau.json
 
-Each item of the result holds the benchmark's own fields and the model's answer as `model_prediction` (or, as in some
-published result files, `model_output`).
+Each item of the result holds the benchmark's own fields and the model's answer as `model_output` or `model_prediction`.
+Other published forms are understood: choices as JSON text, the hub's `other_attributes`, logs of lmms-eval.
 """
 
 import sys

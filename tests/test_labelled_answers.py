@@ -14,8 +14,8 @@ import pytest
 from evaluation.choices import parse_choice
 from voicebench.bbh import ANSWERS, strict_answer
 from voicebench.harm import judge_harm
+from voicebench.parsing import parse_rating, parse_vote
 from voicebench.qa import contains_reference
-from voicebench.rubric import parse_rating, parse_vote
 
 FILE = Path(__file__).parent / "data" / "labelled_answers.jsonl"
 QUESTIONS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]

@@ -16,8 +16,8 @@ from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
 from voicebench.ifeval import as_checked
 from voicebench.mcq import official_letter
+from voicebench.parsing import parse_rating
 from voicebench.qa import official_vote
-from voicebench.rubric import parse_rating
 
 VERDICTS = json.loads((Path(__file__).parent / "data" / "official_verdicts.json").read_text())
 

@@ -7,7 +7,7 @@
 
 The subset is recognised from a `subset` or `data` field, from the `.meta.json` that inference_stage2_voicebench.py
 writes beside its output, or from the file's name; `--evaluator` overrides it. Each line holds the subset's own fields
-and the model's answer as `response`. Of a folder, all of that script's outputs are scored. Open questions (alpacaeval,
+and the model's answer as `response`. Of a folder, all answers to VoiceBench are scored. Open questions (alpacaeval,
 commoneval, wildvoice) and sd-qa are first rated by a judge model (judge.py); its verdicts are found beside the result.
 IFEval's checkers and PEDANT are extra (requirements-eval.txt). `--overall` gives the mean of the leaderboard's nine
 subsets from their scores files, or from a folder of them.
@@ -35,7 +35,8 @@ from voicebench.overall import format_overall
 from voicebench.qa import score_qa
 from voicebench.questions import read_reference
 from voicebench.scored import Scored, compare_scored, score_verdicts
-from voicebench.subsets import ANSWER_FIELDS, evaluator_of, key_or_prompt, recognise, split_of_result
+from voicebench.subsets import ANSWER_FIELDS, evaluator_of, question_of, recognise, split_of_result
+from voicebench.verdicts import RATED
 
 SCORERS: dict[str, Callable[[Result], Scored]] = {
     "mcq": partial(score_verdicts, judge=judge_mcq, lot="draws one of the four letters there"),
@@ -52,8 +53,8 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
     subset = recognise(path, read_records(path)[0])
     split = split_of_result(path, subset)
     read = partial(
-        read_result, key=key_or_prompt if reference else VOICEBENCH.key, answer_fields=ANSWER_FIELDS,
-        reference=reference, read_reference=partial(read_reference, subset=subset, split=split),
+        read_result, key=VOICEBENCH.key, answer_fields=ANSWER_FIELDS, reference=reference, text=question_of,
+        read_reference=partial(read_reference, subset=subset, split=split),
     )  # fmt: skip
     result = read(path)
     evaluator = evaluator or evaluator_of(path, subset)
@@ -79,11 +80,17 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
 
 
 def results_in(path: Path) -> list[Path]:
-    """`path` itself or, of a folder, the outputs of inference_stage2_voicebench.py in it. Raises BenchmarkFileError."""
-    results = sorted(path.glob("*-audio.jsonl")) if path.is_dir() else [path]
+    """`path` itself or, of a folder, the answers to VoiceBench in it; of answers that are there with and without a
+    judge's ratings (`result-*`), those without. Raises BenchmarkFileError where there are none.
+    """
+    if not path.is_dir():
+        return [path]
+    files = [file for file in sorted(path.glob("*.jsonl")) if not file.name.endswith(".judge.jsonl")]
+    results = [file for file in files if file.name.endswith("-audio.jsonl") or recognise(file, ())]
+    rated = {path / f"{RATED}{file.name}" for file in results}
     if not results:
         raise BenchmarkFileError(f"{path} holds no *-audio.jsonl: pass a result file, or the folder of the answers")
-    return results
+    return [file for file in results if file not in rated]
 
 
 @reports_user_errors

@@ -29,9 +29,10 @@ from evaluation.journal import is_written
 from evaluation.result_files import BenchmarkFileError, read_result
 from src.errors import print_error, reports_user_errors
 from src.files import check_outputs
-from voicebench.rubric import KINDS, Rubric, parse_rating, parse_vote
+from voicebench.parsing import parse_rating, parse_vote
+from voicebench.rubric import KINDS, Rubric
 from voicebench.subsets import ANSWER_FIELDS, evaluator_of, recognise
-from voicebench.verdicts import JudgeQuestion, Verdicts, questions_of, verdict_path
+from voicebench.verdicts import RATED, JudgeQuestion, Verdicts, questions_of, verdict_path, write_rated
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
               "top_p": args.top_p, "max_tokens": args.max_tokens, "samples": args.samples}  # fmt: skip
     judge = Judge(endpoint_of(args), rubric, parse_rating if kind == "open" else parse_vote, args.asks)
     path = verdict_path(args.result)
-    check_outputs([path], [args.result, args.rubric])
+    check_outputs([path, args.result.with_name(RATED + args.result.name)], [args.result, args.rubric])
     if args.overwrite and is_written(path) and questions:
         judge.endpoint.check(rubric.messages(questions[0]))  # verdicts are not discarded for nothing
     verdicts = open_verdicts(path, wanted, questions, args.overwrite)
@@ -101,6 +102,9 @@ def main(argv: list[str] | None = None) -> int:
           f"{len(missing)} of {len(by_digest) * args.samples} verdicts to be asked for")  # fmt: skip
     failures = collect(judge, verdicts, missing, args.concurrency)
     print(f"{len(missing) - len(failures)} verdicts saved: {verdicts.path}")
+    if not failures and questions:
+        rated = write_rated(result, kind, verdicts)
+        print(f"answers with verdicts, as VoiceBench's own evaluate.py reads them: {rated}")
     for failure in failures[:20]:
         print(f"no verdict: {failure}", file=sys.stderr)
     if failures:

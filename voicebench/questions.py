@@ -1,23 +1,16 @@
 """VoiceBench's questions on disk: which files hold a subset, and their fields besides the audio."""
 
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.parquet
-
+from evaluation import hub_files
 from evaluation.benchmarks import SUBSETS, VOICEBENCH
+from evaluation.hub_files import split_of
 from evaluation.result_files import BenchmarkFileError, read_records
 
 DEFAULT_SPLITS = {"sd-qa": ["usa", "test"]}
 SPLIT_BY_DOMAIN = "mmsu"  # has no split test, but law, biology, ...
-
-
-def split_of(file: Path) -> str:
-    """The split a file belongs to: law of law-00000-of-00001.parquet."""
-    return re.sub(r"-\d+-of-\d+$", "", file.stem)
 
 
 def subset_of(path: Path) -> str | None:
@@ -49,22 +42,6 @@ def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tu
     )
 
 
-@contextmanager
-def open_parquet(file: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """Raises BenchmarkFileError where the file cannot be read, then or while it is open."""
-    try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            yield parquet
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {VOICEBENCH.source}") from None
-
-
-def rows_without_sound(parquet: pyarrow.parquet.ParquetFile) -> list[dict]:
-    """All columns but the encoded audio, which is not read: `audio` holds a path alone."""
-    columns = [name for name in parquet.schema_arrow.names if name != "audio"]
-    return parquet.read([*columns, "audio.path"]).to_pylist()
-
-
 def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[list[dict], list[str]]:
     """A benchmark's questions without their audio, and its broken lines, like `result_files.read_records`.
 
@@ -85,8 +62,7 @@ def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[l
     records, broken = [], []
     for file in files:
         if file.suffix == ".parquet":
-            with open_parquet(file) as parquet:
-                found = rows_without_sound(parquet)
+            found = hub_files.read_records(file, VOICEBENCH.source)
         else:
             found, faults = read_records(file)
             broken += faults

@@ -1,11 +1,10 @@
-"""The judge's rubric, and parsing its replies."""
+"""The judge's rubric."""
 
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.endpoint import visible_answer
 from evaluation.result_files import BenchmarkFileError
 from voicebench.verdicts import JudgeQuestion
 
@@ -45,26 +44,3 @@ class Rubric:
         user = re.sub(r"\{(prompt|response|reference)\}", lambda match: fields[match[1]], self.user)
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": user}]
-
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_NAME = r"\b(?:score|rating|grade)\b"
-_ALONE = re.compile(rf"\W*(?:{_NAME}\W+(?:is\W+)?)?{_NUMBER}(?:\s*(?:/|out of)\s*5|\s*points?)?\W*", re.IGNORECASE)
-_BRACKETED = re.compile(rf"\[\[{_NUMBER}\]\]")
-_NAMED = re.compile(rf"{_NAME}(?: is|:| =)\s*{_NUMBER}", re.IGNORECASE)
-_VOTE = re.compile(r"\W*(yes|no)\b\s*(?:$|[^\w\s])", re.IGNORECASE)
-
-
-def parse_rating(reply: str) -> float | None:
-    """The number from 1 to 5 that `reply` gives: "4", "4/5", "[[4]]", "Rating: 4", ...; None for anything else."""
-    text = visible_answer(reply).replace("*", "")
-    alone = _ALONE.fullmatch(text)
-    said = [alone[1]] if alone else _BRACKETED.findall(text) or _NAMED.findall(text)
-    ratings = {float(number) for number in said}
-    return ratings.pop() if len(ratings) == 1 and 1 <= min(ratings) <= 5 else None
-
-
-def parse_vote(reply: str) -> float | None:
-    """1 for a yes, 0 for a no, None for anything else; what follows the word and a mark is not read."""
-    vote = _VOTE.match(visible_answer(reply))
-    return None if not vote else float(vote[1].lower() == "yes")

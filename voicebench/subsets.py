@@ -13,18 +13,14 @@ from evaluation.scoreboard import split_in_name
 ANSWER_FIELDS = VOICEBENCH.answer_fields
 
 
-def key_or_prompt(record: dict) -> str:
-    """As the benchmark's `key`, but the question itself stands in for an id: files with other items cannot be matched
-    by place."""
-    try:
-        return VOICEBENCH.key(record)
-    except KeyError:
-        return str(record["prompt"])
+def question_of(record: dict) -> str:
+    """What stands in for an id where there is none: files with other items cannot be matched by place."""
+    return str(record.get("prompt"))
 
 
 def recognise(path: Path, records: Iterable[dict]) -> str | None:
-    """The subset of a result: from its `subset` or `data` field, else as its `.meta.json` has it, else from a name
-    `{model}-{subset}-{split}-audio`; None if none of these tells.
+    """The subset of a result: from its `subset` or `data` field, else as its `.meta.json` has it, else from a name such
+    as `{model}-{subset}-{split}-audio`; None if none of these tells. "alpacaeval_speaker" is no alpacaeval.
 
     Raises BenchmarkFileError for a file that holds several subsets.
     """
@@ -35,7 +31,8 @@ def recognise(path: Path, records: Iterable[dict]) -> str | None:
         if subset in SUBSETS:
             return subset
     for name in sorted(SUBSETS, key=len, reverse=True):
-        if re.search(rf"(?:^|[-_./]){re.escape(name)}(?=[-_.])", path.name):
+        splits = "|".join(map(re.escape, SUBSETS[name].splits))
+        if re.search(rf"(?:^|[-_./]){re.escape(name)}(?=[-.]|_(?:{splits})[-_.])", path.name):
             return name
     return None
 

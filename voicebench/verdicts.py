@@ -12,7 +12,11 @@ from pathlib import Path
 
 from evaluation.journal import append_lines, differences, is_written, read_lines
 from evaluation.result_files import BenchmarkFileError, Result, answer_of
+from src.files import write_file
 from voicebench.subsets import ANSWER_FIELDS
+
+RATED = "result-"  # VoiceBench's name of a result with verdicts begins with it
+SCORE = "score"  # VoiceBench's field with a judge's replies
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,16 @@ class Verdicts:
             raise BenchmarkFileError(f"{path} does not begin with a judge's settings. Delete it, or pass --overwrite")
         verdicts = cls(path, first["settings"])
         for entry in entries:
-            verdicts._keep(entry["digest"], entry["sample"], entry["reply"], entry["rating"])
+            verdicts.keep(entry["digest"], entry["sample"], entry["reply"], entry["rating"])
         return verdicts
 
     def append(self, question: JudgeQuestion, sample: int, reply: str, rating: float) -> None:
         """Put one verdict on disk."""
         entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
         append_lines(self.path, self.settings, [entry])
-        self._keep(question.digest, sample, reply, rating)
+        self.keep(question.digest, sample, reply, rating)
 
-    def _keep(self, digest: str, sample: int, reply: str, rating: float) -> None:
+    def keep(self, digest: str, sample: int, reply: str, rating: float) -> None:
         self.ratings.setdefault(digest, {})[sample] = rating
         self.replies.setdefault(digest, {})[sample] = reply
 
@@ -100,12 +104,57 @@ class Verdicts:
 
 
 def read_verdicts(result: Result, kind: str) -> Verdicts | None:
-    """The verdicts beside a result, if there are any. Raises BenchmarkFileError if they are on other answers."""
+    """The verdicts beside a result, or else in it, if there are any. Raises BenchmarkFileError if they are on other
+    answers, or are none.
+    """
     path = verdict_path(result.path)
     if not is_written(path):
-        return None
+        return verdicts_inside(result, kind)
     verdicts = Verdicts.read(path)
     if verdicts.settings.get("kind") != kind:
         raise BenchmarkFileError(f"{path}: verdicts of kind {verdicts.settings.get('kind')!r}, wanted {kind!r}")
     verdicts.check_answers(questions_of(result, kind))
     return verdicts
+
+
+def verdicts_inside(result: Result, kind: str) -> Verdicts | None:
+    """What VoiceBench's own judge, api_judge.py, put into a result as `score`: its replies, three to an answer."""
+    from voicebench.parsing import parse_rating, parse_vote  # with what asks endpoints, which scorers do without
+
+    parse = {"open": parse_rating, "qa": parse_vote}[kind]
+    verdicts = Verdicts(result.path, {"kind": kind, "model": "the judge whose replies are in the file", "samples": 0})
+    for question in questions_of(result, kind):
+        replies = result.items[question.key].get(SCORE)
+        if replies is None:
+            continue
+        if not isinstance(replies, list) or not all(isinstance(reply, (str, int, float)) for reply in replies):
+            found = f"{SCORE} must be a list, found {replies!r:.60}"
+            raise BenchmarkFileError(f"{result.path} item {question.key}: {found}")
+        known = len(verdicts.ratings.get(question.digest, ()))  # of an equal answer to an equal question
+        for sample, reply in enumerate(map(str, replies), start=known):
+            rating = parse(reply)
+            if rating is None:
+                raise BenchmarkFileError(f"{result.path} item {question.key}: {reply!r:.60} in {SCORE} is no verdict")
+            verdicts.keep(question.digest, sample, reply, rating)
+        verdicts.settings["samples"] = max(verdicts.settings["samples"], len(replies))
+    return verdicts if verdicts.ratings else None
+
+
+def write_rated(result: Result, kind: str, verdicts: Verdicts) -> Path:
+    """Write the answers with their verdicts as VoiceBench's evaluate.py reads them, to `result-` and the result's name.
+
+    Each line has `score`, a list of texts: ratings, or votes. What was never answered has none, or is voted down.
+    """
+    digests = {question.key: question.digest for question in questions_of(result, kind)}
+    lines = []
+    for name, record in result.items.items():
+        digest = digests.get(name)
+        if kind == "open":
+            score = [f"{rating:g}" for rating in verdicts.ratings.get(digest, {}).values()]
+        else:
+            score = [reply.strip() for reply in verdicts.replies.get(digest, {}).values()] if digest else ["No"]
+        answer = answer_of(record, ANSWER_FIELDS) or ""
+        lines.append(json.dumps({**record, ANSWER_FIELDS[0]: answer, SCORE: score}, ensure_ascii=False) + "\n")
+    path = result.path.with_name(f"{RATED}{result.path.name}")
+    write_file(path, "".join(lines))
+    return path

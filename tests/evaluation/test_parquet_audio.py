@@ -42,7 +42,7 @@ def test_audio_is_found_without_being_read_and_read_a_row_group_at_a_time(tmp_pa
     sounds = located(path)
     assert sounds == [ParquetAudio(path, n // 2, n % 2) for n in range(7)] and read == []
     assert [sound.size() for sound in sounds] == list(range(1, 8)) and read == [0, 1, 2, 3]
-    assert list(parquet_audio.kept) == [(path, 2), (path, 3)]
+    assert list(parquet_audio.kept) == [(path, 2, "audio"), (path, 3, "audio")]
     assert [sound.read() for sound in sounds] == [bytes([n]) * n for n in range(1, 8)]
     assert read == [0, 1, 2, 3] * 2 and len(parquet_audio.kept) == parquet_audio.MAX_ROW_GROUPS
 

@@ -35,7 +35,7 @@ def test_rows_go_by_row_group_and_by_size_within_one(files, tmp_path):
     assert order == [1, 2, 3, 4, 5, 6, 7, 0]
     parquet_audio.kept.clear()
     batches = batches_of(order, mixed, 2)
-    assert [next(batches), list(parquet_audio.kept)] == [[1, 3], [(path, 0)]]
+    assert [next(batches), list(parquet_audio.kept)] == [[1, 3], [(path, 0, "audio")]]
     assert list(batches) == [[4, 2], [6, 7], [5, 0]]
 
 

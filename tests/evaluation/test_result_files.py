@@ -73,9 +73,8 @@ def test_benchmarks_must_be_sound(tmp_path):
 
 
 def test_completion_takes_the_truth_from_the_reference():
-    records, missing = complete(
-        "f", [{"id": 1, "answer": "forged", "response": "A"}], [{"id": 1, "answer": "x"}, {"id": 2}], key
-    )
+    answered = {"1": {"id": 1, "answer": "forged", "response": "A"}}
+    records, missing = complete("f", answered, {"1": {"id": 1, "answer": "x"}, "2": {"id": 2}})
     assert records[0] == {"id": 1, "answer": "x", "response": "A"}
     assert records[1] == {"id": 2, "error": "not in the result file"} and missing == ["2"]
 
@@ -137,3 +136,14 @@ def test_only_the_same_items_can_be_compared(tmp_path):
         check_same_items(ours, result("theirs", {"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}))
     with pytest.raises(BenchmarkFileError, match=r"item 1 has another question in .*theirs"):
         check_same_items(ours, result("theirs", {"id": 1, "question": "What?"}, {"id": 2}))
+
+
+def test_of_items_with_one_text_the_first_is_the_first(tmp_path):
+    asked = write(tmp_path / "asked.jsonl", *({"prompt": p, "reference": r} for p, r in ["aA", "bB", "aC", "aD"]))
+    path = write(tmp_path / "r.jsonl", *({"prompt": p, "response": a} for p, a in ["a1", "b2", "a3"]))
+    result = read_result(path, key, ["response"], asked, text=lambda record: record["prompt"])
+    assert list(result.items) == ["a", "b", "a (2)", "a (3)"] and result.missing == ["a (3)"]
+    assert [(r["reference"], r.get("response")) for r in result.items.values()] == [
+        ("A", "1"), ("B", "2"), ("C", "3"), ("D", None),
+    ]  # fmt: skip
+    assert list(read_result(path, key, ["response"], text=lambda record: record["prompt"]).items) == ["1", "2", "3"]

@@ -39,9 +39,9 @@ def row_groups_read(monkeypatch):
     """The row groups whose audio was read, in order."""
     read, original = [], parquet_audio.read_row_group
 
-    def read_row_group(parquet, number):
+    def read_row_group(parquet, number, column):
         read.append(number)
-        return original(parquet, number)
+        return original(parquet, number, column)
 
     monkeypatch.setattr(parquet_audio, "read_row_group", read_row_group)
     parquet_audio.kept.clear()

@@ -26,7 +26,7 @@ def test_items_hold_record_prompt_and_audio(tmp_path):
     assert read_items(MMSU, tmp_path / "m.jsonl", None) == [
         BenchmarkItem(RECORD, MMSU.prompt(RECORD), tmp_path / "a.wav")
     ]
-    with pytest.raises(BenchmarkFileError, match=r"m\.jsonl line 1: audio_id must be str"):
+    with pytest.raises(BenchmarkFileError, match=r"m\.jsonl line 1: choices must be a list"):
         read_items(MMAU, tmp_path / "m.jsonl", None)
 
 

@@ -12,7 +12,8 @@ from evaluation import endpoint
 from evaluation.result_files import BenchmarkFileError
 from tests.chat_server import chat_server
 from voicebench.judge import main
-from voicebench.rubric import Rubric, parse_rating, parse_vote
+from voicebench.parsing import parse_rating, parse_vote
+from voicebench.rubric import Rubric
 from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from voicebench.evaluate import main
+from voicebench.parsing import parse_vote
 from voicebench.qa import PEDANT_VERSION, official_vote
-from voicebench.rubric import parse_vote
 from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
 
 SETTINGS = {"kind": "open", "model": "some-judge", "rubric": "r", "samples": 3}

@@ -1,0 +1,74 @@
+"""Benchmarks as they come from the Hugging Face hub: Parquet files, several to a split, with the audio inside."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet
+
+from evaluation.result_files import BenchmarkFileError
+
+AUDIO_COLUMNS = ("audio", "context")  # MMAU's is called context
+_SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)$")
+
+
+def split_of(file: Path) -> str:
+    """The split a file belongs to: law of law-00000-of-00001.parquet."""
+    return _SHARD.sub("", file.stem)
+
+
+def find_files(path: Path) -> list[Path]:
+    """The files that hold a benchmark: `path` itself, all shards of a split of which it is one, or those in a folder.
+
+    Where `path` is not there, Parquet files in its folder stand for it, as after a download from the hub; they lie
+    there or in `data/`. Raises BenchmarkFileError for shards that are missing and for several splits in one folder.
+    """
+    if path.suffix == ".parquet" and path.is_file():
+        return _complete([file for file in sorted(path.parent.glob("*.parquet")) if split_of(file) == split_of(path)])
+    if path.is_file():
+        return [path]
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
+    splits = sorted({split_of(file) for file in files})
+    if len(splits) > 1:
+        raise BenchmarkFileError(f"{folder} holds several splits ({', '.join(splits)}): pass a file of one of them")
+    return _complete(files) if files else [path]
+
+
+def _complete(files: list[Path]) -> list[Path]:
+    shards = [match for file in files if (match := _SHARD.search(file.stem))]
+    if shards and len(shards) != int(shards[0]["count"]):
+        raise BenchmarkFileError(
+            f"{files[0].parent} holds {len(shards)} of the {int(shards[0]['count'])} files of {split_of(files[0])}: "
+            "download the others"
+        )
+    return files
+
+
+@contextmanager
+def open_parquet(file: Path, source: str = "") -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Raises BenchmarkFileError where the file cannot be read, then or while it is open."""
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            yield parquet
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {source}") from None
+
+
+def audio_column(parquet: pyarrow.parquet.ParquetFile) -> str | None:
+    """The column with the audio; None where there is none."""
+    return next((name for name in AUDIO_COLUMNS if name in parquet.schema_arrow.names), None)
+
+
+def read_records(file: Path, source: str = "") -> list[dict]:
+    """The rows without their audio, of which nothing is read."""
+    with open_parquet(file, source) as parquet:
+        column = audio_column(parquet)
+        return [{name: value for name, value in row.items() if name != column} for row in rows_of(parquet, column)]
+
+
+def rows_of(parquet: pyarrow.parquet.ParquetFile, column: str | None) -> list[dict]:
+    """All columns; of the audio's the path alone, since the encoded audio is large."""
+    names = [name if name != column else f"{name}.path" for name in parquet.schema_arrow.names]
+    return parquet.read(names).to_pylist()
