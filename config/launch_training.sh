@@ -3,6 +3,8 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 GIVEN_ACCUMULATION=${GRADIENT_ACCUMULATION:-}
+FSDP_CONFIG=${FSDP_CONFIG:-}  # config/fsdp.yaml: FSDP2, by accelerate, in place of DeepSpeed
+[ -z "$FSDP_CONFIG" ] || DS_CONFIG=${DS_CONFIG-}
 DS_CONFIG=${DS_CONFIG-$REPOSITORY/config/dp_config.json}  # ZeRO-1: optimizer state shared out; empty for plain DDP
 
 # choose_family NAME...: set FAMILY, the generation of DIFFA, to the first of these unless it is one of them.
@@ -101,7 +103,12 @@ train() {
 
   # Two checkpoints are kept: should the last be damaged, there is the one before it. (Under --load_best_model_at_end,
   # the best and the last.)
-  exec python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC" "$REPOSITORY/train.py" \
+  local launch=(python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC") port=0  # 0: a free one
+  [ "$NNODES" -eq 1 ] || port=${MASTER_PORT:-29500}
+  [ -z "$FSDP_CONFIG" ] || launch=(python -m accelerate.commands.launch --config_file "$FSDP_CONFIG"
+    --num_processes $(( NNODES * NPROC )) --num_machines "$NNODES" --machine_rank "${NODE_RANK:-0}"
+    --main_process_ip "${MASTER_ADDR:-127.0.0.1}" --main_process_port "$port")
+  exec "${launch[@]}" "$REPOSITORY/train.py" \
     --stage "$stage" --family "$FAMILY" --system_prompt "$SYSTEM_PROMPT" \
     --llm_path "$LLM_PATH" --whisper_path "$WHISPER_PATH" \
     --train_dataset_path "$TRAIN_DATASET" --output_dir "$OUTPUT_DIR" \

@@ -53,8 +53,8 @@ class dLLMTrainer(AdapterTrainer):
             "update": by those of all batches of an optimizer step, on all processes, padded to the longest of these,
             so that nothing depends on how the effective batch size comes about.
         max_bad_fraction: of the clips, how many may be unusable before training stops.
-        wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3, where a process alone holds no
-            whole model to answer with.
+        wer_samples: what each evaluation transcribes, for `eval_wer`; not under ZeRO-3 or FSDP, where a process alone
+            holds no whole model to answer with.
         settings: of the run, written into each checkpoint.
         eval_name: what to call the evaluation set in messages.
         mixture: how the training samples of several manifests are drawn; None for all of them every epoch.

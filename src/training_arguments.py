@@ -22,7 +22,8 @@ from src.precision import AUTO, choose_precision
 from src.processes import own_device
 from src.prompts import SYSTEM_PROMPTS, system_prompt_of
 from src.text_normalisation import normalisation_of
-from src.training_sharding import check_deepspeed_file
+from src.training_fsdp import uses_fsdp
+from src.training_sharding import ShardingError, check_deepspeed_file
 
 WER_CLIPS = 32
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
@@ -173,6 +174,10 @@ class DIFFATrainingArguments(TrainingArguments):
             self.greater_is_better = False  # Trainer's default for whatever is no loss is True
         if isinstance(self.deepspeed, str):
             check_deepspeed_file(Path(self.deepspeed))
+            if uses_fsdp():
+                raise ShardingError(
+                    "--deepspeed and FSDP (accelerate launch) share out the same; leave one of them out"
+                )
         super().__post_init__()
 
     def asked_precision(self) -> str:
@@ -262,6 +267,11 @@ def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArgument
             raise SettingsError(f"--{name} is {getattr(data_args, name)}; expected more than 0")
 
 
+def shares_out_weights() -> str | None:
+    """What leaves no process a whole model to answer with, if anything does."""
+    return "ZeRO-3" if is_deepspeed_zero3_enabled() else "FSDP" if uses_fsdp() else None
+
+
 def start_flag(stage: int) -> str:
     """What the flag is called that names the checkpoint a stage starts from."""
     return "--stage1_checkpoint" if stage == 2 else "--start_checkpoint"
@@ -279,10 +289,10 @@ def check_wer_arguments(
         raise SettingsError("--eval_wer_clips is for --stage 1, which transcribes; leave it out")
     if clips and not data_args.eval_dataset_path:
         raise SettingsError("--eval_wer_clips needs --eval_dataset_path, a manifest to take the clips from")
-    if metric in WER_NAMES and (not transcribes or clips == 0 or is_deepspeed_zero3_enabled()):
+    if metric in WER_NAMES and (not transcribes or clips == 0 or shares_out_weights()):
         raise SettingsError(
             f"--metric_for_best_model is {metric}, measured in stage 1 alone, with --eval_wer_clips above 0, and not "
-            "under ZeRO-3; choose loss"
+            f"under {shares_out_weights() or 'ZeRO-3 or FSDP'}; choose loss"
         )
     if metric is not None and metric not in (*WER_NAMES, *LOSS_NAMES):
         raise SettingsError(f"--metric_for_best_model is {metric}; expected loss, or in stage 1 wer")
@@ -316,8 +326,8 @@ def samples_to_transcribe(
     if reason:
         if data_args.eval_wer_clips or training_args.metric_for_best_model in WER_NAMES:
             raise SettingsError(f"{reason}, so there is no word error rate; pass --eval_wer_clips 0")
-    elif is_deepspeed_zero3_enabled():
-        samples, reason = [], "ZeRO-3 shares the model out over the processes, and answering needs it whole"
+    elif sharer := shares_out_weights():
+        samples, reason = [], f"{sharer} shares the model out over the processes, and answering needs it whole"
     if reason and training_args.process_index == 0:
         print(f"no eval_wer: {reason}", flush=True)
     return samples

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -358,25 +359,38 @@ def test_a_learning_rate_that_changes_takes_effect_under_deepspeed(tmp_path, nam
 
 
 @pytest.mark.slow
-def test_every_split_of_an_update_gives_the_same_losses(tmp_path):
-    """Processes x clips x accumulation, with DeepSpeed and without; stage 1, since dropout draws by process."""
+def test_every_split_of_an_update_gives_the_same_losses_however_memory_is_shared_out(tmp_path):
+    """Processes x clips x accumulation, by DDP, ZeRO-1 and FSDP2; stage 1, since dropout draws by process."""
     write_manifest(tmp_path)
-    splits = [("1", "4", "1", ""), ("2", "2", "1", ""), ("2", "1", "2", "config/dp_config.json")]
-    courses = []
-    for number, (nproc, batch_size, accumulation, config) in enumerate(splits):
-        env = environment(tmp_path, NPROC=nproc, BATCH_SIZE=batch_size, GRADIENT_ACCUMULATION=accumulation)
-        env |= {
-            "DS_CONFIG": config and str(ROOT / config),
-            "OUTPUT_DIR": str(tmp_path / str(number)),
-            "SAVE_STEPS": "100",
-        }
-        done = run("train_stage1.sh", env, "--max_steps=6", "--loss_normalization=update")
+    ways = {
+        "ddp": {"NPROC": "1", "BATCH_SIZE": "4", "DS_CONFIG": ""},
+        "zero1": {"NPROC": "2", "GRADIENT_ACCUMULATION": "2", "DS_CONFIG": str(ROOT / "config" / "dp_config.json")},
+        "fsdp": {"NPROC": "2", "BATCH_SIZE": "2", "FSDP_CONFIG": str(ROOT / "config" / "fsdp.yaml")},
+    }
+    courses = {}
+
+    def train_by(way: str, name: str) -> int:
+        """The steps that were taken; the course is that of the folder `name`."""
+        env = environment(tmp_path, OUTPUT_DIR=str(tmp_path / name), **ways[way])
+        done = run("train_stage1.sh", env, "--max_steps=6", "--loss_normalization=update", "--save_total_limit=6")
         assert done.returncode == 0, done.stderr[-3000:]
-        log = json.loads((tmp_path / str(number) / "trainer_state.json").read_text())["log_history"]
-        courses.append([entry["loss"] for entry in log if "loss" in entry])
-    assert len(courses[0]) == 6
-    for course in courses[1:]:
-        assert course == pytest.approx(courses[0], rel=1e-5)
+        log = json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"]
+        courses[name] = [entry["loss"] for entry in log if "loss" in entry]
+        return steps_logged(done.stdout)
+
+    assert (train_by("ddp", "ddp"), train_by("zero1", "zero1")) == (6, 6)
+    shutil.copytree(tmp_path / "ddp" / "checkpoint-3", tmp_path / "fsdp" / "checkpoint-3")
+    assert train_by("fsdp", "fsdp") == 3  # from DDP's checkpoint
+    shutil.copytree(tmp_path / "fsdp" / "checkpoint-4", tmp_path / "again" / "checkpoint-4")
+    assert train_by("ddp", "again") == 2  # and back
+    assert len(courses["ddp"]) == 6
+    for name in ("zero1", "fsdp", "again"):
+        assert courses[name] == pytest.approx(courses["ddp"], rel=1e-5), name
+    weights, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("fsdp", "ddp"))
+    assert weights.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-4)
+    nothing_frozen_in(tmp_path / "fsdp", used_deepspeed=False)
 
 
 @pytest.mark.slow

@@ -107,6 +107,10 @@ def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
     with pytest.raises(SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
         check_arguments(*args)
+    monkeypatch.setattr(training_arguments, "is_deepspeed_zero3_enabled", lambda: False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert samples_to_transcribe(*args, samples) == []
+    assert capsys.readouterr().out.startswith("no eval_wer: FSDP shares the model out")
 
 
 @pytest.mark.parametrize(

@@ -38,3 +38,10 @@ def test_a_deepspeed_file_that_cannot_be_used_is_told_with_the_flags(tmp_path, c
 def test_a_deepspeed_file_that_can_be_used(tmp_path, stage):
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
     check_deepspeed_file(tmp_path / "ds.json")
+
+
+def test_deepspeed_and_fsdp_exclude_each_other(tmp_path, monkeypatch):
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 1}}')
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ShardingError, match=r"--deepspeed and FSDP .* leave one of them out"):
+        parsed(tmp_path, "--deepspeed", str(tmp_path / "ds.json"))
