@@ -7,6 +7,7 @@ the levels and groups of the scorers ("total": {"total": ...}), for VoiceBench t
 cent, as printed; mean ratings from 1 to 5 stand under the level "rating" instead."""
 
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,17 +80,19 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[ScoreEntry]:
     taken: dict[tuple[str, Place], Path] = {}
     for number, path in enumerate(paths):
         scores = _read_json(path)
-        if not isinstance(scores, dict) or scores.get("benchmark") not in BENCHMARKS:
+        if not isinstance(scores, dict) or scores.get("benchmark") not in [*BENCHMARKS]:
             raise ReportError(
                 f"{path}: not a scores file. Pass the .scores.json that evaluate.py writes beside a result"
             )
-        run = names[number % len(names)] if names else run_name(path, scores)
         if "not_scored" in scores:
             print(f"{path}: not scored, {scores['not_scored']}", file=sys.stderr)
         try:
+            run = names[number % len(names)] if names else run_name(path, scores)
             found = entries_of(run, scores)
         except KeyError as error:
             raise ReportError(f"{path}: no {error} in these scores. Score the result again") from None
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
+            raise ReportError(f"{path}: not as evaluate.py writes scores ({error}). Score the result again") from None
         for entry in found:
             if (other := taken.setdefault((run, entry.place), path)) != path:
                 raise ReportError(f"{other} and {path} are both {label(entry.place)} of run {run!r}; pass --names")
@@ -221,16 +224,30 @@ def label(place: Place) -> str:
 def _entry_of(
     run: str, place: Place, scores: Mapping, official: str = "official", strict: str = "strict", unit: str = "rate"
 ) -> ScoreEntry:
-    """From scores as the scorers write them, `official` and `strict` being the names of the two columns."""
+    """From scores as the scorers write them, `official` and `strict` being the names of the two columns.
+
+    Raises TypeError or ValueError for what is no number.
+    """
 
     def interval(name: str) -> Interval | None:
-        return tuple(scores[f"{name}_interval"]) if scores.get(f"{name}_interval") else None
+        found = scores.get(f"{name}_interval")
+        if found is None:
+            return None
+        low, high = found
+        return number(low), number(high)
 
     items = next((scores[name] for name in ("n", "items", "utterances") if name in scores), None)
     return ScoreEntry(
-        run, place, scores.get(official), interval(official), scores.get(strict), interval(strict), items,
-        scores.get("chance"), scores.get("always_a"), unit,
+        run, place, number(scores.get(official)), interval(official), number(scores.get(strict)), interval(strict),
+        number(items), number(scores.get("chance")), number(scores.get("always_a")), unit,
     )  # fmt: skip
+
+
+def number(value: object) -> float | None:
+    """A number that can be drawn, or None. Raises TypeError for anything else."""
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)):
+        return value
+    raise TypeError(f"expected a number, found {value!r:.60}")
 
 
 def _read_json(path: Path) -> object:
