@@ -274,20 +274,24 @@ def attach(llm: torch.nn.Module, lora: LoRA, dropout: float) -> None:
     config = LoraConfig(r=lora.rank, rank_pattern=ranks, lora_dropout=dropout, target_modules=list(ranks))
     inject_adapter_in_model(config, llm, adapter_name=ADAPTER)
     llm.train(llm.training)  # the new layers as well
+    for name in ranks:
+        layer = llm.get_submodule(name)
+        for half in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
+            half.float().requires_grad_(False)
     set_factors(llm, lora)
 
 
 def set_factors(llm: torch.nn.Module, lora: LoRA) -> None:
-    """Give an LLM's LoRA layers these factors, in float32. Raises CheckpointError where they do not belong to them."""
+    """Give an LLM's LoRA layers these factors, in place. Raises CheckpointError where they do not belong to them."""
     layers = {name.partition(".lora_")[0] for name, _ in llm.named_parameters() if is_factor(name)}
     updated = {name.removesuffix(".weight") for name in lora.factors}
     check_names("a checkpoint's set of LoRA factors", missing=layers - updated, unexpected=updated - layers)
     for name, factors in lora.factors.items():
         layer = llm.get_submodule(name.removesuffix(".weight"))
         layer.scaling[ADAPTER] = lora.scale(name)
-        for half, tensor in ((layer.lora_A[ADAPTER], factors.a), (layer.lora_B[ADAPTER], factors.b)):
-            half.weight.data = tensor.to(half.weight.device, torch.float32, copy=True)
-            half.weight.requires_grad_(False)
+        with torch.no_grad():
+            layer.lora_A[ADAPTER].weight.copy_(factors.a)
+            layer.lora_B[ADAPTER].weight.copy_(factors.b)
 
 
 def attached(llm: torch.nn.Module) -> tuple[int, float, tuple[str, ...]]:

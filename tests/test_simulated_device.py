@@ -19,6 +19,7 @@ from src.configuration_DIFFA import STAGES
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.generation_options import GenerationOptions
 from src.llm_generate import Prompt, decode
+from src.lora import LORA_TARGETS, Factors, LoRA, is_factor, new_lora
 from src.manifest import Sample
 from src.modeling_DIFFA import DIFFAModel
 from src.splice import splice
@@ -26,7 +27,7 @@ from tests.conftest import GOLDEN
 from tests.simulated_device import NAME, simulated_device
 from tests.src.test_llm_generate import random_llm, random_prompts, together
 
-WITHOUT_LORA = [number for number, stage in STAGES.items() if not stage.lora]
+SFT_STAGES = (1, 2, 3)  # the fourth learns from pairs
 
 QUESTIONS = ["hello", "What can you hear from the audio?", "Is the speaker male?"]
 TO_DEVICE, TO_CPU = "copy to the device", "copy to the CPU"
@@ -238,6 +239,17 @@ def training_batch() -> dict[str, torch.Tensor]:
     return collate([examples[index] for index in range(3)])
 
 
+def some_lora() -> LoRA:
+    """Factors that change the LLM; PEFT puts them beside its weights."""
+    random = torch.Generator().manual_seed(0)
+    new = new_lora(golden_model("cpu").llm_model, 4, None, LORA_TARGETS)
+    factors = {
+        name: Factors(torch.randn(f.a.shape, generator=random) / 8, torch.randn(f.b.shape, generator=random) / 8)
+        for name, f in new.factors.items()
+    }
+    return LoRA(factors)
+
+
 def loss_and_gradients(
     stage: int, checkpointing: bool, device: str
 ) -> tuple[float, dict[str, torch.Tensor], dict[str, int]]:
@@ -245,6 +257,8 @@ def loss_and_gradients(
     batch = training_batch()
     with on(device) as waits:
         model = load(device)
+        if STAGES[stage].lora:
+            model.attach_lora(some_lora())
         model.prepare_training(stage)
         if checkpointing:
             model.gradient_checkpointing_enable()
@@ -258,12 +272,13 @@ def loss_and_gradients(
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("stage", WITHOUT_LORA)
+@pytest.mark.parametrize("stage", SFT_STAGES)
 def test_losses_and_gradients_are_the_cpus(simulated, stage, checkpointing):
     loss, gradients, _ = loss_and_gradients(stage, checkpointing, "cpu")
     loss_there, gradients_there, waits = simulated(loss_and_gradients, stage, checkpointing, NAME)
     assert loss_there == pytest.approx(loss, rel=1e-6)
     assert gradients and gradients_there.keys() == gradients.keys()
+    assert any(map(is_factor, gradients)) == STAGES[stage].lora
     for name, gradient in gradients.items():
         difference = gradients_there[name] - gradient
         assert difference.norm() <= 1e-4 * gradient.norm() + 1e-6, name
@@ -284,7 +299,7 @@ def speech_features(stage: int, device: str) -> tuple[torch.Tensor, torch.Tensor
         return embeds.cpu(), lengths.cpu()
 
 
-@pytest.mark.parametrize("stage", WITHOUT_LORA)
+@pytest.mark.parametrize("stage", SFT_STAGES)
 def test_the_adapters_hear_the_same(simulated, stage):
     (here, lengths), (there, lengths_there) = speech_features(stage, "cpu"), simulated(speech_features, stage, NAME)
     assert torch.equal(lengths_there, lengths)

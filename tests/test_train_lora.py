@@ -12,11 +12,21 @@ from safetensors.torch import load_file
 import train
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT
-from src.lora import LORA_TARGETS, read_lora
+from src.lora import LORA_TARGETS, is_factor, published_name, read_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import SettingsError
 from tests.conftest import GOLDEN
 from tests.src.test_training_arguments import parsed
+from tests.test_train import (
+    environment,
+    kill_launcher,
+    read_until_logged,
+    same_course,
+    start,
+    steps_logged,
+    write_manifest,
+)
+from tests.test_train import run as run_script
 
 GOLDEN2 = ROOT / "tests" / "golden2"
 PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
@@ -80,6 +90,72 @@ def test_factors_are_trained_saved_and_go_on(tmp_path):
     assert read_lora(tmp_path / "out").rank == 4
     contradiction = run(tmp_path, whole / "out", "--overwrite_output_dir", "--lora_r", "2")
     assert contradiction.returncode == 2 and "brings LoRA factors, which training goes on with" in contradiction.stderr
+
+
+def two_processes(folder: Path, config: str) -> dict[str, str]:
+    """Stage 3 by its script, from golden adapters: blocks computed twice, batches by length, two manifests."""
+    manifest = write_manifest(folder)
+    env = environment(
+        folder, NPROC="2", DS_CONFIG=config, STAGE2_CKPT=str(GOLDEN2 / "diffa2_stage1"), LEARNING_RATE="1e-3",
+        LLM_PATH=str(PARTS[0]), WHISPER_PATH=str(PARTS[1]), GLOBAL_BATCH="2",
+    )  # fmt: skip
+    other = manifest.with_name("other.json")
+    other.write_text(manifest.read_text())
+    env.pop("GRADIENT_ACCUMULATION")
+    return env | {"TRAIN_DATASET": f"{manifest}:0.8 {other}:0.2"}
+
+
+FLAGS = ("--gradient_checkpointing", "True", "--group_by_length", "True")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_factors_however_their_state_is_shared_out(tmp_path):
+    """ZeRO-1 with a kill and a resume, and two steps of ZeRO-3, against plain DDP."""
+    folders = [tmp_path / name for name in ("ddp", "zero1", "zero3")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run_script(
+        "train_stage3.sh", two_processes(folders[0], ""), *FLAGS, "--max_steps=5", "--save_total_limit=9"
+    )
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert "an epoch draws 10 samples: 8 of 8 from" in whole.stdout and "effective batch size 2 (" in whole.stderr
+
+    env = two_processes(folders[1], "config/dp_config.json")
+    process = start("train_stage3.sh", env, *FLAGS, "--max_steps=5")
+    read_until_logged(process, 3)
+    kill_launcher(process)
+    finished = run_script("train_stage3.sh", env, *FLAGS, "--max_steps=5")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert steps_logged(finished.stdout) <= 3, "it started over instead of resuming"
+    same_course(folders[1] / "out", folders[0] / "out")
+    lora = read_lora(folders[1] / "out")
+    assert len(lora.factors) == 15 and all(factors.b.abs().sum() > 0 for factors in lora.factors.values())
+    for path in (folders[1] / "out").rglob("*"):
+        assert not path.is_file() or b"base_layer.weight" not in path.read_bytes(), path  # nothing frozen
+
+    zero3 = run_script("train_stage3.sh", two_processes(folders[2], "config/zero3.json"), *FLAGS, "--max_steps=2")
+    assert zero3.returncode == 0, zero3.stderr[-3000:]
+    found, expected = (load_file(f / "out" / "checkpoint-2" / "model.safetensors") for f in (folders[2], folders[0]))
+    assert found.keys() == expected.keys()
+    changed = [name for name in found if ".lora_B." in name]
+    for name in changed:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+    assert len(changed) == 15
+
+
+def test_factors_that_are_read_again_go_on_being_trained(tmp_path):
+    """As a finished run does that is started again: it writes what has gradients."""
+    model = DIFFAModel.from_pretrained(GOLDEN2 / "diffa2_stage3", *PARTS, merge_lora=False)
+    model.prepare_training(3)
+    model.save_pretrained(tmp_path)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with torch.no_grad():
+        for name in trained:
+            model.get_parameter(name).zero_()
+    model.load_adapters(tmp_path)
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == trained
+    saved, factors = load_file(tmp_path / "model.safetensors"), [name for name in trained if is_factor(name)]
+    assert len(factors) == 30 and all(model.get_parameter(name).equal(saved[published_name(name)]) for name in factors)
 
 
 def test_stage_3_starts_from_stage_2_or_goes_on_with_factors(tmp_path):
