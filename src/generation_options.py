@@ -10,7 +10,7 @@ from typing import Any
 REMASKING_RULES = ("low_confidence", "random")
 CACHE_MODES = ("none", "prefix", "dual")
 # A transcript's, which for 30 s of speech takes about 100 tokens.
-TRANSCRIPT: Mapping[str, int] = MappingProxyType({"steps": 128, "block_length": 32, "max_new_tokens": 128})
+TRANSCRIPT: Mapping[str, int] = MappingProxyType({"steps": 128, "block_length": 16, "max_new_tokens": 128})
 
 # Which to choose, and what each costs and gains, stands in docs/performance.md.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -64,6 +64,30 @@ def test_each_family_has_its_instruction_and_settings(folder, echo):
     assert lines(folder / "text.jsonl")[0]["response"] == "Please transcribe the audio to text."
     settings = json.loads((folder / "text.jsonl.meta.json").read_text())["settings"]
     assert (settings["steps"], settings["block_length"], settings["max_new_tokens"]) == (128, 128, 128)
+    assert (settings["threshold"], settings["stop_at_eos"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("durations", "flags", "expected"),
+    [
+        ([2.0, 3.1], [], (16, 16, 16, 0.9, True)),
+        ([2.0, 3.3], [], (32, 32, 16, 0.9, True)),
+        ([2.0, 30], [], (128, 128, 16, 0.9, True)),
+        ([2.0, None], [], (128, 128, 16, 0.9, True)),
+        ([2.0, 3.1], ["--preset", "exact"], (16, 16, 16, None, False)),
+        ([2.0, 3.1], ["--max_new_tokens", "64", "--steps", "64"], (64, 64, 16, 0.9, True)),
+    ],
+)
+def test_a_transcript_has_room_for_what_the_longest_clip_may_say_and_stops_at_its_end(
+    folder, echo, durations, flags, expected
+):
+    record = {"audio_filepath": "clip0.wav", "transcription": "x"}
+    records = [record | {"audio_id": str(n)} | ({"duration": s} if s else {}) for n, s in enumerate(durations)]
+    write_lines(folder / "m.jsonl", records)
+    assert start(folder, "--input", folder / "m.jsonl", "--output", folder / "o.jsonl", *flags) == 0
+    settings = json.loads((folder / "o.jsonl.meta.json").read_text())["settings"]
+    names = ("max_new_tokens", "steps", "block_length", "threshold", "stop_at_eos")
+    assert tuple(settings[name] for name in names) == expected
 
 
 def test_the_text_is_scored_against_kaldis_text(folder, echo, capsys):

@@ -87,6 +87,11 @@ def test_only_the_stages_modules_change_are_optimised_and_saved(tmp_path, stage)
     assert changed == set(STAGES[stage].trains)
     in_optimizer = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert in_optimizer == {id(p) for name, p in model.named_parameters() if name.startswith(STAGES[stage].trains)}
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [[names[id(p)] for p in group["params"]] for group in trainer.optimizer.param_groups]
+    for decays, group in zip((True, False), groups, strict=True):
+        assert all(name.endswith(("bias", "LayerNorm.weight", "layernorm.weight", "proj.0.weight")) != decays
+                   for name in group)  # fmt: skip
     saved = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
     assert {name.split(".")[0] for name in saved} == set(STAGES[stage].trains)
     state = torch.load(tmp_path / "checkpoint-2" / "optimizer.pt", weights_only=True)
