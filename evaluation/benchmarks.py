@@ -42,6 +42,7 @@ class Benchmark:
         form: brings a record that is published in another form to that of `required`.
         problem: what is wrong with a record besides missing fields, in words; empty where nothing is.
         as_list: whether results are one JSON list, not JSON Lines.
+        items: how many questions the published benchmark has; 0 where that is not one number.
 
     Of multiple-choice benchmarks alone:
         choices: a record's choices in the order of their letters, None for a letter that is not on offer.
@@ -68,6 +69,7 @@ class Benchmark:
     form: Callable[[Mapping], dict] = dict
     problem: Callable[[Mapping], str] = lambda record: ""
     as_list: bool = False
+    items: int = 0
     choices: Callable[[Mapping], list[str | None]] = lambda record: []
     answer: str = ""
     withheld: str = ""
@@ -118,6 +120,7 @@ def mmsu_prompt(record: Mapping) -> str:
 MMSU = Benchmark(
     name="mmsu",
     title="MMSU",
+    items=5000,
     file="mmsu/mmsu.jsonl",
     source="Pass MMSU's question file with --input; it comes with the data set ddwang2000/MMSU on the Hugging Face hub",
     required={"id": (str, int), "audio_path": str, "question": str, "answer_gt": str},
@@ -167,6 +170,7 @@ def mmau_key(record: Mapping) -> str:
 MMAU = Benchmark(
     name="mmau",
     title="MMAU",
+    items=1000,  # of test-mini; those of the test set are not scored here
     file="mmau/mmau-test-mini.json",
     source="Pass mmau-test-mini.json with --input; it and its audio come from github.com/Sakshi113/MMAU",
     required={"audio_id": str, "question": str},
@@ -191,6 +195,7 @@ MMAU = Benchmark(
 MMAR = Benchmark(
     name="mmar",
     title="MMAR",
+    items=1000,
     file="mmar/MMAR-meta.json",
     form=mmar_form,
     source="Pass MMAR-meta.json with --input; it and its audio come with BoJack/MMAR on the Hugging Face hub",
@@ -220,6 +225,7 @@ class Subset:
     rule: str  # VoiceBench's name for how it is scored
     ranked: bool = True  # whether the overall score of the leaderboard has it
     splits: Sequence[str] = ("test",)
+    items: int = 0  # of the published subset; of sd-qa, of one region
 
 
 REGIONS = ("aus", "gbr", "ind_n", "ind_s", "irl", "kenya", "nga", "nzl", "phl", "usa", "zaf")
@@ -228,16 +234,16 @@ DOMAINS = (
     "physics", "psychology",
 )  # fmt: skip
 SUBSETS = {
-    "alpacaeval": Subset("open"),
-    "commoneval": Subset("open"),
-    "wildvoice": Subset("open"),
-    "sd-qa": Subset("qa", splits=(*REGIONS, "test")),
-    "mmsu": Subset("mcq", splits=(*DOMAINS, "test")),
-    "openbookqa": Subset("mcq"),
-    "bbh": Subset("bbh"),
-    "ifeval": Subset("ifeval"),
-    "advbench": Subset("harm"),
-    "alpacaeval_full": Subset("open", ranked=False),
+    "alpacaeval": Subset("open", items=199),
+    "commoneval": Subset("open", items=200),
+    "wildvoice": Subset("open", items=1000),
+    "sd-qa": Subset("qa", splits=(*REGIONS, "test"), items=553),
+    "mmsu": Subset("mcq", splits=(*DOMAINS, "test"), items=3074),
+    "openbookqa": Subset("mcq", items=455),
+    "bbh": Subset("bbh", items=1000),
+    "ifeval": Subset("ifeval", items=345),
+    "advbench": Subset("harm", items=520),
+    "alpacaeval_full": Subset("open", ranked=False, items=636),
 }
 LEADERBOARD = tuple(name for name, subset in SUBSETS.items() if subset.ranked)
 FULL = (

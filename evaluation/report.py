@@ -24,6 +24,7 @@ from evaluation.scoreboard import (
     ScoreEntry,
     about_alpacaeval,
     label,
+    own_questions,
     places_of,
     read_published,
     read_runs,
@@ -58,6 +59,8 @@ def markdown(entries: Sequence[ScoreEntry], sources: Sequence[str]) -> str:
         notes.append(ABOUT_QA)
     if any(e.unit == "rating" for e in entries):
         notes.append(ABOUT_RATINGS)
+    warnings = [text for _, text in own_questions(entries)] if any(e.published for e in entries) else []
+    notes += [f"**Warning:** {text}." for text in dict.fromkeys(warnings)]
     overall = [e.run for e in entries if e.place == ("voicebench", "total", "overall")]
     full = {e.run for e in entries if e.place == ("voicebench", "subset", FULL) and e.official is not None}
     notes += [f"VoiceBench's overall score of {run}: {about_alpacaeval(run in full)}." for run in overall]

@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +44,7 @@ class ScoreEntry:
     always_a: float | None = None
     unit: str = "rate"  # "rate", "rating", or "error rate" (lower is better)
     published: bool = False
+    strict_rule: str = "strict rule"  # what `strict` is by
 
     @property
     def shown(self) -> tuple[float | None, Interval]:
@@ -136,7 +137,8 @@ def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
     if scores.get("rating") is not None:
         return [_entry_of(run, place, scores, "rating", "strict_rating", unit="rating")]
     if "contains_reference" in scores:
-        return [_entry_of(run, place, scores, "official", "contains_reference")]
+        entry = _entry_of(run, place, scores, "official", "contains_reference")
+        return [replace(entry, strict_rule="the response holds the reference")]
     return []
 
 
@@ -213,6 +215,35 @@ def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry
             note = f" ({row['note']})" if row["note"] else ""
             sources.append(f"{row['name']}, {BENCHMARKS[row['benchmark']].title}: {row['source']}{note}")
     return entries, sources
+
+
+def own_questions(entries: Sequence[ScoreEntry]) -> list[tuple[str, str]]:
+    """(benchmark, warning) for every run whose items are not as many as the published benchmark has.
+
+    Such a run answered a part of it, or other questions under its name: the miniature's, say.
+    """
+    found = []
+    for e in entries:
+        benchmark, level, group = e.place
+        wanted = SUBSETS[group].items if level == "subset" and group in SUBSETS else BENCHMARKS[benchmark].items
+        if e.published or level not in ("total", "subset") or not wanted or not e.items or e.items == wanted:
+            continue
+        name = BENCHMARKS[benchmark].title + ("" if level == "total" else f" {group}")
+        found.append(
+            (
+                benchmark,
+                f"{e.run} answered {e.items} questions, {name} has {wanted}: not to be compared with published scores",
+            )
+        )
+    return found
+
+
+def title_of_rule(benchmark: str) -> str:
+    """What a benchmark's official scores are by, in a figure's words."""
+    if benchmark == ASR.name:
+        return "after Whisper's text normalisation"
+    official, _ = BENCHMARKS[benchmark].columns
+    return f"{official} rule" if official == "official" else official
 
 
 def label(place: Place) -> str:

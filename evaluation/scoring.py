@@ -252,7 +252,8 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
     table = [f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}"]
     if unanswerable:
-        print(f"{len(unanswerable)} item(s) whose answer is none of their choices: {', '.join(unanswerable[:20])}")
+        names = ", ".join(unanswerable[:20])
+        table.append(f"{len(unanswerable)} item(s) whose answer is none of their choices: {names}")
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")

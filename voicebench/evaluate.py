@@ -116,7 +116,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if complete else 1
     results = results_in(args.result)
     check_outputs([scores_path(path) for path in results], [*results, args.reference, args.compare])
-    return max(evaluate(path, args.evaluator, args.reference, args.compare) for path in results)
+    statuses, closed = [], None
+    for path in results:
+        try:
+            statuses.append(evaluate(path, args.evaluator, args.reference, args.compare))
+        except BrokenPipeError as error:  # `| head`: the scores of the others are written all the same
+            closed = error
+    if closed:
+        raise closed
+    return max(statuses)
 
 
 if __name__ == "__main__":

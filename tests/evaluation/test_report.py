@@ -97,3 +97,9 @@ def test_cells():
     assert cell(0.5, None, "rate") == "50.0 %" and cell(0.56041, None, "rate", digits=2) == "56.04 %"
     assert cell(3.5, (3.25, 3.75), "rating") == "3.50 of 5 [3.25, 3.75]" and cell(3.5, None, "rating") == "3.50 of 5"
     assert cell(0.123, (0.1, 0.2), "error rate") == "12.3 % [10.0, 20.0]"
+
+
+def test_the_report_warns_of_own_questions_beside_published_scores():
+    ours, theirs = ScoreEntry("mini", TOTAL, 0.5, items=336), ScoreEntry("DIFFA", TOTAL, 0.56, published=True)
+    warning = "**Warning:** mini answered 336 questions, MMSU has 5000"
+    assert warning in markdown([ours, theirs], []) and warning not in markdown([ours], [])
