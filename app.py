@@ -310,7 +310,7 @@ def build_page(model: DIFFAModel, args: argparse.Namespace, uploads: Path) -> gr
                 with gr.Row():
                     ask = gr.Button("Ask", variant="primary", min_width=80)
                     stop = gr.Button("Stop", min_width=80)
-                    again = gr.Button("Ask again", min_width=80)
+                    again = gr.Button("Again", min_width=80)
             with gr.Column(min_width=300):
                 frame = {"show_label": True, "container": True}
                 shown_answer = gr.HTML(page.NO_ANSWER, label="Answer", elem_id="answer", **frame)

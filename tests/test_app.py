@@ -223,7 +223,7 @@ def test_the_page_offers_what_it_should(model, uploads):
         *(f"{n}: {q}" for n, q in app.EXAMPLES.items()),
         "Ask",
         "Stop",
-        "Ask again",
+        "Again",
     ]
     assert all((app.ROOT / "examples" / name).is_file() for name in app.EXAMPLES)
     assert "the built-in miniature answers" in str(parts["html"]) and "Which sound is it?" in str(parts["markdown"])

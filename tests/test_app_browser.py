@@ -280,7 +280,7 @@ def test_an_answer_is_stopped_and_asked_for_again(exact_page, slow_steps, monkey
     exact_page.locator(".statistics", has_text="Stopped after").wait_for()
     assert "░" in exact_page.locator("p.answer").text_content()
     monkeypatch.setattr(app, "STEP_SECONDS", 0)
-    exact_page.get_by_role("button", name="Ask again").click()
+    exact_page.get_by_role("button", name="Again").click()
     exact_page.locator("p.answer", has_text=re.compile("^four$")).wait_for()
     assert [question for question, _ in earlier(exact_page)] == ["How many things are there?"]
 
@@ -299,7 +299,7 @@ def test_earlier_questions_about_a_clip_are_copied_and_go_with_it(exact_page, mo
         assert exact_page.evaluate("navigator.clipboard.readText()") == text
     take_example(exact_page, "sheep.flac")
     exact_page.locator("#history").wait_for(state="hidden")
-    exact_page.get_by_role("button", name="Ask again").click()
+    exact_page.get_by_role("button", name="Again").click()
     exact_page.locator("#answer [role=alert]", has_text="a question of 1 to 1000 characters is expected").wait_for()
 
 

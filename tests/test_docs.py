@@ -21,7 +21,7 @@ SHELL = "".join(path.read_text() for pattern in ("*.sh", "config/*") for path in
 # Commands that no test runs, because they need checkpoints, corpora, results or memory that this repository has not.
 NEEDS_MORE = re.compile(
     r"\b(exp|models|data|results|voicebench)/|RESULT|FILE|DIR|CHECKPOINT|report\b|(mmsu|mmau|other)\.json|zhoujiaming777"
-    r"|LLaDA|TRAIN_DATASET|STAGE1_CKPT|sbatch|perf/(full_size|presets)\.py|\.venv-eval"
+    r"|LLaDA|TRAIN_DATASET|STAGE1_CKPT|sbatch|perf/(full_size|presets)\.py|\.venv-(eval|lmms)"
 )
 RUN_BY = {  # how other commands begin, and what runs them, at full size or smaller
     "bash setup.sh": ".ci/run",
@@ -39,7 +39,7 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python perf/gpu.py": "tests/perf/test_gpu.py",
     "bash perf/gpu.sh": "tests/perf/test_gpu.py",
 }
-OTHERS = ("torch.distributed.run", "venv", "pytest")  # modules of other packages
+OTHERS = ("torch.distributed.run", "venv", "pytest", "lmms_eval")  # modules of other packages
 
 
 class Stop(BaseException):
