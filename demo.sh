@@ -39,6 +39,26 @@ if [ "$(cat "$OUT/settings" 2> /dev/null || echo "$settings")" != "$settings" ];
 fi
 echo "$settings" > "$OUT/settings"
 
+# What the steps take on two CPU cores (demo/README.md), in seconds: the estimate of what is left rests on it.
+PLAN="data:$(( 5 + 36 * CLIPS / 8000 )) stage1:$(( 8 + 79 * STAGE1_STEPS / 400 )) transcribe:13"
+PLAN+=" stage2:$(( 8 + 280 * STAGE2_STEPS / 900 )) benchmarks:$(( 20 + 30 * ITEMS / 48 ))"
+PLAN+=" swapped:$(( 20 + 30 * ITEMS / 48 ))"
+
+# time_left: about how long the steps that are still to do take, at the pace of those that are done.
+time_left() {
+  local item file planned=0 took=0 left=0
+  for item in $PLAN; do
+    file="$OUT/seconds/${item%:*}"
+    if [ -e "$file" ]; then
+      planned=$(( planned + ${item#*:} )) took=$(( took + $(cat "$file") ))
+    else
+      left=$(( left + ${item#*:} ))
+    fi
+  done
+  left=$(( planned ? left * took / planned : left ))
+  (( left < 90 )) && echo "about a minute" || echo "about $(( (left + 30) / 60 )) minutes"
+}
+
 # step NAME COMMAND...: run the command unless it has finished before, and remember how long it took.
 step() {
   local name="$1" start
@@ -47,7 +67,7 @@ step() {
     echo "== $name: done before, $(cat "$OUT/seconds/$name") s"
     return
   fi
-  echo "== $name"
+  echo "== $name ($(time_left) left)"
   start=$(date +%s)
   "$@"
   echo $(( $(date +%s) - start )) > "$OUT/seconds/$name.partial"
@@ -107,3 +127,10 @@ step benchmarks benchmarks "$OUT/results"
 # The control: every question with the sound of another item. A model that uses the audio falls to chance.
 step swapped benchmarks "$OUT/results/swapped" --swap_audio
 python demo/summary.py "$OUT"
+cat << END
+
+Where to go from here:
+  python ask.py examples/clip.wav "Which colour is named?" --model_path $OUT/stage2    # examples/README.md has more
+  python app.py --model_path $OUT/stage2                                               # in the browser
+  docs/data.md and docs/training.md: a model of your own data
+END

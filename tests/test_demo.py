@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from demo import summary
 
 ROOT = Path(__file__).parent.parent
+STEPS = ("data", "stage1", "transcribe", "stage2", "benchmarks", "swapped")
 
 
 def run_demo(out: Path, *flags: str) -> subprocess.CompletedProcess:
@@ -17,6 +20,42 @@ def run_demo(out: Path, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["bash", str(ROOT / "demo.sh"), *flags], env=os.environ | sizes, capture_output=True, text=True, timeout=900
     )
+
+
+def commands_of_the_demo(folder: Path, *flags: str) -> tuple[str, list[str]]:
+    """What demo.sh prints, and the commands of Python's that it would run, of which each takes no time."""
+    stand_in = folder / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"""#!/bin/sh
+        case "$*" in
+          *device_count*) echo 0 ;;
+          *sys.prefix*) echo {folder} ;;
+          "-c "*) exec {sys.executable} "$@" ;;
+          *) echo "$@" >> {folder}/commands ;;
+        esac
+    """)
+    (folder / "out" / "data").mkdir(parents=True)
+    for name in ("stage1", "stage2", "stage3", "pairs"):
+        (folder / "out" / "data" / f"{name}.json").write_text("[]")
+    for stage in range(1, 5):
+        (folder / "out" / f"stage{stage}").mkdir()
+    stand_in.chmod(0o755)
+    path = f"{stand_in.parent}:{os.environ['PATH']}"
+    settings = {"OUT": str(folder / "out"), "PATH": path, "VIRTUAL_ENV": str(folder), "NPROC": "2"}
+    command = ["bash", str(ROOT / "demo.sh"), *flags]
+    run = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout, (folder / "commands").read_text().splitlines()
+
+
+def test_the_demo_says_how_long_is_left_and_where_to_go_next(tmp_path):
+    told, commands = commands_of_the_demo(tmp_path)
+    steps = re.findall(r"== (\w+) \(about (a minute|\d+ minutes) left\)", told)
+    assert [name for name, _ in steps] == list(STEPS)
+    assert steps[0][1] == "9 minutes"  # in all, on two processors
+    assert {left for _, left in steps[1:]} == {"a minute"}  # at the pace of what is done, which took no time
+    assert f"--model_path {tmp_path}/out/stage2" in told.partition("Where to go from here")[2]
+    assert commands[-1] == f"demo/summary.py {tmp_path}/out"
 
 
 @pytest.mark.slow
@@ -33,7 +72,7 @@ def test_the_demo_runs_and_a_second_run_reuses(tmp_path, monkeypatch):
         assert all(0 <= scores[name] <= 1 for name in ("official", "strict", "chance", "swapped_audio"))
         assert len(scores["groups"]) == groups
     assert figures["mmsu"]["chance"] == pytest.approx(0.25)
-    assert figures["seconds"].keys() == {"data", "stage1", "transcribe", "stage2", "benchmarks", "swapped"}
+    assert figures["seconds"].keys() == set(STEPS)
     for name in ("losses.png", "scores.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert "word error rate after stage 1" in first.stdout and "swapped audio" in first.stdout
