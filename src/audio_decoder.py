@@ -33,6 +33,12 @@ MIN_INTEGER_PEAK = 256  # -42 dB in 16 bits; samples that stay below it and are 
 INTEGER_SCALES = (2**15, 2**23, 2**31)  # of 16, 24 and 32 bits
 # What libsndfile reads, by its first bytes.
 UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"NIST")
+MAX_HINT_BYTES = 64
+NO_SOUND = {  # what stands in place of a file that was not fetched, by its first bytes in lower case
+    b"version https://git-lfs": "is a pointer of Git LFS, not the sound itself: fetch it with git lfs pull",
+    b"<!doctype html": "is a web page, not sound: fetch the file anew",
+    b"<html": "is a web page, not sound: fetch the file anew",
+}
 # FFmpeg's demuxers. Those that open other files or addresses (playlists) are left out, and those that take anything for
 # their own; MP3, ADTS and AMR come as a FrameStream.
 DEMUXERS = (
@@ -249,8 +255,11 @@ class AvDecoder(Decoder):
     def missing_at_end(self) -> float:
         """Frames that the file should have beyond those that were decoded: all of them."""
         missing = self.damaged + self.pending_seconds * self.rate
-        if self.format.startswith("mov"):  # lists its packets
-            return max(missing, (self.stream.frames - self.num_packets) * self.packet_seconds * self.rate)
+        if self.format.startswith("mov"):  # lists its packets, and samples that are not compressed one by one
+            listed = self.stream.frames
+            if self.stream.codec_context.name.startswith("pcm_"):
+                return max(missing, listed - self.num_decoded)
+            return max(missing, (listed - self.num_packets) * self.packet_seconds * self.rate)
         slack = 0 if self.format == "flac" else MAX_DELAY_SECONDS * self.rate
         missing = max(missing, self.promised() - slack - self.num_decoded)
         part = self.samples.share if self.samples else 1.0  # that is there of the file
@@ -339,7 +348,15 @@ def make_decoder(file: BinaryIO, name: str) -> Decoder:
     """By what the file begins with. Raises AudioError or HeaderError."""
     samples = read_header(file)
     file.seek(0)
-    if file.read(4) in UNCOMPRESSED and not (samples and (samples.promised is None or samples.is_compressed)):
+    head = file.read(MAX_HINT_BYTES)
+    for beginning, found in NO_SOUND.items():
+        if head.lstrip().lower().startswith(beginning):
+            raise AudioError(f"{name}: {found}")
+    if (
+        head[:4] in UNCOMPRESSED
+        and head[8:12] != b"AVI "
+        and not (samples and (samples.promised is None or samples.is_compressed))
+    ):
         return SndfileDecoder(file, name, samples)
     if frames := find_frames(file):
         return AvDecoder(frames, name)

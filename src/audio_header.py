@@ -1,6 +1,8 @@
 """How much sound a header promises (WAV, RF64, W64, AIFF, CAF, AU; ASF, Ogg), and whether its numbers can be true."""
 
+import math
 import os
+import re
 import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
@@ -109,6 +111,11 @@ def read_header(file: BinaryIO) -> Samples | None:
         if samples.promised and samples.promised % max(1, channels * AU_BYTES.get(encoding, 1)):
             raise HeaderError(f"its header contradicts itself: {channels} channels do not fit into {size} bytes")
         return samples
+    if head[:7] == b"NIST_1A":
+        return read_sphere_header(file)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":  # all of the file, sound or not: its share tells of a cut
+        promised, present = int.from_bytes(head[4:8], "little") + 8, file.seek(0, os.SEEK_END)
+        return Samples(max(promised, present), present, is_compressed=True) if 8 < promised < UNKNOWN_BYTES else None
     container = container_of(head)
     if container is None:
         return None
@@ -142,6 +149,20 @@ def read_header(file: BinaryIO) -> Samples | None:
             wave.check_frames(num_frames, samples.promised)
             return replace(samples, is_compressed=True, frames=num_frames)
     return None
+
+
+def read_sphere_header(file: BinaryIO) -> Samples | None:
+    """NIST's SPHERE, of LDC's corpora: lines of name, type and value, in as many bytes as its second line says."""
+    file.seek(0)
+    header_bytes = re.fullmatch(rb"NIST_1A\n *(\d{1,6})\n", file.read(16))
+    facts = (
+        dict(re.findall(rb"^(\w+) -\w+ (.+)$", file.read(int(header_bytes[1])), re.MULTILINE)) if header_bytes else {}
+    )
+    numbers = [facts.get(name, b"").strip() for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    if not all(number.isdigit() for number in numbers) or b"," in facts.get(b"sample_coding", b""):
+        return None  # compressed
+    promised = math.prod(map(int, numbers))
+    return samples_of(file, FORM, int(header_bytes[1]), promised, 0)
 
 
 def samples_of(file: BinaryIO, container: Container, place: int, promised: int, total: int) -> Samples:

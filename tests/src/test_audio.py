@@ -20,7 +20,7 @@ from src.audio import (
     window_seconds,
 )
 from src.configuration_DIFFA import ROOT
-from tests.audio_files import RATES, encode, sweep, sweep_file
+from tests.audio_files import RATES, WITH_AV, encode, sweep, sweep_file
 from tests.conftest import in_time
 
 
@@ -487,3 +487,45 @@ def test_what_resampling_leaves_nothing_of_is_silent(tmp_path):
     soundfile.write(tmp_path / "click.wav", np.full(1, 0.5), 48_000)
     with pytest.raises(AudioError, match=r"click\.wav: is silent"):
         next(read_windows(tmp_path / "click.wav", 1.0))
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16be", "pcm_f32be", "pcm_alaw", "adpcm_ima_qt"])
+def test_quicktime_counts_samples_or_packets(encoder, monkeypatch):
+    """A recorder's: as many samples as the header lists, not packets."""
+    monkeypatch.setitem(WITH_AV, "mov", ("mov", encoder))
+    assert len(read_audio(sweep_file("mov"))) == pytest.approx(3 * 16_000, abs=100)
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16le", "libmp3lame", "ac3"])
+def test_sound_of_avi_is_whole_or_called_cut(encoder, monkeypatch):
+    monkeypatch.setitem(WITH_AV, "avi", ("avi", encoder))
+    content = encode(sweep(3.0, 48_000), 48_000, "avi")
+    assert len(read_audio(content)) == pytest.approx(3 * 16_000, abs=1000)
+    with pytest.raises(AudioError, match=r"the file is cut: 1\.\d\d s are left of the \d\.\d\d s"):
+        read_audio(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "ULAW"])
+def test_sphere_files_are_whole_or_called_cut(subtype):
+    """NIST's, of LDC's corpora."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(1, 16_000), 16_000, format="NIST", subtype=subtype)
+    content = file.getvalue()
+    assert len(read_audio(content)) == 16_000
+    with pytest.raises(AudioError, match=r"the file is cut: 0\.50 s are left of the 1\.00 s that its header promises"):
+        read_audio(content[: 1024 + (len(content) - 1024) // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+            "is a pointer of Git LFS, not the sound",
+        ),
+        (b"\n<!DOCTYPE html><title>404</title>", "is a web page, not sound"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_named(content, message):
+    with pytest.raises(AudioError, match=f"audio bytes: {message}"):
+        read_audio(content)
