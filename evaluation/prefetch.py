@@ -1,18 +1,37 @@
-"""The audio of a benchmark's items: reading order, batches of similar length, the next batch read in a thread."""
+"""The audio of a benchmark's items: reading order, batches of similar length, the next batch made ready meanwhile."""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
+from transformers import WhisperFeatureExtractor
 
 from evaluation.parquet_audio import ParquetAudio
-from src.audio import AudioError, read_audio
+from src.audio import AudioError, log_mel, read_audio, window_seconds
 
 PROBE_BYTES = 4096  # of a file's middle, for telling it from others
+MAX_READERS = 8  # threads that decode audio side by side; they wait for disks and decoders, not for each other
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """What a batch's items are about, ready for the encoder. Items that share a clip share its features."""
+
+    waveforms: list[np.ndarray | AudioError]  # of each item: float32 [n] at 16 kHz, or what is wrong with it
+    input_features: torch.Tensor | None = None  # float32 [C, n_mels, F], of C clips; None where none can be heard
+    feature_attention_mask: torch.Tensor | None = None  # [C, F]
+    clips: tuple[int, ...] = ()  # of each item that can be heard, in their order: its row of the features
+
+    @property
+    def heard(self) -> list[int]:
+        """The places, in the batch, of items that can be heard."""
+        return [place for place, waveform in enumerate(self.waveforms) if not isinstance(waveform, AudioError)]
 
 
 def reading_order(audio: Sequence[Path | ParquetAudio]) -> list[int]:
@@ -47,12 +66,10 @@ def batches_of(indices: Sequence[int], audio: Sequence[Path | ParquetAudio], bat
         yield waiting
 
 
-def read_ahead(
-    batches: Iterator[list[int]], read: Callable[[list[int]], list[np.ndarray | AudioError]]
-) -> Iterator[tuple[list[int], list[np.ndarray | AudioError]]]:
+def read_ahead(batches: Iterator[list[int]], read: Callable[[list[int]], Sounds]) -> Iterator[tuple[list[int], Sounds]]:
     """Yield (batch, its sounds); the next one is made and read in the background while the caller works on this one."""
 
-    def read_next() -> tuple[list[int], list[np.ndarray | AudioError]] | None:
+    def read_next() -> tuple[list[int], Sounds] | None:
         batch = next(batches, None)
         return batch and (batch, read(batch))
 
@@ -63,10 +80,47 @@ def read_ahead(
             yield ready
 
 
-def read_sound(audio: Path | ParquetAudio, window: float, name: str) -> np.ndarray | AudioError:
-    """The waveform (see `read_audio`), or what is wrong with it; messages call a sound in a Parquet file by `name`."""
+def new_readers() -> Executor:
+    """Threads for `read_sounds`: one a core, up to MAX_READERS."""
+    return ThreadPoolExecutor(max_workers=min(MAX_READERS, os.cpu_count() or 1))
+
+
+def read_sounds(
+    audio: Sequence[Path | ParquetAudio],
+    names: Sequence[str],
+    feature_extractor: WhisperFeatureExtractor,
+    readers: Executor,
+) -> Sounds:
+    """Read and decode a batch's clips, each distinct one once, and compute their log-mel features.
+
+    Decoding is spread over `readers`. Messages call a sound in a Parquet file by its name.
+    """
+    names_of = dict(zip(reversed(audio), reversed(names), strict=True))  # of each distinct clip, its first
+    window = window_seconds(feature_extractor)
+    contents = {sound: encoded(sound) for sound in dict.fromkeys(audio)}  # row groups are read one after the other
+    tasks = [readers.submit(read_sound, content, window, names_of[sound]) for sound, content in contents.items()]
+    waveforms = {sound: task.result() for sound, task in zip(contents, tasks, strict=True)}
+    readable = [sound for sound, waveform in waveforms.items() if not isinstance(waveform, AudioError)]
+    if not readable:
+        return Sounds([waveforms[sound] for sound in audio])
+    features, mask = log_mel(feature_extractor, [waveforms[sound] for sound in readable])
+    rows = {sound: row for row, sound in enumerate(readable)}
+    clips = tuple(rows[sound] for sound in audio if sound in rows)
+    return Sounds([waveforms[sound] for sound in audio], features, mask, clips)
+
+
+def encoded(sound: Path | ParquetAudio) -> Path | bytes | AudioError:
+    """What `read_sound` decodes: a file, or the bytes of a row."""
     try:
-        return read_audio(audio.read() if isinstance(audio, ParquetAudio) else audio, window, name)
+        return sound.read() if isinstance(sound, ParquetAudio) else sound
+    except AudioError as error:
+        return error
+
+
+def read_sound(content: Path | bytes | AudioError, window: float, name: str) -> np.ndarray | AudioError:
+    """The waveform (see `read_audio`), or what is wrong with it."""
+    try:
+        return content if isinstance(content, AudioError) else read_audio(content, window, name)
     except AudioError as error:
         return error
 

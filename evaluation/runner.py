@@ -15,15 +15,14 @@ from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from evaluation.journal import AnswerRecord, Journal, ResumeError, meta_path, partial_files, remove_answers
 from evaluation.parquet_audio import ParquetAudio
-from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
+from evaluation.prefetch import Sounds, batches_of, identity_of, new_readers, read_ahead, read_sounds, reading_order
 from evaluation.tasks import BenchmarkItem, Task, swap, with_settings
-from src.audio import AudioError, window_seconds
+from src.audio import AudioError
 from src.checkpoint import CheckpointError, read_json, resolve
 from src.configuration_DIFFA import STAGES, DIFFAConfig
 from src.errors import reports_user_errors
@@ -238,27 +237,32 @@ class Runner:
         if not mine:
             return throughput
         batches = batches_of(mine, audio, self.args.batch_size)
-        window = window_seconds(self.model.feature_extractor)
 
-        def read(batch: list[int]) -> list[np.ndarray | AudioError]:
-            return [read_sound(audio[index], window, f"audio of item {index + 1}") for index in batch]
+        def read(batch: list[int]) -> Sounds:
+            clips, names = [audio[index] for index in batch], [f"audio of item {index + 1}" for index in batch]
+            return read_sounds(clips, names, self.model.feature_extractor, readers)
 
-        with tqdm(total=len(mine), unit="item", desc=journal.output.name, disable=self.ranks.rank > 0) as bar:
+        bar = tqdm(total=len(mine), unit="item", desc=journal.output.name, disable=self.ranks.rank > 0)
+        with bar, new_readers() as readers:
             for batch, sounds in read_ahead(batches, read):
-                answers = {
-                    i: AnswerRecord("", str(s)) for i, s in zip(batch, sounds, strict=True) if isinstance(s, AudioError)
-                }
-                heard = {i: s for i, s in zip(batch, sounds, strict=True) if i not in answers}
-                if heard:
-                    instructions = [items[index].instruction for index in heard]
+                pairs = zip(batch, sounds.waveforms, strict=True)
+                answers = {index: AnswerRecord("", str(w)) for index, w in pairs if isinstance(w, AudioError)}
+                if heard := [batch[place] for place in sounds.heard]:
                     clock = time.perf_counter()
-                    answered = self.model.answer(list(heard.values()), instructions, self.options)
+                    answered = self.answer_batch(sounds, [items[index].instruction for index in heard])
                     throughput.add(answered, time.perf_counter() - clock)
                     for index, text in zip(heard, answered.texts, strict=True):
                         answers[index] = AnswerRecord(text, audio=identity_of(audio[index]))
                 journal.append(answers)
                 bar.update(len(batch))
         return throughput
+
+    def answer_batch(self, sounds: Sounds, instructions: Sequence[str]) -> Answers:
+        """Answer one instruction about each sound that can be heard; a clip is encoded once, whoever asks about it."""
+        embeds, lengths = self.model.embed_features(sounds.input_features, sounds.feature_attention_mask)
+        clips = torch.tensor(sounds.clips, device=embeds.device)
+        waveforms = [sounds.waveforms[place] for place in sounds.heard]
+        return self.model.answer(waveforms, instructions, self.options, (embeds[clips], lengths[clips]))
 
 
 @dataclass

@@ -327,10 +327,15 @@ class DIFFAModel(nn.Module):
         lengths = {"trainable_prompts": NUM_TRAINABLE_PROMPTS, "acoustic_connector": self.config.prompt_size}
         return lengths[STAGES[self.stage].prefix] + self.whisper_model.num_frames(mel_frames) // SEMANTIC_STRIDE
 
-    @torch.inference_mode()
     def get_speech_features(self, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """The audio embeddings of waveforms (float32 numpy, 16 kHz mono), and their lengths: see `encode_audio`."""
-        input_features, feature_attention_mask = log_mel(self.feature_extractor, waveforms)
+        return self.embed_features(*log_mel(self.feature_extractor, waveforms))
+
+    @torch.inference_mode()
+    def embed_features(
+        self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The audio embeddings of log-mel features (see `log_mel`) that may still be on the CPU, and their lengths."""
         return self.encode_audio(input_features.to(self.device), feature_attention_mask.to(self.device))
 
     def generate(
@@ -356,10 +361,11 @@ class DIFFAModel(nn.Module):
         waveforms: Sequence[np.ndarray],
         instructions: Sequence[str | Conversation],
         options: GenerationOptions | None = None,
+        speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Answers:
-        """What `generate` returns, texts and ids, and what it took."""
+        """What `generate` returns, texts and ids, and what it took. `speech`: see `decode`."""
         options = options or GenerationOptions()
-        progress = generate(self.llm_model, self.build_inputs(waveforms, instructions, options), options)
+        progress = generate(self.llm_model, self.build_inputs(waveforms, instructions, options, speech), options)
         ids = progress.answer_ids.cpu()
         # not `all_special_ids`, which lacks <|eot_id|>: those that `skip_special_tokens` skips
         special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]

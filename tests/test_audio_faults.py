@@ -9,7 +9,7 @@ import pytest
 
 import app
 import ask
-from evaluation.prefetch import read_sound
+from evaluation.prefetch import new_readers, read_sounds
 from serving.page import heard
 from serving.protocol import RequestError
 from serving.validation import Service, decode_audio
@@ -57,7 +57,8 @@ def by_server(path: Path, model) -> np.ndarray:
 
 
 def by_benchmark(path: Path, model) -> np.ndarray:
-    found = read_sound(path, 30.0, "audio of item 1")
+    with new_readers() as readers:
+        [found] = read_sounds([path], ["audio of item 1"], model.feature_extractor, readers).waveforms
     if isinstance(found, AudioError):
         raise found
     return found

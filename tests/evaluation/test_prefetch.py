@@ -4,11 +4,13 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 
-from evaluation import parquet_audio
+from evaluation import parquet_audio, prefetch
 from evaluation.parquet_audio import ParquetAudio
-from evaluation.prefetch import batches_of, identity_of, read_ahead, read_sound, reading_order
-from src.audio import AudioError
+from evaluation.prefetch import batches_of, identity_of, new_readers, read_ahead, read_sounds, reading_order
+from src.audio import AudioError, log_mel
+from tests.conftest import GOLDEN
 
 
 @pytest.fixture
@@ -59,11 +61,35 @@ def test_the_next_batch_is_read_meanwhile():
     assert list(read_ahead(iter([]), listen)) == []
 
 
-def test_what_is_wrong_with_a_sound_is_returned(tmp_path):
-    assert "gone: no such audio file" in str(read_sound(Path("gone"), 30, "x"))
+def test_a_clip_is_read_once_whoever_asks_about_it(model, clips, tmp_path, monkeypatch):
+    """Its features are those of the clips alone, in the order in which they first come."""
+    read, files = [], [GOLDEN / f"clip{index}.wav" for index in (2, 0, 2, 1, 0)]
+    read_audio = prefetch.read_audio
+    monkeypatch.setattr(prefetch, "read_audio", lambda source, *args: read.append(source) or read_audio(source, *args))
+    files.insert(1, tmp_path / "gone.wav")
+    with new_readers() as readers:
+        sounds = read_sounds(files, [f"audio of item {n}" for n in range(6)], model.feature_extractor, readers)
+    assert sorted(read) == sorted(set(files))
+    assert sounds.heard == [0, 2, 3, 4, 5] and sounds.clips == (0, 1, 0, 2, 1)
+    assert "gone.wav: no such audio file" in str(sounds.waveforms[1])
+    assert [len(sounds.waveforms[place]) for place in sounds.heard] == [len(clips[n]) for n in (2, 0, 2, 1, 0)]
+    features, mask = log_mel(model.feature_extractor, [clips[2], clips[0], clips[1]])
+    assert torch.equal(sounds.input_features, features) and torch.equal(sounds.feature_attention_mask, mask)
+
+
+def test_what_is_wrong_with_a_sound_is_returned(model, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"audio": [{"bytes": b"nonsense"}]}), tmp_path / "p")
-    error = read_sound(ParquetAudio(tmp_path / "p", 0, 0), 30, "audio of item 1")
-    assert isinstance(error, AudioError) and str(error).startswith("audio of item 1: not readable as audio")
+    (tmp_path / "damaged").write_bytes((tmp_path / "p").read_bytes()[:-20])
+    audio = [Path("gone"), ParquetAudio(tmp_path / "p", 0, 0), ParquetAudio(tmp_path / "damaged", 0, 0)]
+    parquet_audio.kept.clear()
+    with new_readers() as readers:
+        sounds = read_sounds(audio, ["item 1", "item 2", "item 3"], model.feature_extractor, readers)
+    assert all(isinstance(error, AudioError) for error in sounds.waveforms)
+    assert (sounds.heard, sounds.input_features, sounds.clips) == ([], None, ())
+    gone, nonsense, damaged = map(str, sounds.waveforms)
+    assert "gone: no such audio file" in gone
+    assert nonsense.startswith("item 2: not readable as audio")
+    assert "damaged row group 0, row 0: not readable" in damaged
 
 
 def test_sounds_are_told_apart_wherever_they_lie(tmp_path):

@@ -59,6 +59,19 @@ def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
     assert single == (folder / "3.jsonl").read_text() == (folder / "8.jsonl").read_text()
 
 
+def test_a_clip_that_several_items_ask_about_is_encoded_once(folder, model, monkeypatch):
+    """In a batch, and its answers are those that each item gets alone."""
+    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    write_lines(folder / "mmsu.jsonl", [question(n) for n in range(9)])  # three clips
+    encoded, encode = [], DIFFAModel.encode_audio
+    monkeypatch.setattr(
+        DIFFAModel, "encode_audio", lambda model, x, mask: encoded.append(len(x)) or encode(model, x, mask)
+    )
+    assert mmsu(folder, "--batch_size", 9) == 0 and encoded == [3]
+    assert mmsu(folder, "--batch_size", 1, output="1.jsonl") == 0 and encoded == [3] + 9 * [1]
+    assert (folder / "out.jsonl").read_text() == (folder / "1.jsonl").read_text()
+
+
 @pytest.fixture(scope="module")
 def built_in():
     return DIFFAModel.from_pretrained(loading.MODEL, loading.LLM, loading.WHISPER)
@@ -246,7 +259,7 @@ def test_swapped_audio_is_always_anothers(folder, echo):
 
 
 def test_long_audio_is_cut_at_the_window(folder, echo, monkeypatch):
-    monkeypatch.setattr(EchoModel, "feature_extractor", SimpleNamespace(n_samples=4000))
+    monkeypatch.setattr(EchoModel.feature_extractor, "n_samples", 4000)
     assert mmsu(folder, "--limit", 1) == 0
     assert lines(folder / "out.jsonl")[0]["response"].split()[0] == "4000"
 

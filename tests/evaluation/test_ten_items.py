@@ -54,7 +54,7 @@ def test_ten_items_are_answered_once_and_scored(name, tmp_path, monkeypatch, cap
     (path,) = ROOT.glob(f"inference_stage?_{name}.py")
     checkpoint = "diffa2_stage1" if name == "asr" else "diffa2_stage4"
     flags = ["--model_path", GOLDEN2 / checkpoint, "--llm_path", GOLDEN2 / "llada", "--whisper_path"]
-    flags += [GOLDEN2 / "whisper", "--input", source, "--output", output, "--batch_size", "4"]
+    flags += [GOLDEN2 / "whisper", "--input", source, "--output", output, "--batch_size", "4", "--dtype", "float32"]
     if name == "asr":  # short ones
         flags += ["--steps", "16", "--block_length", "16", "--max_new_tokens", "16"]
     start = importlib.import_module(path.stem).main
