@@ -7,7 +7,7 @@ Light imports only: scorers read the table, and do not wait for PyTorch.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.offered import without_labels
+from evaluation.offered import right_choices, without_labels
 from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
 from evaluation.published_forms import mmar_form, mmau_form, mmsu_form
 from src.generation_options import TRANSCRIPT
@@ -82,14 +82,15 @@ class Benchmark:
 
 def answers_not_offered(benchmark: Benchmark, items: Iterable[tuple[object, Mapping]]) -> list[str]:
     """Of multiple-choice items, given as (name, record), those whose answer is none of their choices, in words."""
-    return [
-        f"{name}: {benchmark.answer} {record[benchmark.answer]!r:.60} is none of the choices "
-        f"{benchmark.choices(record)!r:.100}; no answer can be strictly right"
-        for name, record in items
-        if benchmark.official
-        and not is_withheld(benchmark, record)
-        and record[benchmark.answer] not in benchmark.choices(record)
-    ]
+    found = []
+    for name, record in items:
+        answer, choices = record[benchmark.answer], benchmark.choices(record)
+        if not benchmark.official or is_withheld(benchmark, record) or answer in choices:
+            continue
+        meant = [choices[index] for index in sorted(right_choices(answer, choices))]
+        effect = f"taken for {meant[0]!r:.60}" if meant else "no answer can be strictly right"
+        found.append(f"{name}: {benchmark.answer} {answer!r:.60} is none of the choices {choices!r:.100}; {effect}")
+    return found
 
 
 def is_withheld(benchmark: Benchmark, record: Mapping) -> bool:
