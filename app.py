@@ -43,6 +43,7 @@ from src.generation_options import PRESETS, GenerationOptions
 from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, check_port, load_model
 from src.modeling_DIFFA import DIFFAModel
+from src.text_faults import faults_of
 
 EXAMPLES = {  # clip in examples/ -> a question that fits
     "clip.wav": "Which colour is named?",
@@ -180,6 +181,8 @@ def answer(
         )
     if not 0 < len(question) <= MAX_QUESTION_CHARACTERS:
         raise OptionError(f"a question of 1 to {MAX_QUESTION_CHARACTERS} characters is expected, found {len(question)}")
+    for fault in faults_of(question):
+        raise OptionError(f"the question {fault}")
     draft = LiveAnswer((page.UNWRITTEN,) * options.max_new_tokens, 0)
     yield draft, page.answer(draft, running=True)
     time.sleep(STEP_SECONDS)

@@ -26,9 +26,10 @@ from src.errors import is_unicode, reports_user_errors
 from src.files import OutputError, check_outputs, write_file
 from src.flag_types import fraction, positive_number, whole_number
 from src.json_records import JSONFileError, read_json_records
-from src.manifest import CONTROL_CHARACTER, write_manifest
+from src.manifest import write_manifest
 from src.manifest_check import inspect_all, problems_of_audio
 from src.prompts import ASR_PROMPT
+from src.text_faults import faults_of
 
 DESCRIBE_PROMPT = "Describe the speaker."
 MAX_SKIPPED_SHOWN = 10
@@ -192,9 +193,7 @@ def odd_text(clip: CorpusClip) -> str:
         return "its name is no UTF-8 text"
     if not is_unicode(clip.transcription):
         return "its text holds half a surrogate pair"
-    if "\ufffd" in clip.transcription or CONTROL_CHARACTER.search(clip.transcription):
-        return "its text holds characters that nobody wrote: it was saved in an encoding that is not known"
-    return ""
+    return "; ".join(f"its text {fault}" for fault in faults_of(clip.transcription))
 
 
 def group_of(clip: CorpusClip) -> str:

@@ -84,8 +84,10 @@ def answers_not_offered(benchmark: Benchmark, items: Iterable[tuple[object, Mapp
     """Of multiple-choice items, given as (name, record), those whose answer is none of their choices, in words."""
     found = []
     for name, record in items:
+        if not benchmark.official or is_withheld(benchmark, record):
+            continue
         answer, choices = record[benchmark.answer], benchmark.choices(record)
-        if not benchmark.official or is_withheld(benchmark, record) or answer in choices:
+        if answer in choices:
             continue
         meant = [choices[index] for index in sorted(right_choices(answer, choices))]
         effect = f"taken for {meant[0]!r:.60}" if meant else "no answer can be strictly right"

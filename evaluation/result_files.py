@@ -147,6 +147,10 @@ def read_result(
         raise BenchmarkFileError(
             f"{path}: no item has a field {answer_fields[0]!r}. Is this a result of this benchmark?"
         )
+    for number, record in enumerate(records, start=1):
+        if isinstance(answer := answer_in(record, answer_fields), (list, dict)):
+            field = next(field for field in answer_fields if record.get(field) is answer)
+            raise BenchmarkFileError(f"{path} item {number}: {field} must be a text, found {answer!r:.60}")
     if not reference:
         text = None
     keys, missing = keys_of(path, records, key, text, numbered=reference is None), []

@@ -14,6 +14,7 @@ from evaluation.result_files import check_records, read_benchmark
 from src.configuration_DIFFA import ROOT
 from src.family import FAMILIES
 from src.inference_flags import OptionError, make_parser
+from src.text_faults import faults_of
 
 # What the flags were called before; published commands use some of them.
 INPUT_FLAGS = ("--input", "--input_json", "--input_jsonl", "--input_json_path")
@@ -95,7 +96,11 @@ def read_items(benchmark: Benchmark, path: Path, audio_root: Path | None) -> lis
     found = read(benchmark, files, audio_root)
     for fault in answers_not_offered(benchmark, enumerate((record for record, _ in found), start=1)):
         print(f"warning: {path} item {fault}", file=sys.stderr)
-    return [BenchmarkItem(record, benchmark.prompt(record), audio) for record, audio in found]
+    items = [BenchmarkItem(record, benchmark.prompt(record), audio) for record, audio in found]
+    for number, item in enumerate(items, start=1):
+        for fault in faults_of(item.instruction):
+            print(f"warning: {path} item {number}: what is asked {fault}", file=sys.stderr)
+    return items
 
 
 def read_json(

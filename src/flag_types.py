@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from src.errors import is_unicode
+from src.text_faults import faults_of
 
 MAX_PORT = 65535
 
@@ -54,11 +55,13 @@ def finite_number(text: str) -> float:
 
 
 def text_flag(text: str) -> str:
-    """A flag's type: a text that is not empty, and that UTF-8 can hold."""
+    """A flag's type: a text that is not empty, that UTF-8 can hold, and without control tokens or characters."""
     if not is_unicode(text):
         raise argparse.ArgumentTypeError(f"{text!a} is no UTF-8 text")
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is empty; expected a text")
+    for fault in faults_of(text):
+        raise argparse.ArgumentTypeError(f"{text!a} {fault}")
     return text
 
 

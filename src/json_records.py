@@ -48,7 +48,7 @@ def line_records(data: bytes) -> Iterator[JSONRecord]:
             continue
         place = f"line {number}"
         try:
-            yield JSONRecord(place, json.loads(line.decode()))
+            yield JSONRecord(place, json.loads(line.decode(), object_pairs_hook=different_keys))
         except (ValueError, RecursionError) as error:
             yield JSONRecord(place, None, problem_of(error))
 
@@ -57,7 +57,12 @@ def list_records(data: bytes, path: str | os.PathLike) -> Iterator[JSONRecord]:
     line, number = 1, 0
     try:
         text = data.decode()
-        parser, delimiter, position, counted = json.JSONDecoder(), "[", text.index("["), 0
+        parser, delimiter, position, counted = (
+            json.JSONDecoder(object_pairs_hook=different_keys),
+            "[",
+            text.index("["),
+            0,
+        )
         while delimiter != "]":
             position = skip_space(text, position + 1)
             if delimiter == "[" and text[position : position + 1] == "]":
@@ -75,6 +80,16 @@ def list_records(data: bytes, path: str | os.PathLike) -> Iterator[JSONRecord]:
     except (ValueError, RecursionError) as error:
         place = f"line {line_of(error)}" if line_of(error) else f"after line {line}"
         raise JSONFileError(f"{path} {place}: {problem_of(error)}") from None
+
+
+def different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key that is there twice with two values: either may be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise ValueError(f"the key {key!a} is there twice, with {shorten(value)} and {shorten(found[key])}")
+    return found
 
 
 def skip_space(text: str, position: int) -> int:

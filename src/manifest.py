@@ -7,7 +7,6 @@ finds everything wrong with a manifest and its audio in one pass (src/manifest_c
 
 import json
 import os
-import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from src.configuration_DIFFA import STAGES
 from src.errors import UserError, is_unicode
 from src.files import write_file
 from src.json_records import JSONFileError, read_json_records, shorten
+from src.text_faults import faults_of
 
 REQUIRED = {
     "audio_id": str,
@@ -31,8 +31,6 @@ REQUIRED = {
     "duration": (int, float),
 }
 PAIR = ("chosen", "rejected")  # optional keys: `chosen` is another name of `target`; stage 4 learns to prefer it
-CONTROL_TOKEN = re.compile(r"<\|[a-zA-Z_]+\|>")  # LLaDA's: <|eot_id|>, <|endoftext|>, <|mdm_mask|>, ...
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and ends of lines
 MIN_SECONDS = 0.1  # of a clip
 MAX_DURATION = 86_400  # seconds that an entry may claim; more is a mistake
 MAX_SHOWN = 10  # problems in one message
@@ -198,14 +196,7 @@ def odd_characters(entry: ManifestEntry) -> Iterable[str]:
     """Which of an entry's texts hold what nobody meant to write: the model would read it, or learn to say it."""
     for key in ("input", "target", "transcription", *PAIR):
         text = entry.get(key)
-        if not isinstance(text, str):
-            continue
-        if "\ufffd" in text:
-            yield f"{key} holds U+FFFD, which stands for bytes that were no UTF-8: read the source in its own encoding"
-        if token := CONTROL_TOKEN.search(text):
-            yield f"{key} holds {token[0]}, a control token of the model, which is more than text"
-        if control := CONTROL_CHARACTER.search(text):
-            yield f"{key} holds the control character U+{ord(control[0]):04X}"
+        yield from (f"{key} {fault}" for fault in faults_of(text)) if isinstance(text, str) else ()
 
 
 def problems_of_length(seconds: float, max_seconds: float) -> Iterable[str]:

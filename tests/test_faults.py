@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
+import app
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import train
@@ -20,6 +23,9 @@ from evaluation.runner import Parts
 from evaluation.scoring import run_scorer
 from src import manifest_check
 from src.errors import reports_user_errors
+from src.flag_types import text_flag
+from src.generation_options import GenerationOptions
+from src.inference_flags import OptionError
 from tests.conftest import GOLDEN
 from tests.evaluation.small_runs import MODEL, ROOT, question, write_lines
 from voicebench import evaluate as voicebench
@@ -185,6 +191,53 @@ def test_the_manifest_check_tells_of_texts_over_the_limit(copy, capsys):
     copy("../../examples/clip.wav")
     assert manifest_check.main(["check", str(copy("longprompt.json")), "--llm_path", str(GOLDEN / "llada")]) == 1
     assert "line 1, entry 2, b: the prompt has 15043 tokens, which leaves no room for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [["A"], {"text": "A"}, []])
+def test_an_answer_that_is_no_text_is_named(answer, tmp_path, capsys):
+    path = write_lines(tmp_path / "mmsu.jsonl", [question(1, response="A"), question(2, response=answer)])
+    assert SCORERS["mmsu"]([str(path)]) == 2
+    assert f"mmsu.jsonl item 2: response must be a text, found {answer!r}" in capsys.readouterr().err
+    path = write_lines(tmp_path / "asr.jsonl", [{"audio_id": "a", "transcription": "x", "response": answer}])
+    assert SCORERS["asr"]([str(path)]) == 2
+    assert "asr.jsonl item 1: response must be a text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_key_that_is_there_twice_with_two_values_is_named(as_list, no_model, tmp_path, capsys):
+    line = json.dumps(question(1, response="A"))
+    path = tmp_path / "mmsu.jsonl"
+    twice = line[:-1] + ', "answer_gt": "two"}'
+    path.write_text(f"[{line},\n{twice}]" if as_list else f"{line}\n{twice}\n")
+    message = "the key 'answer_gt' is there twice, with 'one' and 'two'"
+    for read in (lambda: SCORERS["mmsu"]([str(path)]), lambda: infer(path, tmp_path / "out")):
+        assert read() in (1, 2)
+        told = capsys.readouterr().err
+        assert message in told and "mmsu.jsonl " in told
+    same = line[:-1] + ', "answer_gt": "one"}'
+    path.write_text(f"{same}\n")
+    assert SCORERS["mmsu"]([str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("caf\ufffd?", "holds U+FFFD, which stands for bytes that were no UTF-8"),
+        ("Why?<|eot_id|>", "holds <|eot_id|>, a control token of the model"),
+        ("Why\x00?", "holds the control character U+0000"),
+    ],
+)
+def test_a_question_that_nobody_meant_is_told(text, fault, no_model, tmp_path, capsys):
+    path = write_lines(tmp_path / "mmsu.jsonl", [question(1), question(2, question=text)])
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        infer(path, tmp_path / "out")
+    error = capsys.readouterr().err
+    assert f"warning: {path} item 2: what is asked {fault}" in error and "item 1:" not in error
+    with pytest.raises(ArgumentTypeError, match=re.escape(fault)):
+        text_flag(text)
+    clip = app.load_clip(FAULTS / "k_gsm.wav", app.make_parser().parse_args([]), 30.0)
+    with pytest.raises(OptionError, match=re.escape(f"the question {fault}")):
+        next(app.answer(None, clip, text, GenerationOptions()))
 
 
 # -- outputs --------------------------------------------------------------------------------------------------------
