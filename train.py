@@ -5,14 +5,15 @@ The two recipes are shell scripts; start with them:
     LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... bash train_stage1.sh
     LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh
 
-`python train.py --help` lists every flag, `transformers.TrainingArguments` included. Started again with the same
-`--output_dir`, training goes on from the last complete checkpoint there. SIGTERM, SIGINT and SIGHUP have
-it write one and stop.
+`python train.py --help` lists every flag, `transformers.TrainingArguments` included; `--dry_run` says what a run would
+do. Started again with the same `--output_dir`, training goes on from the last complete checkpoint. SIGTERM, SIGINT and
+SIGHUP have it write one and stop.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -42,12 +43,14 @@ from src.training_arguments import (
     SettingsError,
     check_arguments,
     samples_to_transcribe,
+    shares_out_weights,
     start_flag,
 )
 from src.training_checkpoint import last_complete
+from src.training_plan import meta_model, plan
 from src.training_readers import STOP_SIGNALS
 from src.training_run import describe, last_checkpoint, output_locked, write_run
-from src.training_settings import check_all_ranks_agree, check_same_run, fixed_settings
+from src.training_settings import Settings, check_all_ranks_agree, check_same_run, fixed_settings
 
 
 def main() -> None:
@@ -64,30 +67,22 @@ def main() -> None:
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
     settings = fixed_settings(model_args, data_args, training_args, samples, mixture)
     check_all_ranks_agree((model_args, data_args, training_args), settings, eval_samples)
+    if training_args.dry_run:
+        dry_run(model_args, data_args, training_args, settings, samples, mixture)
+        return
     with output_locked(training_args):
         checkpoint = last_checkpoint(training_args)
         if checkpoint:
             check_same_run(checkpoint, model_args, settings)
         model = build_model(model_args, training_args)
         model.system_prompt = data_args.system_prompt  # of what evaluations transcribe
-        dataset = partial(
-            DIFFADataset,
-            tokenizer=model.tokenizer,
-            max_length=data_args.max_length,
-            max_seconds=min(data_args.max_seconds, window_seconds(model.feature_extractor)),
-            system_prompt=data_args.system_prompt,
-        )
+        dataset, collator = data_for(model, data_args)
         trainer = dLLMTrainer(
             model=model,
             args=training_args,
             train_dataset=dataset(samples),
             eval_dataset=eval_samples and dataset(eval_samples, replaces_unusable=False),
-            data_collator=DIFFACollator(
-                model.feature_extractor,
-                model.llm_model.config.mask_token_id,
-                model.llm_model.config.pad_token_id,
-                data_args.learn_padding,
-            ),
+            data_collator=collator,
             time_sampling=training_args.time_sampling,
             loss_normalization=training_args.loss_normalization,
             max_bad_fraction=training_args.max_bad_fraction,
@@ -100,6 +95,42 @@ def main() -> None:
             describe(model, len(samples), training_args)
             write_run(model_args, data_args, training_args, settings)
         leave(run(trainer, checkpoint))
+
+
+def dry_run(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: DIFFATrainingArguments,
+    settings: Settings,
+    samples: list[Sample],
+    mixture: Mixture,
+) -> None:
+    """Check what a start would check, and say what the run would do; nothing is loaded, moved or written."""
+    checkpoint = last_checkpoint(training_args)
+    if checkpoint:
+        check_same_run(checkpoint, model_args, settings)
+    elif STAGES[model_args.stage].starts_from:
+        check_start(model_args.stage1_checkpoint, model_args.stage)
+    if training_args.process_index > 0:
+        return
+    model = meta_model(model_args)
+    dataset, collator = data_for(model, data_args)
+    done = dLLMTrainer.steps_done(checkpoint) if checkpoint else 0
+    print(training_args.precision)
+    print(plan(model, training_args, dataset(samples), mixture, collator, done, shares_out_weights()), flush=True)
+
+
+def data_for(model: DIFFAModel, data_args: DataArguments) -> tuple[Callable[..., DIFFADataset], DIFFACollator]:
+    """What makes a dataset of samples, and batches of its examples, for a model."""
+    dataset = partial(
+        DIFFADataset,
+        tokenizer=model.tokenizer,
+        max_length=data_args.max_length,
+        max_seconds=min(data_args.max_seconds, window_seconds(model.feature_extractor)),
+        system_prompt=data_args.system_prompt,
+    )
+    ids = model.llm_model.config
+    return dataset, DIFFACollator(model.feature_extractor, ids.mask_token_id, ids.pad_token_id, data_args.learn_padding)
 
 
 def read_samples(

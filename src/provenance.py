@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def git_state() -> dict[str, str | bool]:
+    """The commit of this repository, and whether files that git tracks are changed; empty where git tells nothing."""
+    command, root = ["git", "-C", str(Path(__file__).parents[1])], {"capture_output": True, "text": True, "check": True}
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], **root).stdout.strip()
+        changed = subprocess.run([*command, "status", "--porcelain", "--untracked-files=no"], **root).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit, "changed": bool(changed.strip())}
 
 
 def code_fingerprint() -> dict[str, str]:

@@ -156,6 +156,11 @@ class DIFFATrainingArguments(TrainingArguments):
         default=0.001, metadata={"help": "of the clips, how many may be unusable; others take their place"}
     )
 
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "check everything, say what the run would do (updates, memory, disk, a batch), and stop"},
+    )
+
     bf16: str = field(  # after __post_init__ True or False, as in transformers
         default=AUTO,
         metadata={

@@ -17,7 +17,7 @@ from transformers.trainer_utils import IntervalStrategy
 from src.checkpoint import CheckpointError
 from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
-from src.provenance import versions
+from src.provenance import git_state, versions
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, effective_batch_size
 from src.training_checkpoint import FINAL, RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
 from src.training_settings import Settings
@@ -76,11 +76,18 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
         checkpoint = Path(training_args.resume_from_checkpoint)
         check_complete(checkpoint)
         return checkpoint
+    if training_args.dry_run:  # which moves nothing
+        return None if training_args.overwrite_output_dir else check_not_final(output_dir)
     with training_args.main_process_first(local=False):
         if training_args.overwrite_output_dir and (aside := put_aside(output_dir)):
             print(f"{aside}: what {output_dir} held of an earlier run is there now", flush=True)
         for path in put_aside_incomplete(output_dir):
             print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
+    return check_not_final(output_dir)
+
+
+def check_not_final(output_dir: Path) -> Path | None:
+    """The last complete checkpoint, if any. Raises CheckpointError where there is none, and what a run ended with."""
     checkpoint = last_complete(output_dir)
     if not checkpoint and (output_dir / FINAL[0]).exists():
         raise CheckpointError(
@@ -124,6 +131,7 @@ def write_run(
         "training": training_args.to_dict(),  # Trainer's own way: it blanks tokens
         "precision": dataclasses.asdict(training_args.precision),
         "versions": versions(),
+        "git": git_state(),
         **settings,
     }
     folder = Path(training_args.output_dir)

@@ -1,11 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from src.plot_training import draw, main, read_log, series, smoothed
+from src.plot_training import draw, main
+from src.run_card import as_table, card, differing, read_log, series, smoothed
 from src.training_checkpoint import finish
 
 LOG = [
@@ -66,3 +68,42 @@ def test_a_folder_without_a_log_is_named(tmp_path, capsys, log, message):
         write_run(tmp_path, log)
     assert main([str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+
+
+RECORD = {
+    "model": {"stage": 2}, "training": {"learning_rate": 5e-5, "warmup_steps": 9}, "order": {"seed": 1, "samples": 40},
+    "precision": {"name": "float32"}, "git": {"commit": "0123456789abcdef", "changed": True},
+}  # fmt: skip
+
+
+def test_a_card_tells_settings_git_and_results(tmp_path):
+    write_run(tmp_path, [*EVALUATED, {"step": 30, "eval_loss": 0.6, "eval_wer": 0.25}])
+    (tmp_path / "run.json").write_text(json.dumps(RECORD))
+    found = card(tmp_path, read_log(tmp_path))
+    assert found == {
+        "stage": "2", "learning rate": "5e-05", "warm-up": "9", "samples": "40", "seed": "1", "precision": "float32",
+        "commit": "01234567 and changes", "updates": "40", "training loss, smoothed": "0.2532",
+        "best validation loss": "0.6000 after 30", "best word error rate": "0.2500 after 30",
+        "clips a second, median": "4.00",
+    }  # fmt: skip
+    cards = {"a": found, "b": found | {"seed": "2"}}
+    assert differing(cards) == {"seed": ["1", "2"]}
+    assert as_table(cards).startswith("|  | a | b |\n| --- | --- | --- |\n| stage | 2 | 2 |\n")
+
+
+def test_several_runs_come_into_one_figure(tmp_path, capsys, monkeypatch):
+    """The second still goes on, and neither was evaluated alike."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "x" / "one", EVALUATED)
+    write_run(tmp_path / "unfinished" / "checkpoint-20", LOG[:20])
+    (tmp_path / "x" / "two").mkdir()
+    finish(tmp_path / "unfinished" / "checkpoint-20", tmp_path / "x" / "two" / "checkpoint-20")
+    (tmp_path / "x" / "one" / "run.json").write_text(json.dumps(RECORD))
+    assert main([str(tmp_path / "x" / "one"), str(tmp_path / "x" / "two")]) == 0
+    printed = capsys.readouterr().out
+    assert "|  | one | two |" in printed and "| updates | 40 | 20 |" in printed and printed.endswith("\nruns.png\n")
+    picture = imread("runs.png")
+    assert picture.shape[1] == 1320 and picture.shape[0] > 840
+    shutil.copytree(tmp_path / "x" / "one", tmp_path / "y" / "one")
+    assert main([str(tmp_path / "x" / "one"), str(tmp_path / "y" / "one"), "--output", "same.png"]) == 0
+    assert not np.array_equal(picture.shape, imread("same.png").shape)  # less differs

@@ -1,0 +1,187 @@
+"""What a run would do, without loading weights: updates, memory by arithmetic, disk, a batch in words (`--dry_run`)."""
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
+
+from src.checkpoint import read_json, resolve, weight_files
+from src.configuration_DIFFA import IGNORE_INDEX, NUM_QUERIES, SAMPLE_RATE, STAGES, DIFFAConfig
+from src.data_sampler import TrainingSampler
+from src.dataloader import DIFFACollator, DIFFADataset, Example
+from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
+from src.lora import LORA_RANK, LORA_TARGETS, new_lora
+from src.mixture import Mixture
+from src.modeling_DIFFA import DIFFAModel
+from src.training_arguments import DIFFATrainingArguments, ModelArguments, effective_batch_size, order_seed
+
+ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
+SAVED_BYTES = 12  # of them in a checkpoint: all but the gradient
+SPARE_BYTES = 2.2e9  # a piece of logits, CUDA's own, the allocator's gaps: a guess (docs/training.md, Memory)
+MAX_SHOWN = 3  # samples of the batch
+MAX_CHARACTERS = 80  # of a text
+
+
+def meta_model(args: ModelArguments) -> DIFFAModel:
+    """The model that a run trains, without memory for its weights. Raises CheckpointError for parts that do not fit."""
+    llm = resolve(args.llm_path, "the LLM (LLaDA)", "--llm_path")
+    whisper = resolve(args.whisper_path, "the Whisper encoder", "--whisper_path")
+    weight_files(llm), weight_files(whisper)  # complain about what is missing
+    config = DIFFAConfig(prompt_size=args.prompt_size or NUM_QUERIES)
+    if args.target_layer_ids:
+        config.acoustic_connector_config["target_layer_ids"] = args.target_layer_ids
+    if args.stage1_checkpoint:
+        start = resolve(args.stage1_checkpoint, "the checkpoint to start from", "--stage1_checkpoint")
+        weight_files(start)
+        config = DIFFAConfig.from_dict(read_json(start / "config.json"))
+        check_frozen_parts(config, args.llm_path, args.whisper_path)
+    classes = ((llm_class(llm), llm), (encoder_class(whisper), whisper))
+    frozen = [(part, part.read_config(folder)) for part, folder in classes]
+    with torch.device("meta"):
+        model = DIFFAModel(
+            config,
+            *(part(of_part) for part, of_part in frozen),
+            PreTrainedTokenizerFast.from_pretrained(llm),
+            WhisperFeatureExtractor.from_pretrained(whisper),
+        )
+        if STAGES[args.stage].lora:
+            rank, targets = args.lora_r or LORA_RANK, args.lora_target_modules or LORA_TARGETS
+            model.attach_lora(new_lora(model.llm_model, rank, args.lora_alpha, targets))
+    model.prepare_training(args.stage)
+    return model
+
+
+def steps_in_words(args: DIFFATrainingArguments, per_epoch: int, done: int) -> Iterator[str]:
+    """How many updates, and when something is logged, saved or evaluated."""
+    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    goes_on = f", {done} of them behind the last checkpoint: {max(total - done, 0)} left" if done else ""
+    yield f"{per_epoch} updates an epoch, {total} in all, which is {total / per_epoch:.2f} epochs{goes_on}"
+    warmup = args.get_warmup_steps(total)
+    too_long = "; THE WARM-UP IS LONGER THAN THE RUN" if warmup >= total else ""
+    yield f"learning rate {args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {warmup} updates{too_long}"
+    evaluated = {"no": "never", "epoch": "each epoch", "steps": f"every {args.eval_steps}"}[args.eval_strategy.value]
+    saved = {"no": "never", "epoch": "each epoch", "steps": f"every {args.save_steps:g}"}[args.save_strategy.value]
+    yield f"logged every {args.logging_steps:g} updates; saved {saved}; evaluated {evaluated}"
+
+
+def memory_in_words(
+    model: DIFFAModel, args: DIFFATrainingArguments, positions: int, sharing: str | None
+) -> Iterator[str]:
+    """By the arithmetic of docs/training.md, for a process; nothing is measured.
+
+    Args:
+        positions: of the LLM's input, for the longest clip and text.
+        sharing: what shares out the frozen parts over the processes, if anything.
+    """
+    sizes = {trained: 0 for trained in (True, False)}
+    for weight in model.parameters():
+        sizes[weight.requires_grad] += weight.numel()
+    yield f"{sizes[True] / 1e6:.4g} M of {sum(sizes.values()) / 1e6:.4g} M parameters are trained, the rest is frozen"
+    width, clips = args.precision.dtype.itemsize, args.per_device_train_batch_size
+    frozen = sizes[False] * width / (args.world_size if sharing else 1)
+    trained = sizes[True] * ADAPTER_BYTES
+    clip = bytes_of_clip(model.llm_model.config, positions, width, args.gradient_checkpointing)
+    needed = frozen + trained + clips * clip + SPARE_BYTES
+    shared = f" (shared out over {args.world_size} processes by {sharing})" if sharing else ""
+    yield (
+        f"memory of a process, by arithmetic: frozen parts {gigabytes(frozen)}{shared}, adapters and AdamW "
+        f"{gigabytes(trained)}, {clips} clips of {positions} positions {clips} x {gigabytes(clip)}, "
+        f"spare {gigabytes(SPARE_BYTES)}: {gigabytes(needed)}"
+    )
+    if args.device.type == "cuda":
+        free, whole = torch.cuda.mem_get_info(args.device)
+        verdict = "fits" if needed < free else "DOES NOT FIT"
+        yield f"{args.device} has {gigabytes(free)} of {gigabytes(whole)} free: {verdict}"
+
+
+def bytes_of_clip(llm: Any, positions: int, width: int, checkpointing: bool) -> float:
+    """What the LLM's blocks keep of one clip for the backward pass (docs/training.md, Memory).
+
+    A block keeps its norms' two inputs in float32; queries, keys, values and attention's result; and three factors of
+    the feed-forward part, `width` bytes each number. With checkpointing, its own input, and one block in full.
+
+    Args:
+        llm: the LLM's config, of which `n_layers`, `d_model` and `mlp_hidden_size` are read.
+    """
+    block = 2 * 4 + (4 + 3 * llm.mlp_hidden_size / llm.d_model) * width
+    kept = width * llm.n_layers + block if checkpointing else block * llm.n_layers
+    return kept * positions * llm.d_model
+
+
+def gigabytes(number: float) -> str:
+    return f"{number / 1e9:.3g} GB"
+
+
+def disk_in_words(model: DIFFAModel, args: DIFFATrainingArguments) -> str:
+    """What checkpoints take, and what is free where they will lie."""
+    size = SAVED_BYTES * sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    limit, folder = args.save_total_limit, Path(args.output_dir).absolute()
+    kept = f"{limit} of them stay, and one more while it is written" if limit else "all stay"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    return f"a checkpoint takes {gigabytes(size)} in {args.output_dir}; {kept}; {gigabytes(free)} are free there"
+
+
+def batch_in_words(dataset: DIFFADataset, collator: DIFFACollator, examples: Sequence[Example]) -> Iterator[str]:
+    """The first batch as the model gets it; its masks are those of the run."""
+    batch, tokenizer = collator(examples), dataset.tokenizer
+    rows, tokens = batch["input_ids"].shape
+    masked = batch["labels"] != IGNORE_INDEX
+    yield (
+        f"the first batch: {rows} clips, features {list(batch['input_features'].shape)}, texts of {tokens} tokens, "
+        f"{int(batch['num_answer_tokens'])} of which may be masked and {int(masked.sum())} are"
+    )
+    for row, example in enumerate(examples[:MAX_SHOWN]):
+        sample, prompt = dataset.samples[example.index], len(example.prompt_ids)
+        seen = tokenizer.decode(batch["input_ids"][row, prompt : prompt + len(example.answer_ids)])
+        yield (
+            f"  {example.audio_id}: {len(example.waveform) / SAMPLE_RATE:.2f} s of {sample.audio_filepath.name}; asked "
+            f"{shown(sample.input)}; to learn {shown(sample.target)}; masked at rate {batch['t'][row]:.3f}: "
+            f"{shown(seen)}"
+        )
+
+
+def shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}...")
+
+
+def plan(
+    model: DIFFAModel,
+    args: DIFFATrainingArguments,
+    dataset: DIFFADataset,
+    mixture: Mixture,
+    collator: DIFFACollator,
+    done: int,
+    sharing: str | None,
+) -> str:
+    """All of it, as text. Raises AudioError, ManifestError for a first batch that cannot be made.
+
+    Args:
+        model: as `meta_model` returns it.
+        mixture: how samples are drawn.
+        done: updates behind the checkpoint that the run would go on from.
+        sharing: see `memory_in_words`.
+    """
+    lengths = dataset.lengths() if args.group_by_length else None
+    clips = effective_batch_size(args)
+    sampler = TrainingSampler(len(dataset), clips, order_seed(args), args.time_sampling, lengths, mixture)
+    examples = [dataset[draw] for draw in islice(sampler, args.per_device_train_batch_size)]
+    longest = max(min(sample.duration, dataset.max_seconds) for sample in dataset.samples)
+    texts = max(len(example.prompt_ids) + len(example.answer_ids) for example in examples)
+    positions = model.num_audio_embeddings(round(longest * SAMPLE_RATE)) + texts
+    update = f"{args.world_size} processes x {args.per_device_train_batch_size} x {args.gradient_accumulation_steps}"
+    lines = [
+        f"{len(dataset)} samples, {sum(s.duration for s in dataset.samples) / 3600:.2f} hours; effective batch size "
+        f"{clips} = {update} (processes x clips x accumulation)",
+        *steps_in_words(args, len(sampler) // clips, done),
+        *memory_in_words(model, args, positions, sharing),
+        disk_in_words(model, args),
+        *batch_in_words(dataset, collator, examples),
+        "dry run: nothing was trained, nothing was written",
+    ]
+    return "\n".join(lines)
