@@ -39,7 +39,7 @@ from serving.http_errors import (
 from serving.protocol import RequestError, parse_request
 from serving.responses import Completion, as_event
 from serving.transcriber import Transcriber, putter, unless_client_leaves
-from serving.transcription import open_recording, read_form, render
+from serving.transcription import Recording, open_recording, read_form, render
 from serving.uploads import Uploads, encoding_of
 from serving.validation import Service, ValidatedRequest, validate
 from src.audio import window_seconds
@@ -241,12 +241,14 @@ class Api:
         self.check_open(request)
         async with self.uploads.read(request, "multipart/form-data") as body:
             self.check_room()
-            loop = asyncio.get_running_loop()
+
+            def prepare() -> Recording:
+                unpacked = self.uploads.unpack(body, encoding_of(request))
+                return open_recording(*read_form(unpacked, request.headers, self.uploads.max_bytes), self.service)
+
             self.preparing += 1
             try:
-                unpacked = await loop.run_in_executor(self.decoders, self.uploads.unpack, body, encoding_of(request))
-                asked, content = await read_form(unpacked, request.headers, self.uploads.max_bytes)
-                recording = await loop.run_in_executor(self.decoders, open_recording, asked, content, self.service)
+                recording = await asyncio.get_running_loop().run_in_executor(self.decoders, prepare)
             finally:
                 self.preparing -= 1
             try:

@@ -1,5 +1,6 @@
 """OpenAI's transcriptions: what a form asks, and what is sent back of the windows' answers."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,8 +46,27 @@ class Segment:
     is_cut: bool  # more was said than there is room for
 
 
-async def read_form(body: bytes, headers: Headers, max_bytes: int) -> tuple[TranscriptionRequest, bytes]:
-    """The fields of a multipart form, and its audio file. Raises RequestError."""
+def read_form(body: bytes, headers: Headers, max_bytes: int) -> tuple[TranscriptionRequest, bytes]:
+    """The fields of a multipart form, and its audio file. Raises RequestError. Slow: not for an event loop."""
+    fields: dict[str, str | list[str]] = {}
+    content = None
+    for key, value in asyncio.run(parse_multipart(body, headers, max_bytes)):
+        name = key.removesuffix("[]")
+        if isinstance(value, bytes):
+            if name != "file":
+                raise RequestError(f"the audio is expected as 'file', found {name[:200]!r}", "file")
+            content = value
+        elif name in LISTS:
+            fields.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
+    if content is None:
+        raise RequestError("the form has no 'file' with the audio", "file")
+    return parse_form(fields), content
+
+
+async def parse_multipart(body: bytes, headers: Headers, max_bytes: int) -> list[tuple[str, str | bytes]]:
+    """Names and values of a form's fields; files as bytes. Raises RequestError."""
 
     async def stream() -> AsyncIterator[bytes]:
         yield body
@@ -57,22 +77,10 @@ async def read_form(body: bytes, headers: Headers, max_bytes: int) -> tuple[Tran
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: no boundary
         raise RequestError(f"the body is no multipart form: {error}") from None
-    fields: dict[str, str | list[str]] = {}
-    content = None
-    for key, value in form.multi_items():
-        name = key.removesuffix("[]")
-        if isinstance(value, UploadFile):
-            if name != "file":
-                raise RequestError(f"the audio is expected as 'file', found {name[:200]!r}", "file")
-            content = await value.read()
-        elif name in LISTS:
-            fields.setdefault(name, []).append(value)
-        else:
-            fields[name] = value
-    await form.close()
-    if content is None:
-        raise RequestError("the form has no 'file' with the audio", "file")
-    return parse_form(fields), content
+    try:
+        return [(k, await v.read() if isinstance(v, UploadFile) else v) for k, v in form.multi_items()]
+    finally:
+        await form.close()
 
 
 def open_recording(request: TranscriptionRequest, content: bytes, service: Service) -> Recording:

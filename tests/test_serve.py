@@ -31,7 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import ask as ask_script
 import serve
 from src.audio import read_audio, read_windows
-from src.generation_options import GenerationOptions
+from src.generation_options import TRANSCRIPT, GenerationOptions
 from src.inference_flags import OptionError
 from src.loading import load_model
 from src.prompts import ASR_PROMPT
@@ -224,7 +224,7 @@ def test_of_long_audio_the_first_window_is_heard_with_a_warning(client, right_an
 
 
 def test_a_recording_is_transcribed_window_by_window(client, miniature):
-    options = GenerationOptions.of_preset("fast", steps=128, block_length=32, max_new_tokens=128)
+    options = GenerationOptions.of_preset("fast", **TRANSCRIPT)
     windows = list(read_windows(CLIPS[4], WINDOW))
     texts = miniature.generate([w.waveform for w in windows], [ASR_PROMPT] * len(windows), options)
     texts = [text.strip() for text in texts]

@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 from starlette.datastructures import Headers
 
@@ -31,7 +29,7 @@ def form(*fields: tuple[str, str | bytes]) -> tuple[bytes, Headers]:
 
 def read(*fields):
     body, headers = form(("model", "diffa"), *fields)
-    return asyncio.run(read_form(body, headers, 2**20))
+    return read_form(body, headers, 2**20)
 
 
 @pytest.fixture
@@ -87,7 +85,7 @@ def test_what_a_form_asks_in_vain_is_refused_by_name(fields, param, message):
 @pytest.mark.parametrize("content_type", ["multipart/form-data", f"multipart/form-data; boundary={BOUNDARY}"])
 def test_what_is_no_form_is_refused(content_type):
     with pytest.raises(RequestError, match=r"the body is no multipart form|the form has no 'file'"):
-        asyncio.run(read_form(b"hello", Headers({"content-type": content_type}), 2**20))
+        read_form(b"hello", Headers({"content-type": content_type}), 2**20)
 
 
 # --- the recording -------------------------------------------------------------------------------------------------
@@ -95,7 +93,7 @@ def test_what_is_no_form_is_refused(content_type):
 
 def test_a_transcript_has_the_canvas_of_the_recipe_and_the_prompt_of_the_checkpoint(service):
     recording = open_recording(parse_form({"model": "diffa"}), CLIP, service)
-    assert (recording.instruction, recording.options) == (ASR_PROMPT, GenerationOptions(64, 32, 128))
+    assert (recording.instruction, recording.options) == (ASR_PROMPT, GenerationOptions(64, 16, 128))
     assert (recording.num_tokens, recording.seconds) == (128, pytest.approx(0.8))
     assert [(window.start, window.is_last) for window in recording.windows] == [(0, True)]
 
@@ -103,9 +101,9 @@ def test_a_transcript_has_the_canvas_of_the_recipe_and_the_prompt_of_the_checkpo
 @pytest.mark.parametrize(
     ("limit", "fields", "canvas", "block_length"),
     [
-        (100, {}, 96, 32),
-        (20, {}, 20, 20),
-        (512, {"canvas": "64"}, 64, 32),
+        (100, {}, 96, 16),
+        (10, {}, 10, 10),
+        (512, {"canvas": "64"}, 64, 16),
         (512, {"block_length": "100"}, 200, 100),
         (512, {"canvas": "10", "block_length": "8"}, 16, 8),
     ],
