@@ -32,7 +32,7 @@ from src.inference_flags import device_of, options_of
 from src.modeling_DIFFA import Answers, DIFFAModel
 from src.precision import Precision, choose_precision
 from src.processes import Ranks, leave
-from src.provenance import fingerprint, versions
+from src.provenance import fingerprint, git_state, versions
 
 # --- the model -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +208,7 @@ class Runner:
                 **(task.about or {}),
                 "options": {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.args).items()},
                 "parts": {name: str(value) for name, value in asdict(self.parts).items()},
+                **git_state(),
                 "versions": versions(),
                 "device": device_name(self.device),
                 "precision": asdict(self.precision),

@@ -31,6 +31,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "voicebench/evaluate.py": (["none.json"], MISSING),
     "voicebench/judge.py": (["none.json", "--base_url", "http://localhost/v1", "--model", "m"], MISSING),
     "evaluation.report": (["none.json"], MISSING),
+    "evaluation.report_card": (["none.json"], MISSING),
     "src.manifest": (["check", "none.json"], "manifest none.json cannot be read"),
     "src.export": (["peft", "./none"], NO_CHECKPOINT),
     "src.plot_training": (["none"], "none holds neither trainer_state.json nor"),
