@@ -20,17 +20,14 @@ from src.configuration_DIFFA import (
     WINDOW_SECONDS,
 )
 from src.lora import LORA_TARGETS
+from src.training_plan import ADAPTER_BYTES, SPARE_BYTES, bytes_of_clip
 
 TEXT_TOKENS = 150
 MASKED_TOKENS = 40  # whose logits are computed: half of an answer region of 80
 VRPO_DRAWS = 4
 BYTES_BF16 = 2
-BYTES_TRAINED = 16  # a parameter's float32 weight, gradient and AdamW's two moments
-BYTES_COMPARED = 28  # the same in stage 4, with the reference's copy and the gradient sums of two answers
+BYTES_COMPARED = ADAPTER_BYTES + 12  # a trained parameter in stage 4: the reference's, gradient sums of two answers
 BYTES_A_WEIGHT = 5  # of attention in training: before and after dropout in bf16, and which fell out
-BYTES_FIXED = 2.2e9  # one piece of logits, CUDA's own, the allocator's gaps: a guess
-TENSORS_A_BLOCK = 17  # of T x d in bf16, that an LLM block keeps for its backward pass
-TENSORS_A_TARGET = 1.5  # likewise, for each layer with LoRA factors: its input in bf16, and which of it fell out
 CLIPS_TIMED = 100_000
 UTILISATION = 0.4  # of a card's matrix products; docs/gpu.md: 37 to 41 % of an H100's 989 TFLOP/s
 
@@ -74,23 +71,23 @@ class Encoder:
 class LLM:
     """LLaDA-8B."""
 
-    d: int = 4096
-    blocks: int = 32
-    d_ff: int = 12288
-    vocabulary: int = 126464
+    d_model: int = 4096
+    n_layers: int = 32
+    mlp_hidden_size: int = 12288
+    embedding_size: int = 126464
 
     @property
     def block_parameters(self) -> int:
-        return 4 * self.d**2 + 3 * self.d * self.d_ff + 2 * self.d
+        return 4 * self.d_model**2 + 3 * self.d_model * self.mlp_hidden_size + 2 * self.d_model
 
     @property
     def parameters(self) -> int:
-        return self.blocks * self.block_parameters + 2 * self.vocabulary * self.d + self.d
+        return self.n_layers * self.block_parameters + 2 * self.embedding_size * self.d_model + self.d_model
 
     def flop(self, length: int) -> float:
         """Of a forward pass over so many positions."""
-        blocks = 2 * self.block_parameters * length + 4 * length**2 * self.d
-        return self.blocks * blocks + 2 * MASKED_TOKENS * self.vocabulary * self.d
+        blocks = 2 * self.block_parameters * length + 4 * length**2 * self.d_model
+        return self.n_layers * blocks + 2 * MASKED_TOKENS * self.embedding_size * self.d_model
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Recipe:
     lora: bool = False
     passes: float = 2  # of the LLM, in forward passes: one forward, one backward through frozen weights
     graphs: int = 1  # forward passes with a backward one
-    bytes_trained: int = BYTES_TRAINED
+    bytes_trained: int = ADAPTER_BYTES
 
     @property
     def length(self) -> int:
@@ -116,13 +113,11 @@ class Recipe:
     def resting_bytes(self) -> float:
         """Whatever the batch."""
         frozen = BYTES_BF16 * (LLM().parameters + self.encoder.parameters)
-        return frozen + self.bytes_trained * self.trained + BYTES_FIXED
+        return frozen + self.bytes_trained * self.trained + SPARE_BYTES
 
     def bytes_a_clip(self, checkpointing: bool) -> float:
-        llm = LLM()
-        tensors = TENSORS_A_BLOCK + (TENSORS_A_TARGET * len(LORA_TARGETS) if self.lora else 0)
-        kept = llm.blocks + tensors if checkpointing else llm.blocks * tensors
-        return kept * self.length * llm.d * BYTES_BF16 + self.encoder.bytes_a_clip(acoustic=self.prefix == NUM_QUERIES)
+        kept = bytes_of_clip(LLM(), self.length, BYTES_BF16, checkpointing, len(LORA_TARGETS) if self.lora else 0)
+        return kept + self.encoder.bytes_a_clip(acoustic=self.prefix == NUM_QUERIES)
 
     def flop_a_clip(self, checkpointing: bool) -> float:
         again = self.graphs if checkpointing else 0  # each graph's forward a second time

@@ -15,7 +15,7 @@ from src.configuration_DIFFA import IGNORE_INDEX, NUM_QUERIES, SAMPLE_RATE, STAG
 from src.data_sampler import TrainingSampler
 from src.dataloader import DIFFACollator, DIFFADataset, Example
 from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
-from src.lora import LORA_RANK, LORA_TARGETS, new_lora
+from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
 from src.mixture import Mixture
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import DIFFATrainingArguments, ModelArguments, effective_batch_size, order_seed
@@ -85,7 +85,8 @@ def memory_in_words(
     width, clips = args.precision.dtype.itemsize, args.per_device_train_batch_size
     frozen = sizes[False] * width / (args.world_size if sharing else 1)
     trained = sizes[True] * ADAPTER_BYTES
-    clip = bytes_of_clip(model.llm_model.config, positions, width, args.gradient_checkpointing)
+    lora = len(attached(model.llm_model)[2]) if model.trains_lora else 0
+    clip = bytes_of_clip(model.llm_model.config, positions, width, args.gradient_checkpointing, lora)
     needed = frozen + trained + clips * clip + SPARE_BYTES
     shared = f" (shared out over {args.world_size} processes by {sharing})" if sharing else ""
     yield (
@@ -99,16 +100,17 @@ def memory_in_words(
         yield f"{args.device} has {gigabytes(free)} of {gigabytes(whole)} free: {verdict}"
 
 
-def bytes_of_clip(llm: Any, positions: int, width: int, checkpointing: bool) -> float:
+def bytes_of_clip(llm: Any, positions: int, width: int, checkpointing: bool, lora_layers: int = 0) -> float:
     """What the LLM's blocks keep of one clip for the backward pass (docs/training.md, Memory).
 
     A block keeps its norms' two inputs in float32; queries, keys, values and attention's result; and three factors of
-    the feed-forward part, `width` bytes each number. With checkpointing, its own input, and one block in full.
+    the feed-forward part, `width` bytes each number; for each of `lora_layers` with LoRA factors, what goes into them,
+    and a byte for what fell out. With checkpointing, its own input, and one block in full.
 
     Args:
         llm: the LLM's config, of which `n_layers`, `d_model` and `mlp_hidden_size` are read.
     """
-    block = 2 * 4 + (4 + 3 * llm.mlp_hidden_size / llm.d_model) * width
+    block = 2 * 4 + (4 + 3 * llm.mlp_hidden_size / llm.d_model) * width + lora_layers * (width + 1)
     kept = width * llm.n_layers + block if checkpointing else block * llm.n_layers
     return kept * positions * llm.d_model
 

@@ -18,6 +18,9 @@ FLAGS += ["--warmup_steps", "40", "--save_total_limit", "2", "--bf16", "False", 
 def test_the_arithmetic_is_that_of_the_documentation():
     assert bytes_of_clip(LLADA_8B, 589, 2, False) == pytest.approx(2.62e9, rel=2e-3)
     assert bytes_of_clip(LLADA_8B, 589, 2, True) == pytest.approx(0.24e9, rel=2e-2)
+    assert bytes_of_clip(LLADA_8B, 589, 2, False, lora_layers=5) == pytest.approx(
+        2.62e9 * (17 + 5 * 1.5) / 17, rel=2e-3
+    )
     assert bytes_of_clip(LLADA_8B, 339, 2, False) == pytest.approx(1.5e9, rel=2e-2)
 
 
