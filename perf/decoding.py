@@ -102,8 +102,9 @@ class Answer:
     forward_passes: int
 
 
-def by_naive(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Answer:
-    return Answer(reference.generate(llm, prompt.inputs_embeds[0], options).cpu(), options.steps)
+def by_naive(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions, audio: slice) -> Answer:
+    ids = reference.generate(llm, prompt.inputs_embeds[0], options, audio=audio)
+    return Answer(ids.cpu(), options.steps)
 
 
 def by_sampler(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> Answer:
@@ -142,7 +143,8 @@ def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) 
     def naive_multiple_choice() -> Answer:
         return Answer(reference.answer(published, waveform, instruction, MULTIPLE_CHOICE).cpu(), MULTIPLE_CHOICE.steps)
 
-    cases = {"naive": lambda: by_naive(llm, prompt, options)}
+    audio = reference.audio_columns(model, prompt.inputs_embeds[0], instruction)
+    cases = {"naive": lambda: by_naive(llm, prompt, options, audio)}
     for name, mode in modes_of(options, args.tokens_per_pass).items():
         cases[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
     if args.compile:
@@ -207,11 +209,13 @@ def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> N
     import matplotlib.pyplot as plt
 
     llm, device = model.llm_model, model.device
-    prompt = model.build_inputs([waveform], [instruction_of(model.tokenizer, args.text_tokens)], MULTIPLE_CHOICE)
+    instruction = instruction_of(model.tokenizer, args.text_tokens)
+    prompt = model.build_inputs([waveform], [instruction], MULTIPLE_CHOICE)
+    audio = reference.audio_columns(model, prompt.inputs_embeds[0], instruction)
     seconds: dict[str, list[float]] = {}
     for length in LENGTHS:
         options = GenerationOptions(length, min(args.block_length, length), length)
-        calls = {"naive": lambda options=options: by_naive(llm, prompt, options)}
+        calls = {"naive": lambda options=options: by_naive(llm, prompt, options, audio)}
         for name, mode in modes_of(options, args.tokens_per_pass).items():
             calls[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
         for name, call in calls.items():

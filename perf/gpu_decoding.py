@@ -17,13 +17,14 @@ from unittest.mock import patch
 import torch
 
 from perf import measure
-from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, modes_of
+from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, instruction_of, modes_of
 from perf.gpu_model import DeviceLimits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_profile import profile_of
 from perf.gpu_record import Record
 from src import llm_generate
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
+from tests import reference
 
 TOKENS_PER_PASS = 4
 RUNS = 3
@@ -43,13 +44,15 @@ def measure_all(record: Record) -> None:
     short, long = shape.answer_lengths
     prompts = {batch_size: prompt_of(model, shape, batch_size) for batch_size in shape.batch_sizes}
     one = prompts[1]
+    audio = reference.audio_columns(model, one.inputs_embeds[0], instruction_of(model.tokenizer, shape.text_tokens))
+    plain = partial(by_naive, llm, one, audio=audio)
     meter = AnswerMeter(device, limits, weights)
 
     def answers(options: GenerationOptions, batch_size: int, names: Sequence[str]) -> None:
         modes = modes_of(options, TOKENS_PER_PASS)
         for name in names:
             mode, key = modes.get(name), f"{name}, {options.max_new_tokens} tokens"
-            call = partial(by_sampler, llm, prompts[batch_size], mode) if mode else partial(by_naive, llm, one, options)
+            call = partial(by_sampler, llm, prompts[batch_size], mode) if mode else partial(plain, options)
             record.row(
                 f"answer, batch {batch_size}: {key}",
                 partial(meter.figures, call, key, batch_size, options.max_new_tokens),

@@ -1,7 +1,8 @@
 """The published algorithm, plainly: the oracle of the tests and the baseline of every ratio.
 
 One sample at a time; every step one forward pass over everything, logits of every position, a float64 softmax over
-all of them. Written for reading, and for being obviously right.
+all of them but the audio's, whose logits the published decoder drops first. Written for reading, and for being
+obviously right.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from src.configuration_DIFFA import IGNORE_INDEX
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
+from src.prompts import build_prompt, tokenize_prompt
 from src.splice import position_ids_of, splice
 
 
@@ -21,7 +23,15 @@ def answer(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: G
     """Answer token ids, int64 [max_new_tokens], to one instruction about one clip, from the waveform on."""
     prompt = model.build_inputs([waveform], [instruction], options)
     unconditional = None if prompt.unconditional_embeds is None else prompt.unconditional_embeds[0]
-    return generate(model.llm_model, prompt.inputs_embeds[0], options, unconditional)
+    prompt_embeds = prompt.inputs_embeds[0]
+    audio = audio_columns(model, prompt_embeds, instruction)
+    return generate(model.llm_model, prompt_embeds, options, unconditional, audio)
+
+
+def audio_columns(model: DIFFAModel, prompt_embeds: torch.Tensor, instruction: str) -> slice:
+    """Where in a prompt [P, d] the audio is."""
+    prompt_ids, position = tokenize_prompt(model.tokenizer, build_prompt(instruction, model.system_prompt))
+    return slice(position, position + len(prompt_embeds) - len(prompt_ids))
 
 
 @torch.inference_mode()
@@ -30,11 +40,15 @@ def generate(
     prompt_embeds: torch.Tensor,  # [P, d], audio spliced in
     options: GenerationOptions,
     unconditional_embeds: torch.Tensor | None = None,  # [P, d]
+    audio: slice = slice(0),  # of the prompt; changes no token, but how many logits each step goes over
 ) -> torch.Tensor:
     """Answer token ids, int64 [max_new_tokens], of one unpadded prompt."""
     mask_id, device = llm.config.mask_token_id, prompt_embeds.device
     generator = torch.Generator(device).manual_seed(options.seed or 0)
-    prompt_length, steps = len(prompt_embeds), options.steps // options.num_blocks
+    steps = options.steps // options.num_blocks
+    is_text = torch.ones(len(prompt_embeds) + options.max_new_tokens, dtype=torch.bool, device=device)
+    is_text[audio] = False
+    prompt_length = int(is_text.sum()) - options.max_new_tokens  # P', the prompt's text tokens
     answer = torch.full((options.max_new_tokens,), mask_id, device=device)
     for start in range(0, options.max_new_tokens, options.block_length):
         end = start + options.block_length
@@ -47,6 +61,7 @@ def generate(
             if options.cfg_scale > 0:
                 unconditional = all_logits(llm, unconditional_embeds, answer)
                 logits = unconditional + (options.cfg_scale + 1) * (logits - unconditional)
+            logits = logits[is_text]  # [P' + A, V], P' text tokens
             open_ = torch.zeros(len(logits), dtype=torch.bool, device=device)  # masked, and not beyond the block
             open_[prompt_length : prompt_length + end] = answer[:end] == mask_id
             noisy = logits
@@ -54,7 +69,7 @@ def generate(
                 noisy = logits.double()
                 uniform = rand(generator, int(open_.sum()), logits.shape[-1])
                 noisy[open_] = noisy[open_].exp() / (-uniform.log()) ** options.temperature
-            candidate = noisy.argmax(dim=-1)  # [P + A]
+            candidate = noisy.argmax(dim=-1)  # [P' + A]
             if options.remasking == "low_confidence":
                 confidence = logits.double().softmax(dim=-1).gather(-1, candidate[:, None])[:, 0]
             else:

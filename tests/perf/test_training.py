@@ -10,7 +10,7 @@ def test_time_is_compared_one_way_and_memory_the_other():
     rows = {"naive": StepRow(9.0, 2000.0, 1.0, 0.5, 2.0), "ours": StepRow(3.0, 500.0, 1.0, 0.5, 2.0)}
     rows |= {"whole_naive": StepRow(20.0, 3000.0, 1.0, 0.5, 2.0), "whole_ours": StepRow(10.0, 600.0, 1.0, 0.5, 2.0)}
     assert targets(rows) == {
-        "step": {"seconds": 3.0, "ratio_to_naive": 3.0},
+        "step": {"seconds": 10.0, "ratio_to_naive": 2.0},
         "memory": {"mebibytes": 600.0, "ratio_to_naive": 0.2},
     }
 
@@ -22,12 +22,14 @@ def test_the_table_of_training(tmp_path, capsys):
     training.main(flags.split())
     rows = json.loads((tmp_path / "t.json").read_text())
     assert rows["run"]["runs"] == 1 and rows["run"]["limit_gigaflops_per_second"] > 1
-    assert rows["step"]["ratio_to_naive"] == pytest.approx(rows["naive"]["seconds"] / rows["ours"]["seconds"])
+    assert rows["step"]["ratio_to_naive"] == pytest.approx(
+        rows["whole_naive"]["seconds"] / rows["whole_ours"]["seconds"]
+    )
     assert rows["memory"]["ratio_to_naive"] < 1
     losses = [row["loss"] for row in rows.values() if "loss" in row]
-    assert losses == pytest.approx([losses[0]] * 6, rel=1e-4) and losses[0] > 1
+    assert losses == pytest.approx([losses[0]] * 5, rel=1e-4) and losses[0] > 1
     work = {name: rows[name]["gigaflops"] for name in rows if "gigaflops" in rows[name]}
-    assert work["naive"] == work["naive_same_precision"] > work["ours"] > 0
+    assert work["naive"] > work["ours"] > 0
     assert work["ours_checkpointed"] > work["ours"]  # layers are computed again
     assert work["whole_ours"] - work["ours"] == pytest.approx(work["whole_naive"] - work["naive"])  # the encoder
     assert "ours_checkpointed" in capsys.readouterr().out

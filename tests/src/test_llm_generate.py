@@ -129,6 +129,18 @@ def test_a_padded_batch_equals_the_plain_algorithm_one_by_one(llm, seed):
         assert torch.equal(generate(llm, together(prompts), refreshed).answer_ids, expected), refreshed
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_plain_algorithm_may_leave_out_the_audios_logits(llm, seed):
+    """As the published decoder does, which saves it work and changes no token."""
+    rng = random.Random(seed)
+    options, [prompt, *_] = random_options(rng), random_prompts(rng)
+    embeds, unconditional = prompt.inputs_embeds[0], prompt.unconditional_embeds[0]
+    start = rng.randrange(len(embeds))
+    audio = slice(start, rng.randint(start, len(embeds)))
+    expected = reference.generate(llm, embeds, options, unconditional)
+    assert torch.equal(reference.generate(llm, embeds, options, unconditional, audio), expected)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_a_batch_equals_its_members_in_every_mode(llm, seed):
     rng = random.Random(seed)
