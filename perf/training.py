@@ -14,9 +14,9 @@ A step is forward, backward, clipping and AdamW. Rows of the table:
 The frozen encoder is not in these: it has run before. `whole_naive` and `whole_ours` are steps with the encoder, which
 is most of such a step, since it always hears a whole window.
 
-`--json` writes the rows, and by name what `whole_ours` is to `whole_naive`: `step` (`ratio_to_naive`: naive seconds / its
-seconds, more is better), and `memory` above weights and optimizer state (`ratio_to_naive`: its bytes / naive bytes, less
-is better).
+`--json` writes the rows, and by name what `whole_ours` is to `whole_naive`: `step` (`ratio_to_naive`: naive seconds by
+its seconds, more is better), and `memory` above weights and optimizer state (`ratio_to_naive`: its bytes by naive's,
+less is better).
 """
 
 import argparse
