@@ -418,13 +418,13 @@ def test_the_documents_examples_work(small, monkeypatch, capsys):
 
 def test_sigterm_finishes_what_was_accepted(small, miniature):
     process, address, client = small
-    options = GenerationOptions(512, 4, 512), GenerationOptions(16, 16, 16)
+    options = GenerationOptions(256, 4, 256), GenerationOptions(16, 16, 16)
     expected = [
         miniature.generate([read_audio(clip)], [QUESTIONS[0]], option)[0].strip()
         for clip, option in zip(CLIPS[:2], options, strict=True)
     ]
     session = requests.Session()  # a connection that stays
-    with busy(client, 512) as first, ThreadPoolExecutor(1) as pool:
+    with busy(client, 256) as first, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, client, CLIPS[1], QUESTIONS[0], extra_body={"canvas": 16})
         until(lambda: queue_length(address) == 1)
         process.send_signal(signal.SIGTERM)
@@ -457,7 +457,7 @@ def test_sigterm_finishes_what_was_accepted(small, miniature):
     ],
 )
 def test_what_cannot_be_served_says_why(capsys, flags, message):
-    assert serve.main(["--device", "cpu", *flags]) == 2
+    assert serve.main(["--device", "cpu", "--port", "0", *flags]) == 2
     assert f": {message}" in capsys.readouterr().err
 
 
