@@ -1,7 +1,6 @@
 """What the server says of itself: the OpenAPI document, and pages that show it and load nothing from elsewhere."""
 
 import html
-from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +11,8 @@ from serving.protocol import ChatRequest, TranscriptionRequest
 
 VERSION = "1"  # of the routes
 DESCRIPTION = "Questions about audio, answered by masked diffusion. The routes under /v1 are OpenAI's."
+MAX_SHOWN = 2**31  # larger bounds are those of the number's type
+REQUESTS = ("ChatRequest", "TranscriptionRequest")
 MEDIA_TYPES = {"chat": "application/json", "transcription": "multipart/form-data"}
 ERROR = {
     "type": "object",
@@ -26,6 +27,7 @@ STYLE = """
 :root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
 body { max-width: 50rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
 h2 { margin: 2rem 0 .25rem; font-size: 1.1rem }
+td:first-child { width: 45% }
 code, pre { font-size: .9rem; white-space: pre-wrap }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td { padding: .25rem .75rem .25rem 0; border-top: 1px solid #8888; vertical-align: top }
@@ -43,8 +45,8 @@ def openapi(app: FastAPI, completions: str, transcriptions: str) -> dict[str, An
     form["properties"] = {"file": {"type": "string", "format": "binary", "title": "File"}} | form["properties"]
     form["required"] = ["file", *form["required"]]
     for path, kind, name in (
-        (completions, "chat", "ChatRequest"),
-        (transcriptions, "transcription", "TranscriptionRequest"),
+        (completions, "chat", REQUESTS[0]),
+        (transcriptions, "transcription", REQUESTS[1]),
     ):
         content = {MEDIA_TYPES[kind]: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         document["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
@@ -70,7 +72,10 @@ def docs_page(document: dict[str, Any]) -> str:
             sections.append(f"<p>{html.escape(operation.get('description', ''))}</p>")
             for kind, content in operation.get("requestBody", {}).get("content", {}).items():
                 schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-                sections.append(f"<p>Body: <code>{kind}</code></p><table>{''.join(rows(schema))}</table>")
+                sections.append(f"<p>Body: <code>{kind}</code></p>{table(schema)}")
+    for name, schema in document["components"]["schemas"].items():
+        if name not in REQUESTS and "properties" in schema:
+            sections.append(f"<h2>{html.escape(name)}</h2>{table(schema)}")
     return page(
         "DIFFA: the server's routes",
         f"<h1>DIFFA: the server's routes</h1><p>{html.escape(document['info']['description'])} "
@@ -79,12 +84,13 @@ def docs_page(document: dict[str, Any]) -> str:
     )
 
 
-def rows(schema: dict[str, Any]) -> Iterator[str]:
-    """A table's row for each field of a request: its name, its type, whether it must be there."""
+def table(schema: dict[str, Any]) -> str:
+    """The fields of an object: names, types, and which must be there."""
+    rows = []
     for name, field in schema["properties"].items():
-        needed = "required" if name in schema.get("required", ()) else ""
-        cells = (f"<code>{html.escape(name)}</code>", html.escape(type_of(field)), needed)
-        yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        needed = ", required" if name in schema.get("required", ()) else ""
+        rows.append(f"<tr><td><code>{html.escape(name)}</code></td><td>{html.escape(type_of(field))}{needed}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"
 
 
 def type_of(field: dict[str, Any]) -> str:
@@ -97,10 +103,17 @@ def type_of(field: dict[str, Any]) -> str:
         return repr(field["const"])
     if "enum" in field:
         return ", ".join(map(str, field["enum"]))
-    if field.get("type") == "array":
+    kind = field.get("type", "any")
+    if kind == "array":
         return f"list of {type_of(field['items'])}"
-    bounds = [f"{word} {field[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in field]
-    return " ".join([field.get("format") or field.get("type", "any"), *bounds])
+    if isinstance(kind, list):
+        return " or ".join(name for name in kind if name != "null")
+    bounds = [
+        f"{word} {field[key]}"
+        for key, word in (("minimum", "from"), ("maximum", "to"))
+        if abs(field.get(key, MAX_SHOWN)) < MAX_SHOWN
+    ]
+    return " ".join([field.get("format") or kind, *bounds])
 
 
 def start_page(name: str, needs_key: bool) -> str:

@@ -40,7 +40,7 @@ def test_the_page_names_routes_fields_and_types_and_loads_nothing(document):
     page = api_docs.docs_page(document)
     for part in (
         "<code>POST /v1/audio</code>", "Answer a question.", "<code>response_format</code>", "json, text, srt",
-        "list of ChatMessage", "number from 0 to 2", "required", "binary",
+        "list of ChatMessage", "number from 0 to 2", "binary, required", "<h2>ContentPart</h2>",
     ):  # fmt: skip
         assert part in page
     for text in (page, api_docs.start_page("<b>", False)):
