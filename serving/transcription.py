@@ -33,6 +33,7 @@ class Recording:
     instruction: str
     options: GenerationOptions
     num_tokens: int  # of a window's text, at most
+    warnings: tuple[str, ...] = ()  # about what was asked for
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,15 @@ def open_recording(request: TranscriptionRequest, content: bytes, service: Servi
     block_length = request.block_length or min(TRANSCRIPT["block_length"], service.max_answer_tokens)
     canvas = min(TRANSCRIPT["max_new_tokens"], service.max_answer_tokens // block_length * block_length)
     defaults = {"block_length": block_length, "canvas": request.canvas or max(canvas, block_length)}
-    options, num_tokens, _ = options_for(request.model_copy(update=defaults), service)
+    options, num_tokens, warning = options_for(request.model_copy(update=defaults), service)
     window = window_seconds(service.model.feature_extractor)
     try:
         windows, seconds = untrusted_windows(content, window, service.max_seconds, "file")
     except AudioError as error:
         raise unusable(error) from None
     instruction = ASR_PROMPTS[service.model.config.family]
-    return Recording(request, windows, seconds, instruction, options, num_tokens)
+    warnings = tuple(text for text in (warning, LANGUAGE_WARNING * bool(request.language)) if text)
+    return Recording(request, windows, seconds, instruction, options, num_tokens, warnings)
 
 
 def unusable(error: AudioError) -> RequestError:
@@ -124,7 +126,7 @@ def render(recording: Recording, segments: Sequence[Segment], warnings: Sequence
         return HEADERS[kind] + "".join(cues)
     if kind == "text":
         return text + "\n"
-    warnings = [*warnings, *(LANGUAGE_WARNING,) * (request.language is not None)]
+    warnings = [*recording.warnings, *warnings]
     warnings += [
         f"of {segment.start:.1f}-{segment.end:.1f} s the text is cut at {recording.num_tokens} tokens"
         for segment in segments

@@ -114,6 +114,15 @@ def test_the_servers_limit_and_the_request_come_first(model, limit, fields, canv
     assert (options.max_new_tokens, options.block_length) == (canvas, block_length)
 
 
+def test_what_was_asked_for_and_is_not_done_is_told(service):
+    for fields, warnings in (
+        ({"language": "en"}, ("language is not used: the model writes what it hears",)),
+        ({"language": "", "max_tokens": "128"}, ()),
+        ({"max_tokens": "129"}, ("max_tokens is 129, and an answer has 128 tokens at most here",)),
+    ):
+        assert open_recording(parse_form({"model": "diffa"} | fields), CLIP, service).warnings == warnings
+
+
 @pytest.mark.parametrize("kind", ["m4a", "webm", "mp3", "ogg"])
 def test_files_of_phones_and_browsers_are_read(service, kind):
     recording = open_recording(parse_form({"model": "diffa"}), sweep_file(kind, 1.0), service)
@@ -145,7 +154,8 @@ SEGMENTS = [
 
 def rendered(**fields):
     request = parse_form({"model": "diffa"} | fields)
-    return render(Recording(request, iter(()), 65.5, ASR_PROMPT, GenerationOptions(), 128), SEGMENTS, ["odd"])
+    recording = Recording(request, iter(()), 65.5, ASR_PROMPT, GenerationOptions(), 128, ("language",))
+    return render(recording, SEGMENTS, ["odd"])
 
 
 def test_each_format_has_the_text():
@@ -159,7 +169,7 @@ def test_each_format_has_the_text():
     assert rendered() == {
         "text": "the cat takes <four> cups",
         "usage": {"type": "duration", "seconds": 66},
-        "warning": "odd; of 60.0-65.5 s the text is cut at 128 tokens",
+        "warning": "language; odd; of 60.0-65.5 s the text is cut at 128 tokens",
     }
 
 
@@ -170,7 +180,6 @@ def test_verbose_json_has_segments_and_says_what_is_not_known():
         (0, 0, 0, 30, "the cat"), (1, 3000, 30, 60, ""), (2, 6000, 60, 65.5, "takes <four> cups"),
     ]  # fmt: skip
     assert body["segments"][0]["tokens"] == (5, 6) and body["segments"][0]["avg_logprob"] is None
-    assert "language is not used: the model writes what it hears" in body["warning"]
     assert rendered(response_format="verbose_json")["language"] == "unknown"
 
 
