@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError, print_error, reports_user_errors
-from src.flag_types import MAX_PORT, finite_number, whole_number
+from src.flag_types import MAX_PORT, finite_number, text_flag, whole_number
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported: it reports to nobody
 try:
@@ -86,7 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     server = parser.add_argument_group("page")
-    server.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: %(default)s)")
+    server.add_argument(
+        "--host", type=text_flag, default="127.0.0.1", help="address to listen at; 0.0.0.0: all (default: %(default)s)"
+    )
     server.add_argument("--port", type=whole_number(0, MAX_PORT), default=7860, help="(default: %(default)s)")
     server.add_argument("--max_queue", type=int, default=16, help="what may wait (default: %(default)s)")
     server.add_argument("--max_megabytes", type=int, default=25, help="of an upload (default: %(default)s)")

@@ -17,7 +17,7 @@ import sys
 from types import FrameType
 
 from src.errors import print_error, reports_user_errors
-from src.flag_types import MAX_PORT, finite_number, whole_number
+from src.flag_types import MAX_PORT, finite_number, text_flag, whole_number
 from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, check_port, load_model
 
@@ -59,11 +59,15 @@ def make_parser() -> argparse.ArgumentParser:
     add_decoding_flags(parser, **DECODING_DEFAULTS)
     parser.set_defaults(seed=None)  # samples differ unless a request, or this flag, says otherwise
     server = parser.add_argument_group("server")
-    server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    server.add_argument(
+        "--host", type=text_flag, default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
     server.add_argument(
         "--port", type=whole_number(0, MAX_PORT), default=8000, help="0: any that is free (default: %(default)s)"
     )
-    server.add_argument("--served_model_name", default="diffa", help="what clients call it (default: %(default)s)")
+    server.add_argument(
+        "--served_model_name", type=text_flag, default="diffa", help="what clients call it (default: %(default)s)"
+    )
     server.add_argument("--api_key_env", metavar="NAME", help="environment variable with the key clients must send")
     server.add_argument(
         "--cors", action="append", default=[], metavar="ORIGIN", dest="origins",

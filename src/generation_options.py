@@ -76,6 +76,8 @@ class GenerationOptions:
         for name in ("temperature", "cfg_scale"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative, and it must be finite")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; expected a whole number of 64 bits")
         for name, allowed in (("remasking", REMASKING_RULES), ("cache", CACHE_MODES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")

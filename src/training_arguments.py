@@ -26,6 +26,7 @@ from src.training_fsdp import uses_fsdp
 from src.training_sharding import ShardingError, check_deepspeed_file
 
 WER_CLIPS = 32
+MAX_SEED = 2**32  # NumPy takes smaller ones
 WER_NAMES, LOSS_NAMES = ("wer", "eval_wer"), ("loss", "eval_loss")  # for --metric_for_best_model
 
 
@@ -270,6 +271,24 @@ def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArgument
     for name in ("max_seconds", "max_length"):
         if getattr(data_args, name) <= 0:
             raise SettingsError(f"--{name} is {getattr(data_args, name)}; expected more than 0")
+    counts = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "gradient_accumulation_steps": 1}
+    for name, least in (counts | {"dataloader_num_workers": 0, "max_steps": -1}).items():
+        if getattr(training_args, name) < least:
+            raise SettingsError(f"--{name} is {getattr(training_args, name)}; expected {least} or more")
+    if training_args.max_steps <= 0 and training_args.num_train_epochs <= 0:
+        raise SettingsError(f"--num_train_epochs is {training_args.num_train_epochs}; expected more than 0")
+    if training_args.save_strategy == "steps" and training_args.save_steps <= 0:
+        raise SettingsError(f"--save_steps is {training_args.save_steps}; expected more than 0")
+    for name in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(training_args, name) < 1:
+            raise SettingsError(f"--{name} is {getattr(training_args, name)}; expected 0 or more, and less than 1")
+    for name in ("seed", "data_seed"):
+        seed = getattr(training_args, name)
+        if seed is not None and not 0 <= seed < MAX_SEED:
+            raise SettingsError(f"--{name} is {seed}; expected 0 or more, and less than {MAX_SEED}")
+    for name in ("train_dataset_path", "eval_dataset_path"):
+        if getattr(data_args, name) == "":
+            raise SettingsError(f"--{name} is empty; expected a manifest")
 
 
 def shares_out_weights() -> str | None:

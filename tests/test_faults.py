@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import app
+import ask
 import inference_stage2_mmau
 import inference_stage2_mmsu
+import serve
 import train
 from asr import evaluate as asr
-from data_prep import synthesize_qa
+from data_prep import synthesize_qa, vctk
 from evaluation import report
 from evaluation.benchmarks import MMAU, MMSU
 from evaluation.runner import Parts
@@ -332,28 +334,72 @@ def test_training_does_not_write_into_a_model_it_starts_from(tmp_path, monkeypat
 # -- flags ----------------------------------------------------------------------------------------------------------
 
 
+def start_training(flags):
+    """train.py with these flags on top of what it needs."""
+    sys.argv = ["train.py", "--stage", "1", "--train_dataset_path", "m.json", "--output_dir", "out", *flags]
+    return reports_user_errors(train.main)()
+
+
+MAINS = {
+    "ask": ask.main, "serve": serve.main, "app": app.main, "vctk": vctk.main, "check": manifest_check.main,
+    "train": start_training, "mmsu": inference_stage2_mmsu.main, "synthesize_qa": synthesize_qa.main, "asr": asr.main,
+}  # fmt: skip
+CLIP = str(ROOT / "examples" / "clip.wav")
+QUESTIONS = [*MODEL, "--input", "q.jsonl", "--output", "o.jsonl"]
+SYNTHESIS = ["m.json", "--output", "o.json", "--base_url", "http://localhost:1/v1", "--model", "m"]
+
+
 @pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
-        ("ask.py", ["examples/clip.wav", " "], "the question, which comes last: ' ' is empty; expected a text"),
-        ("ask.py", ["examples/clip.wav", "caf\udce9"], r"'caf\udce9' is no UTF-8 text"),
-        ("ask.py", ["examples/clip.wav", "Why?", "--temperature", "nan"], "--temperature: nan is no finite number"),
-        ("serve.py", ["--port", "99999"], "99999 is out of bounds; it must be at least 0 and at most 65535"),
-        ("serve.py", ["--max_wait_ms", "nan"], "nan is no finite number"),
-        ("app.py", ["--port", "-1"], "-1 is out of bounds; it must be at least 0"),
-        ("data_prep/vctk.py", ["root", "out.json", "--jobs", "-1"], "-1 is out of bounds; it must be at least 1"),
-        ("data_prep/vctk.py", ["root", "out.json", "--max_seconds", "0"], "0 is out of bounds; it must be more than"),
-        ("-m", ["src.manifest", "check", "m.json", "--jobs", "0"], "0 is out of bounds; it must be at least 1"),
-        ("-m", ["src.manifest", "check", "m.json", "--max_seconds", "inf"], "inf is no finite number"),
-        ("train.py", ["--learning_rate", "nan"], "--learning_rate is nan; expected a finite number"),
-        ("train.py", ["--max_seconds", "0"], "--max_seconds is 0.0; expected more than 0"),
-        ("train.py", ["--learning_rate", "-1"], "--learning_rate is -1.0; expected 0 or more"),
+        ("ask", [CLIP, " "], "the question, which comes last: ' ' is empty; expected a text"),
+        ("ask", [CLIP, "caf\udce9"], r"'caf\udce9' is no UTF-8 text"),
+        ("ask", [CLIP, "Why?", "--temperature", "nan"], "--temperature: nan is no finite number"),
+        ("ask", [CLIP, "Why?", "--seed", str(2**70)], f"seed is {2**70}; expected a whole number of 64 bits"),
+        ("ask", [CLIP, "Why?", "--steps", "0"], "steps is 0; it must be at least 1"),
+        ("ask", [CLIP, "Why?<|eot_id|>"], "holds <|eot_id|>, a control token of the model"),
+        ("serve", ["--port", "99999"], "99999 is out of bounds; it must be at least 0 and at most 65535"),
+        ("serve", ["--max_wait_ms", "nan"], "nan is no finite number"),
+        ("serve", ["--host", ""], "--host: '' is empty; expected a text"),
+        ("serve", ["--served_model_name", ""], "--served_model_name: '' is empty; expected a text"),
+        ("serve", ["--max_queue", "-1"], "max_queue is -1; it must be above 0"),
+        ("app", ["--port", "-1"], "-1 is out of bounds; it must be at least 0"),
+        ("app", ["--host", " "], "--host: ' ' is empty; expected a text"),
+        ("vctk", ["root", "out.json", "--jobs", "-1"], "-1 is out of bounds; it must be at least 1"),
+        ("vctk", ["root", "out.json", "--max_seconds", "0"], "0 is out of bounds; it must be more than"),
+        ("vctk", ["root", "out.json", "--dev_fraction", "1.5"], "1.5 is out of bounds; it must be from 0 to 1"),
+        ("check", ["check", "m.json", "--jobs", "0"], "0 is out of bounds; it must be at least 1"),
+        ("check", ["check", "m.json", "--max_seconds", "inf"], "inf is no finite number"),
+        ("train", ["--learning_rate", "nan"], "--learning_rate is nan; expected a finite number"),
+        ("train", ["--max_seconds", "0"], "--max_seconds is 0.0; expected more than 0"),
+        ("train", ["--learning_rate", "-1"], "--learning_rate is -1.0; expected 0 or more"),
+        ("train", ["--num_train_epochs", "0"], "--num_train_epochs is 0.0; expected more than 0"),
+        ("train", ["--per_device_train_batch_size", "0"], "--per_device_train_batch_size is 0; expected 1 or more"),
+        ("train", ["--gradient_accumulation_steps", "0"], "--gradient_accumulation_steps is 0; expected 1 or more"),
+        ("train", ["--dataloader_num_workers", "-1"], "--dataloader_num_workers is -1; expected 0 or more"),
+        ("train", ["--save_steps", "0"], "--save_steps is 0.0; expected more than 0"),
+        ("train", ["--max_steps", "-5"], "--max_steps is -5; expected -1 or more"),
+        ("train", ["--adam_beta1", "2"], "--adam_beta1 is 2.0; expected 0 or more, and less than 1"),
+        ("train", ["--seed", "-1"], "--seed is -1; expected 0 or more, and less than 4294967296"),
+        ("train", ["--train_dataset_path", ""], "--train_dataset_path is empty; expected a manifest"),
+        ("mmsu", [*QUESTIONS, "--max_error_rate", "nan"], "nan is no finite number"),
+        ("synthesize_qa", [*SYNTHESIS, "--tries", "0"], "--tries: 0 is out of bounds; it must be at least 1"),
+        ("synthesize_qa", [*SYNTHESIS, "--temperature", "nan"], "nan"),
+        ("asr", ["none.jsonl", "--language", "English"], "'English' is no language's code; expected one such as en"),
     ],
 )
-def test_a_mistyped_flag_is_a_sentence_and_status_2(script, flags, message, tmp_path):
-    if script == "train.py":
-        flags = ["--stage", "1", "--train_dataset_path", "m.json", "--output_dir", str(tmp_path / "out"), *flags]
-    argv = [os.fsencode(word) for word in (sys.executable, script, *flags)]
+def test_a_mistyped_flag_is_a_sentence_and_status_2(script, flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags])
+    try:
+        status = MAINS[script](flags)
+    except SystemExit as ended:  # argparse's
+        status = ended.code
+    error = capsys.readouterr().err.rstrip().rpartition("\n")[2]
+    assert status == 2 and error.startswith((f"{script}.py", "python -m src.manifest check")) and message in error
+
+
+def test_an_argument_in_latin_1_is_a_sentence():
+    argv = [os.fsencode(word) for word in (sys.executable, "ask.py", CLIP, "caf\udce9")]
     run = subprocess.run(argv, capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONUTF8": "1"})
-    error = run.stderr.decode()
-    assert run.returncode == 2 and message in error and "Traceback" not in error, error
+    assert run.returncode == 2 and rb"'caf\udce9' is no UTF-8 text" in run.stderr and b"Traceback" not in run.stderr
