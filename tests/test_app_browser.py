@@ -233,7 +233,7 @@ def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, go_on):
 
 @pytest.fixture
 def slow_steps(monkeypatch):
-    monkeypatch.setattr(app, "STEP_SECONDS", 0.3)
+    monkeypatch.setattr(app, "STEP_SECONDS", 1.0)
 
 
 def ask_slowly(page, question: str) -> None:

@@ -1,4 +1,5 @@
-"""What clients send that nobody here wrote: headers and bodies, written by hand after their code.
+"""What clients send that nobody here wrote: headers and bodies, written by hand after what they were seen to send
+(openai for Python 3.57, for Node 6.49, LiteLLM 1.110, LangChain's openai package 1.7, llm 0.36, lmms-eval 0.7.3).
 
 In bodies, "@b64" stands for the base64 of a WAV clip, "@webm" for that of a WebM recording; forms have the clip as
 `file`.
@@ -122,7 +123,7 @@ QUESTIONS = (
 )  # fmt: skip
 CONVERSATIONS = (  # whose last turn asks QUESTION about the clip
     Recorded(
-        "llm --continue", PYTHON,
+        "llm --continue --no-stream", PYTHON,
         {"messages": [user({"type": "text", "text": "What is it?"}, AUDIO), {"role": "assistant", "content": "speech"},
                       {"role": "user", "content": QUESTION}],
          "model": "diffa", "stream": False},
@@ -132,7 +133,7 @@ CONVERSATIONS = (  # whose last turn asks QUESTION about the clip
         {"messages": [{"content": "You are a helpful voice assistant.", "role": "system"},
                       {"content": "Hello", "role": "user"}, {"content": "Hi", "role": "assistant"},
                       {"content": [TEXT, AUDIO], "role": "user"}],
-         "model": "diffa", "stream": False},
+         "model": "diffa", "stream": False, "max_completion_tokens": 256, "temperature": 0.0},
     ),
 )  # fmt: skip
 STREAMS = (
