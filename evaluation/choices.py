@@ -47,7 +47,7 @@ def _named(text: str, offered: Offered) -> int | None:
     if ["no"] in offered.words.values():
         text = re.sub(r"\bno,", "no.", text, flags=re.IGNORECASE)  # an answer, not a second thought
     for said in (*after_second_thoughts(text), after_question(text), text):
-        for shown in (without_guesses(without_reasons(said)), without_reasons(said), said):
+        for shown in dict.fromkeys([without_guesses(without_reasons(said)), without_reasons(said), said]):
             mentions = find_mentions(shown, offered)
             if any(not mention.denied for mention in mentions):
                 return most_plain(shown, mentions, offered.alike)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from evaluation.terms import any_of
 
+MAX_THOUGHTS = 4  # places where something is taken back; before that nobody looks
 SENTENCE_END = re.compile(r"[.;!?\n]")
 _TAKES_BACK = re.compile(
     any_of(
@@ -27,7 +28,8 @@ _EMPHASIS = re.compile(
     re.IGNORECASE,
 )
 _GUESS = re.compile(  # not where the other side of "but" is a guess as well
-    r"\b(?:could|might|may|first (?:thought|heard|took))\b[^.;!?\n]*?,? but\b(?![^.;!?\n]*\b(?:could|might|may)\b)",
+    r"\b(?:could|might|may|first (?:thought|heard|took))\b[^.;!?\n]{0,120}?,? but\b"
+    r"(?![^.;!?\n]{0,120}\b(?:could|might|may)\b)",
     re.IGNORECASE,
 )
 _BECAUSE = re.compile(
@@ -39,8 +41,8 @@ _EXPLANATION = re.compile(
 
 
 def after_second_thoughts(text: str) -> Iterator[str]:
-    """What follows each place where something is taken back, the last one first: "B" of "A. No wait, B"."""
-    for match in reversed(list(_TAKES_BACK.finditer(text))):
+    """What follows the last places where something is taken back, the last one first: "B" of "A. No wait, B"."""
+    for match in reversed(list(_TAKES_BACK.finditer(text))[-MAX_THOUGHTS:]):
         if text[: match.start()].strip():
             yield text[match.end() :].lstrip(" ,.:;-")
 

@@ -10,7 +10,7 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evaluation.terms import any_of, words_of
+from evaluation.terms import MAX_LEAD, any_of, lead_of, words_of
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,21 @@ _ANNOUNCING_CJK = re.compile(r"(?:是|为|為|选|選|择|擇|案|项|項|(?<!�
 
 def _letters(text: str, known: set[str], texts: Sequence[list[str]]) -> Iterator[Label]:
     """The labels among the letters of `text`; `known` are those that choices may have, `texts` the choices' words."""
-    masked = [match.span() for match in _INITIALS.finditer(text)]
+    masked = {place for match in _INITIALS.finditer(text) for place in range(*match.span())}
     for match in _CHORDS.finditer(text):
         chords = re.findall(_CHORD, match[0])
         if any(chord.lower() not in known or not chord.isalpha() or len(chord) > 1 for chord in chords):
-            masked.append(match.span())  # a row of notes or chords
+            masked.update(range(*match.span()))  # a row of notes or chords
     last_end = -1  # of the last label
     for match in _LETTER.finditer(text):
         letter = match["letter"].lower()
-        if letter not in known or any(a <= match.start("letter") < b for a, b in masked):
+        if letter not in known or match.start("letter") in masked:
             continue
         place = string.ascii_lowercase.index(letter)
-        own = texts[place] if place < len(texts) else []
-        behind = words_of(text[match.end() :])[: len(own)]
-        listed = own and own == behind and _LISTED.match(text, match.end("letter"))
+        listed = False
+        if place < len(texts) and texts[place] and _LISTED.match(text, match.end("letter")):
+            own = texts[place]
+            listed = words_of(text[match.end() : match.end() + MAX_LEAD])[: len(own)] == own
         if listed or _is_label(text, match, last_end):
             last_end = match.end()
             yield Label(place, match.start(), match.end(), letter)
@@ -108,7 +109,7 @@ def _letters(text: str, known: set[str], texts: Sequence[list[str]]) -> Iterator
 
 def _is_label(text: str, match: re.Match, last_end: int) -> bool:
     """Whether both sides of a letter allow it to be a label; the last label ends at `last_end`, -1 for none."""
-    before, after = text[: match.start()].rstrip(" \t"), text[match.end() :]
+    before, after = lead_of(text, match.start()).rstrip(" \t"), text[match.end() : match.end() + MAX_LEAD]
     bracketed = match["open"] in ("(", "[") and match["close"][:1] in (")", "]")
     closed = bracketed or bool(match["close"]) or _CLOSED.match(after) is not None
     goes_on = _GOES_ON.match(after) is not None
@@ -125,13 +126,14 @@ def _is_label(text: str, match: re.Match, last_end: int) -> bool:
             return True
         announced = word in _ANNOUNCING or _LEADS_TO.search(before) is not None
         return (closed and announced) or (goes_on and word in _LABEL_NOUNS)
-    between = before[last_end:].strip(" ,").casefold() if last_end >= 0 else None
-    if bracketed or begins or (between == "" and not before[last_end:].strip()):
+    near = 0 <= match.start() - last_end < MAX_LEAD and last_end >= 0
+    between = text[last_end : match.start()].casefold() if near else None
+    if bracketed or begins or (between is not None and not between.strip()):
         return True
     if not (before[-1].isalnum() or before[-1] in "\"'"):
         return not _TITLES.search(before)
     if word in _JOINING:
-        return between in _JOINING or word == "but" or goes_on
+        return (between or "").strip(" ,\t") in _JOINING or word == "but" or goes_on
     return word in _POINTING or bool(_LEADS_TO.search(before)) or bool(_ANNOUNCING_CJK.search(before))
 
 
@@ -182,9 +184,10 @@ def _ordinals(text: str, count: int) -> Iterator[Label]:
     for match in _ORDINAL_OPTION.finditer(text):
         said = next(word for word in match.groups() if word)
         yield Label(_place(said, count), match.start(), match.end())
-        earlier = _COORDINATED.search(text[: match.start()])
-        if earlier:
-            yield Label(_place(earlier["ordinal"], count), earlier.start(), earlier.end())
+        lead = lead_of(text, match.start())
+        if earlier := _COORDINATED.search(lead):
+            start = match.start() - len(lead)
+            yield Label(_place(earlier["ordinal"], count), start + earlier.start(), start + earlier.end())
     for match in _ORDINAL_CJK.finditer(text):
         said = match["zh"] or match["ja"] or match["ko"]
         yield Label((int(said) if said.isdigit() else _NUMERALS[said]) - 1, match.start(), match.end())

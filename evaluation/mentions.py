@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from evaluation.discourse import SENTENCE_END
 from evaluation.labels import find_labels
 from evaluation.offered import Offered
-from evaluation.terms import any_of, find_row
+from evaluation.terms import MAX_LEAD, any_of, find_row, lead_of
 from evaluation.yes_no import find_yes_no
 
 # How plainly a choice is named: somewhere in a sentence; as a label, or by a whole sentence; where an answer is
@@ -41,17 +41,17 @@ class Mention:
 def find_mentions(text: str, offered: Offered) -> list[Mention]:
     """The choices that `text` names, in order, with how plainly, and whether they are dismissed."""
     texts = _texts(text, offered)
-    covered = [(m.start, m.end) for m in texts if len(offered.rows[m.index]) > 1]
+    covered = {place for m in texts if len(offered.rows[m.index]) > 1 for place in range(m.start, m.end)}
     labels = []
     for label in find_labels(text, offered.choices):
-        if any(a <= label.start and label.end <= b for a, b in covered):
+        if label.start in covered and label.end - 1 in covered:
             continue  # "Plan A", where that is a choice
         own = [index for index, words in offered.words.items() if label.letter and words == [label.letter]]
         places = [label.place] if label.place < len(offered.choices) else []
         labels += [Mention(index, label.start, label.end, label=True) for index in dict.fromkeys([*places, *own])]
     found = sorted([*texts, *labels], key=lambda mention: (mention.start, mention.end))
     found = [replace(mention, level=_level(text, mention)) for mention in found]
-    return _with_denials(text, [_attached(text, mention, found) for mention in found])
+    return _with_denials(text, [_attached(text, m, found[max(0, place - 3) : place]) for place, m in enumerate(found)])
 
 
 def most_plain(text: str, mentions: Sequence[Mention], alike: Sequence[int]) -> int | None:
@@ -64,7 +64,7 @@ def most_plain(text: str, mentions: Sequence[Mention], alike: Sequence[int]) -> 
     named = [mention for mention in affirmed if mention.level == top]
     given = {mention.index for mention in affirmed if mention.label and mention.level == GIVEN}
     first = min(affirmed, key=lambda mention: mention.start)
-    answers_first = first.label and not text[: first.start].strip(" ([\"'") and not _STATEMENT.match(text[first.end :])
+    answers_first = first.label and not text[: first.start].strip(" ([\"'") and not _STATEMENT.match(text, first.end)
     if answers_first and len(given) <= 2 and top < FINAL:  # more than two: the choices are repeated
         named.append(first)  # "A. The answer is B" contradicts itself
     if len({alike[mention.index] for mention in named}) > 1:
@@ -121,13 +121,14 @@ _IS_RIGHT = re.compile(  # "B is the best answer"
     r"(?:correct|right|best|answer|one|likely|it\b|$|[.!\n])",
     re.IGNORECASE,
 )
+_ENDS = re.compile(r"[\"')\]]*\s*(?:$|[.,;!?\n])")
 _ATTACHED = re.compile(  # between a label and its text: "B. Cat", "B, which is a cat"
     r"[\s)\].,:;\"'(=-]*(?:(?:which is|which means|meaning|i\.e\.|is|a|an|the)\s+)*", re.IGNORECASE
 )
 
 
 def _level(text: str, mention: Mention) -> int:
-    before, after = text[: mention.start], text[mention.end :]
+    before, after = lead_of(text, mention.start), text[mention.end : mention.end + MAX_LEAD]
     sentence = before[max((m.end() for m in SENTENCE_END.finditer(before)), default=0) :]
     if mention.label:
         if _FINAL_LABEL.search(sentence):
@@ -142,13 +143,16 @@ def _level(text: str, mention: Mention) -> int:
     return GIVEN if mention.level == GIVEN or alone or _ASSERTED_TEXT.search(sentence) else PASSING
 
 
-def _attached(text: str, mention: Mention, found: Sequence[Mention]) -> Mention:
-    """A text that follows a label at once, and ends there, is said as plainly as the label: "B. Cat"."""
-    if mention.label or not re.match(r"[\"')\]]*\s*(?:$|[.,;!?\n])", text[mention.end :]):
+def _attached(text: str, mention: Mention, earlier: Sequence[Mention]) -> Mention:
+    """A text that follows a label at once, and ends there, is said as plainly as the label: "B. Cat".
+
+    `earlier` are the mentions just before it.
+    """
+    if mention.label or not _ENDS.match(text, mention.end):
         return mention
-    for label in found:
-        if label.label and label.end <= mention.start and _ATTACHED.fullmatch(text[label.end : mention.start]):
-            return replace(mention, level=max(mention.level, label.level))
+    before = [other for other in earlier if other.end <= mention.start]
+    if before and before[-1].label and _ATTACHED.fullmatch(text[before[-1].end : mention.start]):
+        return replace(mention, level=max(mention.level, before[-1].level))
     return mention
 
 
@@ -198,11 +202,11 @@ def _with_denials(text: str, found: list[Mention]) -> list[Mention]:
     """Mark what is dismissed: by what stands before it, behind it, or before or behind the row that it stands in."""
     denied = []
     for mention in found:
-        clause = _CLAUSE_END.split(text[: mention.start].rstrip("([\"' "))[-1]
-        behind = _DENIED_BEHIND.match(text[mention.end :])
+        clause = _CLAUSE_END.split(lead_of(text, mention.start).rstrip("([\"' "))[-1]
+        behind = _DENIED_BEHIND.match(text, mention.end)
         denied.append(bool(behind) or bool(_DENIED_BEFORE.search(clause)))
     for row in _rows(text, found):
-        if denied[row[0]] or _DENIED_BEHIND.match(text[found[row[-1]].end :]):
+        if denied[row[0]] or _DENIED_BEHIND.match(text, found[row[-1]].end):
             for place in row:
                 denied[place] = True
     return [replace(mention, denied=mark) for mention, mark in zip(found, denied, strict=True)]

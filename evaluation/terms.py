@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MAX_LEAD = 300  # letters before a word that are looked at
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _MARKS = str.maketrans("’‘“”「」『』–—―→。、・♯", '\'\'""""""--- ., #')
 _MARKUP = re.compile(r"<\|[^|>]*\|>|</?[a-zA-Z_]+>|\\(?:text|textbf|mathbf|mathrm)\b|[*_`{}$]|\\[()\[\]]")
@@ -134,11 +135,18 @@ def without_articles(cleaned: str, terms: Sequence[Term]) -> list[Term]:
     """The words but for articles: "a", "an", "the" before a word; a capital "A" only where a sentence begins."""
     kept = []
     for term in terms:
-        begins = re.search(r"(?:^|[.;:!?\n])[\s\"']*$", cleaned[: term.start]) is not None
-        capital = cleaned[term.start : term.end] == "A"
-        if term is terms[-1] or term.word not in ("a", "an", "the") or (capital and not begins):
+        if term.word not in ("a", "an", "the") or term is terms[-1]:
             kept.append(term)
+        elif cleaned[term.start : term.end] == "A":
+            before = lead_of(cleaned, term.start).rstrip(" \t\"'")
+            if before and before[-1] not in ".;:!?\n":
+                kept.append(term)
     return kept
+
+
+def lead_of(text: str, place: int) -> str:
+    """What stands before a place, as far as rules look back, so that time grows with an answer's length alone."""
+    return text[max(0, place - MAX_LEAD) : place]
 
 
 def find_row(wanted: Sequence[str], said: Sequence[str], start: int = 0) -> int | None:

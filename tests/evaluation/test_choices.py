@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from evaluation.choices import parse_choice
@@ -55,3 +57,14 @@ def test_a_choice_that_looks_labelled_is_taken_whole():
 )
 def test_parse_choice(response, choices, index):
     assert parse_choice(response, choices) == index
+
+
+@pytest.mark.parametrize("piece", ["A and ", "a ", "not A or B ", "wait, no ", "could be x, but ", "G D C "])
+def test_the_time_grows_with_the_length_of_an_answer_and_no_faster(piece):
+    def seconds(count):
+        started = time.process_time()
+        parse_choice(piece * count, ["x", "y", "A minor", "the x"])
+        return time.process_time() - started
+
+    seconds(10)  # what is compiled at first use
+    assert seconds(1000) < 15 * max(seconds(200), 0.02)
