@@ -32,8 +32,10 @@ MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this
 MAX_BACKOFF = 60.0  # seconds between two tries
 MAX_FAILURES_IN_A_ROW = 20  # questions; then nothing more is asked
 
-_THOUGHT = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_END_OF_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+# <think>, <seed:think>, [THINK], ◁think▷; and gpt-oss's channels, of which "final" alone is the answer.
+_NAMES = r"(?:\w+:)?(?:think|thinking|thought|reasoning)"
+_THOUGHT = re.compile(rf"[<\[◁]{_NAMES}[>\]▷]|<\|channel\|>(?!final)", re.IGNORECASE)
+_END_OF_THOUGHT = re.compile(rf"[<\[◁]/{_NAMES}[>\]▷]|<\|channel\|>final(?:<\|message\|>)?", re.IGNORECASE)
 
 Q = TypeVar("Q")
 A = TypeVar("A")

@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 from urllib3 import HTTPResponse
 
-from evaluation.endpoint import EndpointError, NoReply, add_endpoint_flags, ask_all, endpoint_of, retry_after
+from evaluation.endpoint import (
+    EndpointError,
+    NoReply,
+    add_endpoint_flags,
+    ask_all,
+    endpoint_of,
+    retry_after,
+    visible_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +68,24 @@ def test_flags_make_an_endpoint(monkeypatch):
     assert endpoint.max_tokens == 7 and "s3cret" not in repr(endpoint)
     with pytest.raises(EndpointError, match="'host/v1' must begin with http"):
         endpoint_of(parser.parse_args(["--base_url", "host/v1", "--model", "m"]))
+
+
+@pytest.mark.parametrize(
+    ("reply", "visible"),
+    [
+        ("The answer is thin, score: 3 seems low.</think>\n\n4", "4"),
+        ("<THINK>3</THINK>4", "4"),
+        ("<thinking>3</thinking>4", "4"),
+        ("[THINK]3[/THINK]4", "4"),
+        ("<seed:think>3</seed:think>4", "4"),
+        ("◁think▷3◁/think▷4", "4"),
+        ("<|channel|>analysis<|message|>3<|end|><|start|>assistant<|channel|>final<|message|>4", "4"),
+        ("<|channel|>analysis<|message|>score: 3", ""),
+        ("<think>score: 3", ""),
+        ("[THINK]3", ""),
+        ("<think>a</think>3<think>b", ""),
+        ("I think 4 [of 5]", "I think 4 [of 5]"),
+    ],
+)
+def test_what_a_model_says_after_its_thoughts_alone_counts(reply, visible):
+    assert visible_answer(reply).strip() == visible
