@@ -23,13 +23,18 @@ class Label:
     letter: str = ""  # empty for an ordinal
 
 
+_NUMBER = re.compile(r"number\b", re.IGNORECASE)
+
+
 def find_labels(text: str, choices: Sequence[str | None]) -> list[Label]:
     """Labels in `text`, in order; places past the choices are kept: "E" contradicts nothing, but names none."""
     texts = [words_of(choice) if choice is not None else [] for choice in choices]
     single = {words[0] for words in texts if len(words) == 1 and len(words[0]) == 1}
     last = max((place for place, choice in enumerate(choices, start=1) if choice is not None), default=0)
     letters = _letters(text, single | set(string.ascii_lowercase[: len(choices)]), texts)
-    return sorted([*letters, *_ordinals(text, last)], key=lambda label: label.start)
+    counts = any(word.isdigit() for words in texts for word in words)  # then "number 3" is a text
+    ordinals = [label for label in _ordinals(text, last) if not (counts and _NUMBER.match(text, label.start))]
+    return sorted([*letters, *ordinals], key=lambda label: label.start)
 
 
 # --- letters -------------------------------------------------------------------------------------------------------
@@ -159,6 +164,7 @@ _ORDINAL_OPTION = re.compile(
         rf"\b{_ORDINAL.replace('ordinal', 'one')}\s+one\b(?={_ENDS}|\s*(?:is|was|because|since|fits|seems)\b)",
         # "option two", "answer no. 3"
         rf"\b(?:option|choice|answer)\s+(?:number\s+|no\.?\s*)?(?P<cardinal>[1-9]|{any_of(*_CARDINALS)})\b(?!\s*(?:%|\w))",
+        rf"\bnumber\s+(?P<number>[1-9]|{any_of(*_CARDINALS)})\b{_ENDS}",
         rf"\bthe\s+(?P<of_two>{any_of(*_OF_TWO)})\b{_ENDS}",
         # "I choose the first."
         rf"(?:(?:is|choose|pick|select|with|be)\s+|^\s*)the\s+(?P<bare>{any_of(*_ORDINALS)})(?=\s*(?:$|[.!?\n]))",

@@ -10,7 +10,7 @@ from evaluation.terms import Term, clean, terms_of, without_articles, words_of
 
 _OWN_LABEL = re.compile(r"\s*(?P<open>\()?(?P<letter>[A-Z])(?(open)\)|[.):])\s+")
 _NOTE = re.compile("[b-g][#♭]?")
-_PLACES = {"in", "inside", "on", "at"}
+_LEADING = {"in", "inside", "on", "at", "to"}  # words that say nothing where every choice begins with one
 CONTRADICTION = -1  # in place of an index: a label and a text that disagree, or two choices
 
 
@@ -65,8 +65,10 @@ class Offered:
             text = clean(texts[index])
             is_key = keys and found[:1] == ["a"]  # "A minor" beside "C minor": no article
             rows[index] = found if is_key else [term.word for term in without_articles(text, terms_of(text))]
-        shorter = {i: row[1:] for i, row in rows.items() if len(row) > 1 and row[0] in _PLACES}
-        if len({tuple(row) for row in shorter.values()}) == len(rows):  # "In a kitchen", "On a beach"
+        shorter = {i: row[1:] for i, row in rows.items() if len(row) > 1 and row[0] in _LEADING}
+        if len(set(map(tuple, shorter.values()))) == len(
+            rows
+        ):  # "In a kitchen", "On a beach"; "To apologise", "To ask"
             rows = shorter
         return cls(choices, alike, words, rows)
 

@@ -37,7 +37,7 @@ def test_letters(text, letters):
     ("text", "letters"),
     [
         ("the second option", "B"), ("The third choice.", "C"), ("option 4", "D"), ("Option two", "B"),
-        ("the last one", "D"), ("C, final answer", "C"),
+        ("the last one", "D"), ("C, final answer", "C"), ("number two", "B"), ("number two bus", ""),
         ("the first or the second option", "AB"), ("I choose the first", "A"), ("2番目です", "B"), ("第三个选项", "C"),
         ("두 번째", "B"), ("the fifth option", "E"),
         ("the second speaker", ""), ("the first one to speak", ""), ("at first", ""), ("2番目の人", ""),
@@ -52,3 +52,4 @@ def test_what_depends_on_the_choices():
     assert found("the latter", ["a", "b", None]) == "B" and found("the latter") == "E"  # of two
     assert found("G", ["G", "D"]) == "G"  # no label, but a choice of one letter
     assert found("the last one", ["x", "y", None, None]) == "B"
+    assert found("number 3", ["2", "3", "4"]) == ""  # a text, not the third choice

@@ -48,6 +48,7 @@ def test_right_choices(answer, choices, right):
         (["A minor", "C minor"], [0, 1], {0: ["a", "minor"], 1: ["c", "minor"]}),  # a key, no article
         (["A minor", "a major road"], [0, 1], {0: ["minor"], 1: ["major", "road"]}),
         (["In a kitchen", "On a beach"], [0, 1], {0: ["kitchen"], 1: ["beach"]}),
+        (["To ask", "To apologise"], [0, 1], {0: ["ask"], 1: ["apologize"]}),
         (["In a car", "On a car"], [0, 1], {0: ["in", "car"], 1: ["on", "car"]}),
         (["In a car", "At home", "Asleep"], [0, 1, 2], {0: ["in", "car"], 1: ["at", "home"], 2: ["asleep"]}),
     ],
