@@ -38,6 +38,7 @@ class Stage:
     prefix: str  # the module whose embeddings precede the semantic ones in the LLM's input
     transcribes: bool  # learns to answer with a sample's transcription, not with its target
     lora: bool = False  # trains LoRA factors of the LLM as well
+    prefers: bool = False  # learns to prefer the better answer of a pair, not to give one answer
 
 
 STAGES = {
@@ -55,6 +56,7 @@ STAGES = {
     ),
 }
 STAGES[3] = replace(STAGES[2], starts_from=2, lora=True)  # DIFFA-2's supervised fine-tuning
+STAGES[4] = replace(STAGES[3], starts_from=3, prefers=True)  # DIFFA-2's preference optimisation
 DEFAULT_STAGE = 2  # of checkpoints that name none: published ones, which hold all adapters
 
 

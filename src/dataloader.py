@@ -35,6 +35,7 @@ class Example:
     audio_position: int  # the audio goes before this token of the prompt
     masking: Masking | None = None  # None: drawn from torch's global random state when a batch is made
     failures: tuple[str, ...] = ()  # why the clips that this one replaces could not be used
+    rejected_ids: list[int] | None = None  # of a preference pair, the worse answer and its end of turn
 
 
 class DIFFADataset(Dataset):
@@ -107,7 +108,8 @@ class DIFFADataset(Dataset):
         """A second of almost nothing and the shortest text, for a sample that is to be left out of an evaluation."""
         ids = self.tokenizer(END_OF_TURN, add_special_tokens=False)["input_ids"]
         waveform = np.full(SAMPLE_RATE, 1e-3, dtype=np.float32)
-        return Example(draw.index, self.samples[draw.index].audio_id, waveform, ids, ids, 0, draw.masking, (failure,))
+        name = self.samples[draw.index].audio_id
+        return Example(draw.index, name, waveform, ids, ids, 0, draw.masking, (failure,), ids)
 
     def read(self, index: int) -> Example:
         sample = self.samples[index]
@@ -117,15 +119,19 @@ class DIFFADataset(Dataset):
                 f"sample {sample.audio_id}: its prompt has {len(prompt_ids)} tokens, which leaves no room for an "
                 f"answer in max_length {self.max_length}; shorten `input` or raise --max_length"
             )
-        answer_ids = self.tokenizer(sample.target + END_OF_TURN, add_special_tokens=False)["input_ids"]
+        room = self.max_length - len(prompt_ids)
         return Example(
             index,
             sample.audio_id,
             read_audio(sample.audio_filepath, self.max_seconds),
             prompt_ids,
-            answer_ids[: self.max_length - len(prompt_ids)],
+            self.answer_ids(sample.target)[:room],
             audio_position,
+            rejected_ids=None if sample.rejected is None else self.answer_ids(sample.rejected)[:room],
         )
+
+    def answer_ids(self, answer: str) -> list[int]:
+        return self.tokenizer(answer + END_OF_TURN, add_special_tokens=False)["input_ids"]
 
 
 @dataclass(frozen=True)

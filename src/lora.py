@@ -5,7 +5,9 @@ DIFFA-2 trains them in stages 3 and 4. To answer, they are merged into the weigh
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ PEFT_PREFIX = "base_model.model."  # that PEFT puts before a module's own names
 FACTOR = re.compile(r"(?P<weight>.+)\.lora_(?P<half>[AB])(\.(?P<adapter>[^.]+))?\.weight")
 IN_BLOCK = re.compile(r"\.\d+\.")  # names of weights in blocks count these
 ADAPTER = "default"  # the adapter's name in what is written
+REFERENCE = "reference"  # the name of factors that preference training compares with; they are not written
 LORA_RANK, LORA_TARGETS = 8, ("q_proj", "k_proj", "v_proj", "ff_proj", "up_proj")  # of the published training
 ALPHA_PER_RANK = 2  # of the published training, whose checkpoints store neither alpha nor r
 PEFT_FOLDERS = (".", "lora_weights")  # within a checkpoint's folder; the second is where published training puts it
@@ -157,9 +160,9 @@ def own_name(name: str) -> str:
     return LLM_PREFIX + name.removeprefix(LLM_PREFIX).removeprefix(PEFT_PREFIX)
 
 
-def is_factor(name: str) -> bool:
-    """Whether a parameter, of an LLM or of DIFFAModel, is a trainable LoRA factor."""
-    return f".lora_A.{ADAPTER}." in name or f".lora_B.{ADAPTER}." in name
+def is_factor(name: str, adapter: str = ADAPTER) -> bool:
+    """Whether a parameter, of an LLM or of DIFFAModel, is a LoRA factor: a trainable one, or one of another adapter."""
+    return f".lora_A.{adapter}." in name or f".lora_B.{adapter}." in name
 
 
 def llm_name(name: str) -> str:
@@ -256,15 +259,17 @@ def new_lora(llm: torch.nn.Module, rank: int, alpha: float | None, targets: Coll
     return LoRA(factors, alpha)
 
 
-def attach(llm: torch.nn.Module, lora: LoRA, dropout: float) -> None:
+def attach(llm: torch.nn.Module, lora: LoRA, dropout: float, adapter: str = ADAPTER) -> None:
     """Put factors beside an LLM's weights by PEFT: its linear layers become LoRA layers around them.
+
+    Those of a second adapter go into the same layers, which use the first one's (`factors_in_use`).
 
     Raises CheckpointError for factors that do not fit, and for layers outside the blocks: the vocabulary projection is
     no layer in training (`cross_entropy`).
     """
     from peft import LoraConfig, inject_adapter_in_model  # training alone needs it, and it takes seconds to import
 
-    lora.check({name: parameter.shape for name, parameter in llm.named_parameters()})
+    lora.check({name.replace(".base_layer.", "."): parameter.shape for name, parameter in llm.named_parameters()})
     outside = [name for name in lora.factors if not IN_BLOCK.search(name)]
     if outside:
         raise CheckpointError(
@@ -272,26 +277,28 @@ def attach(llm: torch.nn.Module, lora: LoRA, dropout: float) -> None:
         )
     ranks = {name.removesuffix(".weight"): len(factors.a) for name, factors in lora.factors.items()}
     config = LoraConfig(r=lora.rank, rank_pattern=ranks, lora_dropout=dropout, target_modules=list(ranks))
-    inject_adapter_in_model(config, llm, adapter_name=ADAPTER)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of a second adapter: it is meant to be
+        inject_adapter_in_model(config, llm, adapter_name=adapter)
     llm.train(llm.training)  # the new layers as well
     for name in ranks:
         layer = llm.get_submodule(name)
-        for half in (layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]):
+        for half in (layer.lora_A[adapter], layer.lora_B[adapter]):
             half.float().requires_grad_(False)
-    set_factors(llm, lora)
+    set_factors(llm, lora, adapter)
 
 
-def set_factors(llm: torch.nn.Module, lora: LoRA) -> None:
+def set_factors(llm: torch.nn.Module, lora: LoRA, adapter: str = ADAPTER) -> None:
     """Give an LLM's LoRA layers these factors, in place. Raises CheckpointError where they do not belong to them."""
-    layers = {name.partition(".lora_")[0] for name, _ in llm.named_parameters() if is_factor(name)}
+    layers = {name.partition(".lora_")[0] for name, _ in llm.named_parameters() if is_factor(name, adapter)}
     updated = {name.removesuffix(".weight") for name in lora.factors}
     check_names("a checkpoint's set of LoRA factors", missing=layers - updated, unexpected=updated - layers)
     for name, factors in lora.factors.items():
         layer = llm.get_submodule(name.removesuffix(".weight"))
-        layer.scaling[ADAPTER] = lora.scale(name)
+        layer.scaling[adapter] = lora.scale(name)
         with torch.no_grad():
-            layer.lora_A[ADAPTER].weight.copy_(factors.a)
-            layer.lora_B[ADAPTER].weight.copy_(factors.b)
+            layer.lora_A[adapter].weight.copy_(factors.a)
+            layer.lora_B[adapter].weight.copy_(factors.b)
 
 
 def attached(llm: torch.nn.Module) -> tuple[int, float, tuple[str, ...]]:
@@ -299,3 +306,36 @@ def attached(llm: torch.nn.Module) -> tuple[int, float, tuple[str, ...]]:
     layers = [name.partition(".lora_A.")[0] for name, _ in llm.named_parameters() if f".lora_A.{ADAPTER}." in name]
     rank, scale = max((llm.get_submodule(name).r[ADAPTER], llm.get_submodule(name).scaling[ADAPTER]) for name in layers)
     return rank, rank * scale, tuple(sorted({name.rpartition(".")[2] for name in layers}))
+
+
+def copy_factors(source: torch.nn.Module, llm: torch.nn.Module, adapter: str) -> None:
+    """Give an LLM a second adapter: frozen copies of the factors that another LLM, or this one, is trained with."""
+    layers = {name: module for name, module in source.named_modules() if hasattr(module, "lora_A")}
+    pairs = {f"{name}.weight": (m.lora_A[ADAPTER].weight, m.lora_B[ADAPTER].weight) for name, m in layers.items()}
+    lora = LoRA({name: Factors(a.detach(), b.detach()) for name, (a, b) in pairs.items()})
+    before = [(parameter, parameter.requires_grad) for parameter in llm.parameters()]
+    if not any(is_factor(name, adapter) for name, _ in llm.named_parameters()):
+        attach(llm, lora, dropout=0.0, adapter=adapter)
+    set_factors(llm, lora, adapter)
+    for name, layer in layers.items():
+        llm.get_submodule(name).scaling[adapter] = layer.scaling[ADAPTER]
+    for parameter, trained in before:  # PEFT decides on its own, and takes the new adapter into use
+        parameter.requires_grad_(trained)
+    use_factors(llm, ADAPTER)
+
+
+def use_factors(llm: torch.nn.Module, adapter: str) -> None:
+    """Have an LLM compute with an adapter's factors."""
+    for module in llm.modules():
+        if hasattr(module, "lora_A"):
+            module._active_adapter = [adapter]  # PEFT's `set_adapter` would also say what is trained
+
+
+@contextmanager
+def factors_in_use(llm: torch.nn.Module, adapter: str) -> Iterator[None]:
+    """`use_factors` until the end of the context, then those that are trained."""
+    use_factors(llm, adapter)
+    try:
+        yield
+    finally:
+        use_factors(llm, ADAPTER)

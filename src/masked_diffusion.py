@@ -108,7 +108,12 @@ def mask_answers(
     generators = [torch.Generator().manual_seed(masking.seed) for masking in maskings]
     noise = torch.stack([torch.rand(clean_ids.shape[1], generator=generator) for generator in generators])  # [B, L]
     masked = (noise < rates[:, None]) & answer  # [B, L]
-    return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX), rates
+    return *apply_masks(clean_ids, masked, mask_id), rates
+
+
+def apply_masks(clean_ids: torch.Tensor, masked: torch.Tensor, mask_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids with the mask token where `masked`, and labels, the clean ids there, else -100: both int64, broadcast."""
+    return clean_ids.masked_fill(masked, mask_id), clean_ids.masked_fill(~masked, IGNORE_INDEX)
 
 
 # -- 4. to 7. prediction and loss -------------------------------------------------------------------------------------

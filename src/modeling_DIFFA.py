@@ -305,16 +305,23 @@ class DIFFAModel(nn.Module):
         self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio as LLM embeddings: [B, N, d_llm] in the LLM's dtype, and their lengths [B]; zeros past the length."""
-        hidden_states, lengths = self.whisper_model(input_features, feature_attention_mask)
+        return self.embed_audio(
+            *self.whisper_model(input_features, feature_attention_mask), dict(self.named_children())
+        )
+
+    def embed_audio(
+        self, hidden_states: tuple[torch.Tensor, ...], lengths: torch.Tensor, adapters: Mapping[str, nn.Module]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the encoder heard as LLM embeddings, by adapters of these names; see `encode_audio`."""
         if not torch.is_autocast_enabled(self.device.type):  # it casts what goes into a product, and nothing else
             hidden_states = tuple(states.to(self.trainable_prompts.weight.dtype) for states in hidden_states)
-        semantic, semantic_lengths = self.semantic_connector(hidden_states[-1], lengths)
+        semantic, semantic_lengths = adapters["semantic_connector"](hidden_states[-1], lengths)
         columns = torch.arange(semantic.shape[1], device=semantic.device)
         semantic = semantic.masked_fill((columns >= semantic_lengths[:, None])[:, :, None], 0)
         if STAGES[self.stage].prefix == "trainable_prompts":
-            prefix = self.trainable_prompts.weight[None].expand(len(semantic), -1, -1)  # [B, 20, d]
+            prefix = adapters["trainable_prompts"].weight[None].expand(len(semantic), -1, -1)  # [B, 20, d]
         else:
-            prefix = self.acoustic_connector(hidden_states)  # [B, 64, d]
+            prefix = adapters["acoustic_connector"](hidden_states)  # [B, 64, d]
         audio_embeds = torch.cat((prefix, semantic), dim=1)
         audio_lengths = prefix.shape[1] + semantic_lengths
         # the semantic adapter gives a clip of under four encoder frames (80 ms) one embedding, which is cut here

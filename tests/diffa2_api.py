@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from src.audio import log_mel
 from src.llm_generate import GenerationOptions
 from src.lora import is_peft, own_name
+from src.masked_diffusion import apply_masks
 from src.modeling_DIFFA import DIFFAModel
+from src.preference import PreferenceObjective
+from src.preference_model import PreferenceModel
 from src.prompts import SYSTEM_PROMPTS, build_prompt, tokenize_prompt, turns_before_answer
 from src.splice import splice
+
+SIDES = ("chosen", "rejected")
 
 
 def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
@@ -26,11 +32,11 @@ def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
     return model
 
 
-def load_trainable(root: str | Path, checkpoint: str) -> DIFFAModel:
-    """A model for stage 3: both adapters and the LoRA factors trainable, these not merged; nothing is dropped out."""
+def load_trainable(root: str | Path, checkpoint: str) -> PreferenceModel:
+    """A model for stages 3 and 4: both adapters and the LoRA factors trainable, not merged; nothing is dropped out."""
     root = Path(root)
-    model = DIFFAModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper", merge_lora=False)
-    model.prepare_training(3)
+    model = PreferenceModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper", merge_lora=False)
+    model.prepare_training(4)
     return model
 
 
@@ -83,13 +89,48 @@ def generate(
     return answers.ids[0].tolist(), answers.forward_passes[0]
 
 
-def sft_loss(model: DIFFAModel, waveforms: Sequence[np.ndarray], batch: Mapping[str, Any]) -> torch.Tensor:
+def sft_loss(model: PreferenceModel, waveforms: Sequence[np.ndarray], batch: Mapping[str, Any]) -> torch.Tensor:
     """The loss of a batch of `input_ids` (masks applied), `labels`, `t` (all tokens of a row have one)."""
     input_features, feature_attention_mask = log_mel(model.feature_extractor, waveforms)
-    return model(
-        input_features, feature_attention_mask, batch["input_ids"], batch["labels"], batch["t"][:, 0],
+    return DIFFAModel.forward(
+        model, input_features, feature_attention_mask, batch["input_ids"], batch["labels"], batch["t"][:, 0],
         batch["audio_position"], torch.ones_like(batch["input_ids"]), batch["denominator"],
     ).loss  # fmt: skip
+
+
+def vrpo_loss(
+    policy: PreferenceModel,
+    reference: DIFFAModel,
+    waveforms: Sequence[np.ndarray],
+    batch: Mapping[str, Any],
+    beta: float,
+) -> dict[str, torch.Tensor]:
+    """`loss`, and the ELBOs [B] `chosen_theta`, `chosen_ref`, `rejected_theta`, `rejected_ref`.
+
+    The batch has clean ids [B, L], masks [K, B, L] and rates [K, B] of both answers.
+    """
+    policy.refer_to(reference)
+    policy.objective = PreferenceObjective(beta)
+    sides = [{name: batch[f"{side}_{name}"] for name in ("input_ids", "masks", "p_mask")} for side in SIDES]
+    longest = max(side["input_ids"].shape[1] for side in sides)
+    clean, masks, text = (
+        torch.stack([F.pad(tensor, (0, longest - tensor.shape[-1])) for tensor in tensors])
+        for tensors in (
+            [side["input_ids"] for side in sides],
+            [side["masks"] for side in sides],
+            [torch.ones_like(side["input_ids"]) for side in sides],  # the published padding counts
+        )
+    )
+    input_ids, labels = apply_masks(clean[:, None], masks, policy.llm_model.config.mask_token_id)
+    input_features, feature_attention_mask = log_mel(policy.feature_extractor, waveforms)
+    output = policy(
+        input_features, feature_attention_mask, input_ids, labels, torch.stack([side["p_mask"] for side in sides]),
+        batch["audio_position"], text,
+    )  # fmt: skip
+    elbos = zip(("theta", "ref"), output.elbos, strict=True)
+    return {"loss": output.loss} | {
+        f"{side}_{who}": elbo for who, pair in elbos for side, elbo in zip(SIDES, pair, strict=True)
+    }
 
 
 def grad_norm(model: DIFFAModel, name: str) -> float | None:

@@ -93,7 +93,15 @@ def rand(generator: torch.Generator, *size: int) -> torch.Tensor:
 
 def loss(model: DIFFAModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The loss of a training batch, as `DIFFAModel.forward` takes it: logits of every position, autograd for all."""
-    audio_embeds, audio_lengths = model.encode_audio(batch["input_features"], batch["feature_attention_mask"])
+    audio = model.encode_audio(batch["input_features"], batch["feature_attention_mask"])
+    return sample_losses(model, audio, batch).sum() / batch["num_answer_tokens"]
+
+
+def sample_losses(
+    model: DIFFAModel, audio: tuple[torch.Tensor, torch.Tensor], batch: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The sum of CE / t' of each sample, [B]; `audio` is what `encode_audio` returns."""
+    audio_embeds, audio_lengths = audio
     text_embeds = model.llm_model.embed(batch["input_ids"])
     spliced = splice(
         text_embeds, batch["text_attention_mask"], audio_embeds, audio_lengths, batch["audio_position"], "right"
@@ -104,4 +112,31 @@ def loss(model: DIFFAModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     cross_entropy = F.cross_entropy(
         logits.float().flatten(0, 1), labels.flatten(), reduction="none", ignore_index=IGNORE_INDEX
     )  # [B T], zero where there is no label
-    return (cross_entropy.view_as(labels) / batch["t"][:, None]).sum() / batch["num_answer_tokens"]
+    return (cross_entropy.view_as(labels) / batch["t"][:, None]).sum(dim=1)
+
+
+def preference_loss(
+    policy: DIFFAModel, reference: DIFFAModel, batch: Mapping[str, torch.Tensor], beta: float, sft_weight: float = 0.0
+) -> torch.Tensor:
+    """The loss of a batch of pairs, as `PreferenceModel.forward` takes it, of two models: all draws' graphs are kept.
+
+    Each model encodes the clips once. (The published -log(sigmoid) is infinite for margins below about -88.)
+    """
+    policy_elbos = elbos(policy, batch)  # [2, B]
+    with torch.no_grad():
+        reference_elbos = elbos(reference, batch)
+    gains = policy_elbos - reference_elbos
+    preference = -torch.sigmoid(beta * (gains[0] - gains[1])).log()  # [B]
+    tokens = (batch["labels"][0, 0] != IGNORE_INDEX).sum(dim=1) / batch["t"][0, 0]  # [B], of the chosen answers
+    return (preference - sft_weight * policy_elbos[0] / tokens).mean()
+
+
+def elbos(model: DIFFAModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """ELBO estimates of chosen and rejected answers, [2, B]."""
+    audio = model.encode_audio(batch["input_features"], batch["feature_attention_mask"])
+    num_draws, estimates = batch["t"].shape[1], []
+    for side in (0, 1):
+        shared = {"text_attention_mask": batch["text_attention_mask"][side], "audio_position": batch["audio_position"]}
+        draws = [{name: batch[name][side, draw] for name in ("input_ids", "labels", "t")} for draw in range(num_draws)]
+        estimates.append(-torch.stack([sample_losses(model, audio, shared | draw) for draw in draws]).mean(dim=0))
+    return torch.stack(estimates)

@@ -104,3 +104,21 @@ def test_loss_and_gradient_norms_of_fine_tuning(case, figures):
     loss.backward()
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
     assert_gradients(model, case)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES["vrpo"] if not case["informational"]], ids=lambda c: c["key"])
+def test_loss_elbos_and_gradient_norms_of_preference_optimisation(case, figures):
+    """Given its masks: a draw's padding end tokens were masked like others, and are here."""
+    key = case["key"]
+    policy, reference = (api.load_trainable(GOLDEN2, case[who]) for who in ("policy", "reference"))
+    batch = {"audio_position": figures[f"{key}.audio_info_lengths"].view(-1)}
+    for side in ("chosen", "rejected"):
+        batch |= {f"{side}_{name}": figures[f"{key}.{side}_{name}"] for name in ("input_ids", "p_mask")}
+        batch[f"{side}_masks"] = figures[f"{key}.{side}_masks"].bool()
+    found = api.vrpo_loss(policy, reference, [clip(index) for index in case["clips"]], batch, case["beta"])
+    found["loss"].backward()
+    for side in ("chosen", "rejected"):
+        for who in ("theta", "ref"):
+            assert_close(found[f"{side}_{who}"], figures[f"{key}.{side}_elbo_{who}"], tolerance=1e-5)
+    assert found["loss"].item() == pytest.approx(case["loss"], rel=1e-3)  # differences of sums in the hundreds
+    assert_gradients(policy, case)
