@@ -33,6 +33,10 @@ from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
 from src.manifest import Sample, read_training_manifest
 from src.mixture import Mixture, parse_mixture
 from src.modeling_DIFFA import DIFFAModel
+from src.preference import PreferenceObjective
+from src.preference_data import PairCollator
+from src.preference_model import PreferenceModel
+from src.preference_trainer import PreferenceTrainer
 from src.processes import die_with_launcher, leave
 from src.sft_trainer import dLLMTrainer
 from src.text_lengths import check_text_lengths
@@ -76,8 +80,9 @@ def main() -> None:
             check_same_run(checkpoint, model_args, settings)
         model = build_model(model_args, training_args)
         model.system_prompt = data_args.system_prompt  # of what evaluations transcribe
-        dataset, collator = data_for(model, data_args)
-        trainer = dLLMTrainer(
+        dataset, collator = data_for(model, data_args, training_args)
+        trainer_class = PreferenceTrainer if STAGES[model_args.stage].prefers else dLLMTrainer
+        trainer = trainer_class(
             model=model,
             args=training_args,
             train_dataset=dataset(samples),
@@ -114,13 +119,15 @@ def dry_run(
     if training_args.process_index > 0:
         return
     model = meta_model(model_args)
-    dataset, collator = data_for(model, data_args)
+    dataset, collator = data_for(model, data_args, training_args)
     done = dLLMTrainer.steps_done(checkpoint) if checkpoint else 0
     print(training_args.precision)
     print(plan(model, training_args, dataset(samples), mixture, collator, done, shares_out_weights()), flush=True)
 
 
-def data_for(model: DIFFAModel, data_args: DataArguments) -> tuple[Callable[..., DIFFADataset], DIFFACollator]:
+def data_for(
+    model: DIFFAModel, data_args: DataArguments, training_args: DIFFATrainingArguments
+) -> tuple[Callable[..., DIFFADataset], DIFFACollator | PairCollator]:
     """What makes a dataset of samples, and batches of its examples, for a model."""
     dataset = partial(
         DIFFADataset,
@@ -129,8 +136,11 @@ def data_for(model: DIFFAModel, data_args: DataArguments) -> tuple[Callable[...,
         max_seconds=min(data_args.max_seconds, window_seconds(model.feature_extractor)),
         system_prompt=data_args.system_prompt,
     )
-    ids = model.llm_model.config
-    return dataset, DIFFACollator(model.feature_extractor, ids.mask_token_id, ids.pad_token_id, data_args.learn_padding)
+    ids = model.llm_model.config.mask_token_id, model.llm_model.config.pad_token_id
+    if STAGES[model.stage].prefers:
+        stratified = training_args.time_sampling == "stratified"
+        return dataset, PairCollator(model.feature_extractor, *ids, training_args.vrpo_draws, stratified)
+    return dataset, DIFFACollator(model.feature_extractor, *ids, data_args.learn_padding)
 
 
 def read_samples(
@@ -213,7 +223,7 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
         new = stage.trains
     else:
         check_start(model_args.stage1_checkpoint, model_args.stage)
-        model = DIFFAModel.from_pretrained(
+        model = (PreferenceModel if stage.prefers else DIFFAModel).from_pretrained(
             model_args.stage1_checkpoint, model_args.llm_path, model_args.whisper_path,
             torch_dtype=frozen_dtype, device=device, adapter_dtype=torch.float32,
             merge_lora=not stage.lora, lora_dropout=model_args.lora_dropout,
@@ -226,6 +236,9 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
         print(f"stage {model_args.stage}: loaded {', '.join(loaded) or 'nothing'}; new {', '.join(new) or 'nothing'}")
     if stage.lora:
         prepare_lora(model, model_args, training_args)
+    if stage.prefers:
+        model.objective = PreferenceObjective(training_args.vrpo_beta, training_args.sft_weight)
+        model.drops_out = training_args.policy_dropout
     model.config.family = model_args.family or model.config.family
     model.prepare_training(model_args.stage)
     return model

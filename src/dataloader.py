@@ -99,7 +99,7 @@ class DIFFADataset(Dataset):
         return [
             round(
                 EMBEDDINGS_PER_SECOND * min(sample.duration, self.max_seconds)
-                + (len(sample.input) + len(sample.target)) / CHARACTERS_PER_TOKEN
+                + (len(sample.input) + max(len(sample.target), len(sample.rejected or ""))) / CHARACTERS_PER_TOKEN
             )
             for sample in self.samples
         ]
@@ -148,6 +148,10 @@ class DIFFACollator:
     mask_id: int
     pad_id: int
     learn_padding: bool = True
+
+    def for_evaluation(self) -> "DIFFACollator":
+        """The same without padding: a sample's loss must not depend on how long its neighbours are."""
+        return replace(self, learn_padding=False)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         input_features, feature_attention_mask = log_mel(self.feature_extractor, [e.waveform for e in examples])

@@ -237,8 +237,9 @@ def read_training_manifest(
         that was another text; a sample without a transcription keeps its target, which is told unless the entry says
         `"transcribed": false`.
 
-    Raises ManifestError for what cannot be trained on, all of it: what `read_entries` finds, empty targets,
-    more missing or empty audio files than `max_bad_fraction` allows.
+    Raises ManifestError for what cannot be trained on, all of it: what `read_entries` finds, empty targets, more
+    missing or empty audio files than `max_bad_fraction` allows; in a stage that learns preferences, what
+    `problems_of_pair` finds.
     """
     entries, folder = list(read_entries(path)), Path(path).parent
     wrong, lacking, odd = [], [], []  # (index, what is wrong)
@@ -249,6 +250,8 @@ def read_training_manifest(
             lacking.append((index, reason))
         if not entry.problems:
             odd += [(index, text) for text in oddities_of(entry, stage, max_seconds)]
+            if STAGES[stage].prefers:
+                wrong += [(index, text) for text in problems_of_pair(entry)]
     odd += [(index, f"this audio_id is used in {place} as well") for index, place in repeated_ids(entries)]
     too_many = len(absent) > max_bad_fraction * len(entries)
     if too_many:

@@ -54,6 +54,7 @@ class PreferenceOutput(ModelOutput):
     """The loss of a batch of pairs, and what it is made of: float32, without gradients but for the loss."""
 
     loss: torch.Tensor | None = None  # scalar
+    losses: torch.Tensor | None = None  # [B], of each pair
     margins: torch.Tensor | None = None  # [B], above 0 where the policy prefers the chosen answer more than before
     policy_elbos: torch.Tensor | None = None  # [2, K, B], of chosen and rejected answers, by draw
     reference_elbos: torch.Tensor | None = None  # [2, K, B]
@@ -178,16 +179,17 @@ def preference_loss(
             policy = means[0].requires_grad_()  # [2, 1]
             num_chosen_tokens = (labels[CHOSEN, 0, row] != IGNORE_INDEX).sum() / rates[CHOSEN, 0, row]
             margin = margins_of(policy, means[1], objective.beta)
-            loss = losses_of(margin, policy, num_chosen_tokens, objective.sft_weight)[0]
+            loss = losses_of(margin, policy, num_chosen_tokens, objective.sft_weight)  # [1]
             weights = torch.autograd.grad(loss, policy)[0][:, 0]  # [2]
         losses.append(loss.detach())
         margins.append(margin.detach())
         if gradient is not None:
             gradient.add(clip, sums, weights / (batch_size * rates.shape[1]))
-    loss = torch.stack(losses).mean()
+    pair_losses = torch.cat(losses)
+    loss = pair_losses.mean()
     if gradient is not None:
         loss = gradient.give(loss)
-    return PreferenceOutput(loss, torch.cat(margins), *elbos)
+    return PreferenceOutput(loss, pair_losses, torch.cat(margins), *elbos)
 
 
 # -- a loss whose gradient is known ------------------------------------------------------------------------------------
@@ -233,9 +235,12 @@ class _WithKnownGradient(torch.autograd.Function):
     def forward(ctx, value: torch.Tensor, gradients: Sequence[torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(*gradients)
         ctx.dtypes = [tensor.dtype for tensor in inputs]
+        ctx.shared_out = [tensor for tensor in inputs if hasattr(tensor, "ds_status")]
         return value.clone()
 
     @staticmethod
     def backward(ctx, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.shared_out:  # by DeepSpeed ZeRO-3, over processes; gradients are taken by parameters that are whole
+            ctx.shared_out[0].all_gather(ctx.shared_out)
         pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return None, None, *((upstream * gradient).to(dtype) for gradient, dtype in pairs)

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,8 +103,8 @@ class dLLMTrainer(AdapterTrainer):
         return deaf_to_stop_signals(super().get_eval_dataloader(eval_dataset))
 
     def _get_collator_with_removed_columns(self, data_collator: Callable, description: str | None = None) -> Callable:
-        if description == "evaluation":  # a sample's loss must not depend on how long its neighbours are
-            data_collator = replace(data_collator, learn_padding=False)
+        if description == "evaluation":
+            data_collator = data_collator.for_evaluation()
         return OriginCollator(data_collator)
 
     def _get_train_sampler(self) -> TrainingSampler:
@@ -198,20 +197,26 @@ class dLLMTrainer(AdapterTrainer):
         origin: Origin = inputs.pop(ORIGIN)
         training = self.model.training  # not `model`'s: DeepSpeed's engine always says True
         (self.new_failures if training else self.eval_failures).extend(origin.failures)
-        outputs: DiffusionOutput = model(**inputs)
+        outputs = model(**inputs)
         if not torch.isfinite(outputs.loss):
-            rates = zip(origin.audio_ids, inputs["t"].tolist(), strict=True)
+            rates = zip(origin.audio_ids, inputs["t"].movedim(-1, 0).tolist(), strict=True)
             raise TrainingError(
                 f"step {self.state.global_step + 1}: the loss is {outputs.loss.item()}, of a batch of the samples "
-                f"{', '.join(f'{name} (masking rate {t:.3f})' for name, t in rates)}. Listen to them and read their "
+                f"{', '.join(f'{name} (masking rate {told(t)})' for name, t in rates)}. Listen to them and read their "
                 "targets; if they are sound, lower the learning rate"
             )
         if training:
-            self.meter.add(inputs, outputs.sample_losses.detach() * inputs["t"])  # unweighted: a sample has one t'
+            self.count_training(inputs, outputs)
         else:
-            found = zip(origin.indices, outputs.sample_losses.tolist(), origin.answer_tokens, strict=True)
-            self.eval_losses |= {index: (loss, tokens) for index, loss, tokens in found if index is not None}
+            self.count_evaluation(origin, outputs)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def count_training(self, inputs: dict[str, Any], outputs: DiffusionOutput) -> None:
+        self.meter.add(inputs, outputs.sample_losses.detach() * inputs["t"])  # unweighted: a sample has one t'
+
+    def count_evaluation(self, origin: Origin, outputs: DiffusionOutput) -> None:
+        found = zip(origin.indices, outputs.sample_losses.tolist(), origin.answer_tokens, strict=True)
+        self.eval_losses |= {index: (loss, tokens) for index, loss, tokens in found if index is not None}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         for split, start in self.starts.items():
@@ -321,6 +326,11 @@ class dLLMTrainer(AdapterTrainer):
                 logger.warning("clip left out of the evaluation: %s", message)
         self.known_eval_failures |= failures
         return {"unusable_clips": len(failures)} if failures else {}
+
+
+def told(rates: float | list) -> str:
+    """Masking rates of a sample, in words."""
+    return f"{rates:.3f}" if isinstance(rates, float) else " ".join(map(told, rates))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class ModelArguments:
     stage: int = field(
         metadata={
             "help": "1: semantic adapter and prompts (ASR); 2: both adapters (question answering); 3: both adapters, "
-            "and LoRA factors of the LLM (DIFFA-2)"
+            "and LoRA factors of the LLM (DIFFA-2); 4: the same, by preferences (VRPO, DIFFA-2)"
         }
     )
     llm_path: str = field(default=PUBLIC_LLM, metadata={"help": "LLaDA: folder or hub name"})
@@ -142,7 +142,8 @@ class DIFFATrainingArguments(TrainingArguments):
         default="uniform",
         metadata={
             "choices": TIME_SAMPLING,
-            "help": "masking rates of an update: each sample's on its own, or spread evenly (slightly steadier)",
+            "help": "masking rates of an update (in stage 4, of an answer's draws): each on its own, or spread evenly "
+            "(slightly steadier)",
         },
     )
     loss_normalization: str = field(
@@ -152,6 +153,19 @@ class DIFFATrainingArguments(TrainingArguments):
             "help": "a batch's loss is divided by its own answer tokens, or by the whole update's, of all processes: "
             "then nothing depends on how the effective batch size comes about (docs/training.md)",
         },
+    )
+    vrpo_draws: int = field(
+        default=4, metadata={"help": "stage 4: draws of masks for each answer (default as published)"}
+    )
+    vrpo_beta: float = field(
+        default=0.2, metadata={"help": "stage 4: how fast preferences saturate (default as published)"}
+    )
+    sft_weight: float = field(
+        default=0.0,
+        metadata={"help": "stage 4: weight of the better answer's own loss for each token (published: none)"},
+    )
+    policy_dropout: bool = field(
+        default=True, metadata={"help": "stage 4: drop out in the policy, as published; the reference never does"}
     )
     max_bad_fraction: float = field(
         default=0.001, metadata={"help": "of the clips, how many may be unusable; others take their place"}
@@ -240,6 +254,7 @@ def check_arguments(
         raise SettingsError("--lora_r, --lora_alpha and --lora_target_modules are for --stage 3; leave them out")
     if not 0 <= model_args.lora_dropout < 1:
         raise SettingsError(f"--lora_dropout is {model_args.lora_dropout}; expected a share, 0 or more and below 1")
+    check_preference_arguments(stage, training_args)
     if data_args.eval_dataset_path and training_args.eval_strategy == "no":
         raise SettingsError("--eval_dataset_path needs --eval_strategy steps (and --eval_steps N), or epoch")
     if training_args.eval_strategy != "no" and not data_args.eval_dataset_path:
@@ -259,13 +274,29 @@ def check_arguments(
         raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
 
 
+def check_preference_arguments(stage: int, training_args: DIFFATrainingArguments) -> None:
+    """Raise SettingsError for flags of preference optimisation in another stage, and for numbers that cannot be."""
+    prefers, defaults = STAGES[stage].prefers, DIFFATrainingArguments
+    for name in ("vrpo_draws", "vrpo_beta", "sft_weight", "policy_dropout"):
+        if not prefers and getattr(training_args, name) != getattr(defaults, name):
+            raise SettingsError(f"--{name} is for --stage 4; leave it out")
+    if training_args.vrpo_draws < 1:
+        raise SettingsError(f"--vrpo_draws is {training_args.vrpo_draws}; expected 1 or more")
+    if training_args.vrpo_beta <= 0:
+        raise SettingsError(f"--vrpo_beta is {training_args.vrpo_beta}; expected more than 0")
+    if prefers and training_args.loss_normalization != "published":
+        raise SettingsError(
+            "--loss_normalization is for --stage 1 to 3: stage 4 takes the mean over pairs; leave it out"
+        )
+
+
 def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArguments) -> None:
     """Raise SettingsError for a number with which nothing can be learned: nan, infinite, below 0, none of a limit."""
     for args in (data_args, training_args):
         for name, value in vars(args).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise SettingsError(f"--{name} is {value}; expected a finite number")
-    for name in ("learning_rate", "weight_decay", "warmup_ratio", "warmup_steps", "max_grad_norm"):
+    for name in ("learning_rate", "weight_decay", "warmup_ratio", "warmup_steps", "max_grad_norm", "sft_weight"):
         if getattr(training_args, name) < 0:
             raise SettingsError(f"--{name} is {getattr(training_args, name)}; expected 0 or more")
     for name in ("max_seconds", "max_length"):

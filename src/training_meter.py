@@ -1,8 +1,9 @@
-"""What training logs beside loss, learning rate and gradient norm: losses by masking rate, throughput, memory."""
+"""What training logs beside loss, learning rate and gradient norm: parts of the loss, throughput, memory."""
 
 import resource
 import time
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -14,7 +15,7 @@ GIBIBYTE = 1 << 30
 MAX_CLOCK_ERROR = 5.0  # seconds between two ways to measure a time, which begin and end a little apart
 
 
-class TrainingMeter:
+class Meter(ABC):
     """Sums since the last reading. Nothing waits for the device until they are read."""
 
     def __init__(self, device: torch.device, hop_length: int) -> None:
@@ -23,22 +24,16 @@ class TrainingMeter:
         self.frame_seconds = hop_length / SAMPLE_RATE
         self.restart()
 
+    def zeros(self, *size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=WITHOUT_FLOAT64.get(self.device.type, torch.float64), device=self.device)
+
     def restart(self) -> None:
-        self.cross_entropy = torch.zeros(
-            NUM_BINS, dtype=WITHOUT_FLOAT64.get(self.device.type, torch.float64), device=self.device
-        )
-        self.masked = torch.zeros_like(self.cross_entropy)  # tokens
-        self.samples = torch.zeros((), dtype=self.cross_entropy.dtype, device=self.device)
-        self.frames = torch.zeros_like(self.samples)  # log-mel, of sound
+        self.samples = self.zeros(1)
+        self.frames = self.zeros(1)  # log-mel, of sound
         self.start = time.perf_counter()
 
-    def add(self, batch: Mapping[str, torch.Tensor], cross_entropy: torch.Tensor) -> None:
-        """Count a batch; `cross_entropy` [B] is each sample's, summed over its masked tokens."""
-        bins = (batch["t"] * NUM_BINS).long().clamp(max=NUM_BINS - 1)  # [B]
-        masked = (batch["labels"] != IGNORE_INDEX).sum(dim=1)  # [B]
-        self.cross_entropy.index_add_(0, bins, cross_entropy.to(self.cross_entropy.dtype))
-        self.masked.index_add_(0, bins, masked.to(self.masked.dtype))
-        self.samples += len(bins)
+    def count(self, batch: Mapping[str, torch.Tensor]) -> None:
+        self.samples += len(batch["feature_attention_mask"])
         self.frames += batch["feature_attention_mask"].sum()
 
     def leave_out(self, seconds: float) -> None:
@@ -48,24 +43,75 @@ class TrainingMeter:
     def read(self, add_up: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """Figures since the last reading, by the names they are logged under; starts over.
 
-        `loss_t0.2-0.4` is the mean cross entropy of a masked token, unweighted, in samples with such a masking rate;
-        it is left out where there was none. `add_up` sums a tensor over processes; `memory_gib` is this one's peak.
+        `add_up` sums a tensor over processes; `memory_gib` is this one's peak.
         """
         seconds = time.perf_counter() - self.start
-        sums = torch.cat((self.cross_entropy, self.masked, self.samples[None], self.frames[None]))
-        *sums, samples, frames = add_up(sums).tolist()
-        self.restart()
-        figures = {
-            f"loss_t{index / NUM_BINS:.1f}-{(index + 1) / NUM_BINS:.1f}": total / count
-            for index, (total, count) in enumerate(zip(sums[:NUM_BINS], sums[NUM_BINS:], strict=True))
-            if count
-        }
-        figures |= {
+        *sums, samples, frames = add_up(torch.cat((self.sums(), self.samples, self.frames))).tolist()
+        figures = self.figures(sums, samples) | {
             "samples_per_second": samples / seconds,
             "audio_seconds_per_second": frames * self.frame_seconds / seconds,
             "memory_gib": peak_bytes(self.device) / GIBIBYTE,
         }
+        self.restart()
         return {name: round(value, 4) for name, value in figures.items()}
+
+    @abstractmethod
+    def sums(self) -> torch.Tensor:
+        """What `figures` needs, [n]."""
+
+    @abstractmethod
+    def figures(self, sums: Sequence[float], samples: float) -> dict[str, float]:
+        """What is logged of the loss, by name; `sums` are all processes'."""
+
+
+class TrainingMeter(Meter):
+    """Cross entropies of masked tokens by masking rate."""
+
+    def restart(self) -> None:
+        super().restart()
+        self.cross_entropy = self.zeros(NUM_BINS)
+        self.masked = self.zeros(NUM_BINS)  # tokens
+
+    def add(self, batch: Mapping[str, torch.Tensor], cross_entropy: torch.Tensor) -> None:
+        """Count a batch; `cross_entropy` [B] is each sample's, summed over its masked tokens."""
+        self.count(batch)
+        bins = (batch["t"] * NUM_BINS).long().clamp(max=NUM_BINS - 1)  # [B]
+        masked = (batch["labels"] != IGNORE_INDEX).sum(dim=1)  # [B]
+        self.cross_entropy.index_add_(0, bins, cross_entropy.to(self.cross_entropy.dtype))
+        self.masked.index_add_(0, bins, masked.to(self.masked.dtype))
+
+    def sums(self) -> torch.Tensor:
+        return torch.cat((self.cross_entropy, self.masked))
+
+    def figures(self, sums: Sequence[float], samples: float) -> dict[str, float]:
+        """`loss_t0.2-0.4` is the mean cross entropy of a masked token, unweighted, in samples with such a masking rate;
+        it is left out where there was none.
+        """
+        return {
+            f"loss_t{index / NUM_BINS:.1f}-{(index + 1) / NUM_BINS:.1f}": total / count
+            for index, (total, count) in enumerate(zip(sums[:NUM_BINS], sums[NUM_BINS:], strict=True))
+            if count
+        }
+
+
+class PreferenceMeter(Meter):
+    """Means over pairs, of what `PreferenceOutput.figures` gives."""
+
+    def restart(self) -> None:
+        super().restart()
+        self.totals: dict[str, torch.Tensor] = {}  # each [1]
+
+    def add(self, batch: Mapping[str, torch.Tensor], figures: Mapping[str, torch.Tensor]) -> None:
+        """Count a batch; `figures` are each pair's, [B]."""
+        self.count(batch)
+        for name, values in figures.items():
+            self.totals[name] = self.totals.get(name, self.zeros(1)) + values.sum()
+
+    def sums(self) -> torch.Tensor:
+        return torch.cat((self.zeros(0), *self.totals.values()))
+
+    def figures(self, sums: Sequence[float], samples: float) -> dict[str, float]:
+        return {name: total / samples for name, total in zip(self.totals, sums, strict=True)}
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -18,6 +18,7 @@ from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
 from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
 from src.mixture import Mixture
 from src.modeling_DIFFA import DIFFAModel
+from src.preference_data import PairCollator
 from src.training_arguments import DIFFATrainingArguments, ModelArguments, effective_batch_size, order_seed
 
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
@@ -83,6 +84,8 @@ def memory_in_words(
         sizes[weight.requires_grad] += weight.numel()
     yield f"{sizes[True] / 1e6:.4g} M of {sum(sizes.values()) / 1e6:.4g} M parameters are trained, the rest is frozen"
     width, clips = args.precision.dtype.itemsize, args.per_device_train_batch_size
+    if STAGES[model.stage].prefers:  # one text's pass at a time
+        clips = 1
     frozen = sizes[False] * width / (args.world_size if sharing else 1)
     trained = sizes[True] * ADAPTER_BYTES
     lora = len(attached(model.llm_model)[2]) if model.trains_lora else 0
@@ -148,6 +151,23 @@ def batch_in_words(dataset: DIFFADataset, collator: DIFFACollator, examples: Seq
         )
 
 
+def pairs_in_words(dataset: DIFFADataset, collator: PairCollator, examples: Sequence[Example]) -> Iterator[str]:
+    """The first batch of pairs as the model gets it; its masks are those of the run."""
+    batch = collator(examples)
+    _, draws, rows, tokens = batch["input_ids"].shape
+    yield (
+        f"the first batch: {rows} pairs, features {list(batch['input_features'].shape)}, texts of {tokens} tokens, "
+        f"{draws} draws of masks for each answer"
+    )
+    for row, example in enumerate(examples[:MAX_SHOWN]):
+        sample = dataset.samples[example.index]
+        rates = " and ".join(" ".join(f"{rate:.3f}" for rate in side[:, row].tolist()) for side in batch["t"])
+        yield (
+            f"  {example.audio_id}: {len(example.waveform) / SAMPLE_RATE:.2f} s of {sample.audio_filepath.name}; asked "
+            f"{shown(sample.input)}; to prefer {shown(sample.target)} to {shown(sample.rejected)}; masked at rates {rates}"
+        )
+
+
 def shown(text: str) -> str:
     return repr(text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}...")
 
@@ -157,7 +177,7 @@ def plan(
     args: DIFFATrainingArguments,
     dataset: DIFFADataset,
     mixture: Mixture,
-    collator: DIFFACollator,
+    collator: DIFFACollator | PairCollator,
     done: int,
     sharing: str | None,
 ) -> str:
@@ -174,7 +194,8 @@ def plan(
     sampler = TrainingSampler(len(dataset), clips, order_seed(args), args.time_sampling, lengths, mixture)
     examples = [dataset[draw] for draw in islice(sampler, args.per_device_train_batch_size)]
     longest = max(min(sample.duration, dataset.max_seconds) for sample in dataset.samples)
-    texts = max(len(example.prompt_ids) + len(example.answer_ids) for example in examples)
+    texts = max(len(e.prompt_ids) + max(len(e.answer_ids), len(e.rejected_ids or ())) for e in examples)
+    in_words = pairs_in_words if STAGES[model.stage].prefers else batch_in_words
     positions = model.num_audio_embeddings(round(longest * SAMPLE_RATE)) + texts
     update = f"{args.world_size} processes x {args.per_device_train_batch_size} x {args.gradient_accumulation_steps}"
     lines = [
@@ -183,7 +204,7 @@ def plan(
         *steps_in_words(args, len(sampler) // clips, done),
         *memory_in_words(model, args, positions, sharing),
         disk_in_words(model, args),
-        *batch_in_words(dataset, collator, examples),
+        *in_words(dataset, collator, examples),
         "dry run: nothing was trained, nothing was written",
     ]
     return "\n".join(lines)

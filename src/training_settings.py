@@ -48,6 +48,10 @@ FIXED = {
         "max_seconds",
         "system_prompt",
         "lora_dropout",
+        "vrpo_draws",
+        "vrpo_beta",
+        "sft_weight",
+        "policy_dropout",
     ),
     "optimizer": ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     "best_model": ("metric_for_best_model", "greater_is_better"),
@@ -86,7 +90,7 @@ def fixed_settings(
         "mixture": mixture.record if mixture else None,
         "audio_ids_sha256": sha256_of([sample.audio_id for sample in samples], "\n"),  # files may have been moved
     }
-    settings["objective"]["texts_sha256"] = sha256_of([(s.input, s.target, s.transcription) for s in samples])
+    settings["objective"]["texts_sha256"] = sha256_of([texts_of(sample) for sample in samples])
     if training_args.data_seed is not None:  # else the order's seed is the only one
         settings["start"]["seed"] = training_args.seed
     settings[SHARDING] = sharding(training_args)
@@ -157,7 +161,7 @@ def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_sam
     flags = {f"--{field.name}": getattr(args, field.name) for args in arguments for field in fields(args) if field.init}
     mine = {name: repr(value) for name, value in flags.items() if name.removeprefix("--") not in OWN_FLAGS}
     mine |= {f"{part} {name}": repr(value) for part, values in settings.items() for name, value in values.items()}
-    mine["evaluation set"] = sha256_of([(s.audio_id, s.input, s.target, s.transcription) for s in eval_samples or ()])
+    mine["evaluation set"] = sha256_of([(s.audio_id, *texts_of(s)) for s in eval_samples or ()])
     mine |= code_fingerprint() | versions()
     ranks = gather_object([(socket.gethostname(), mine)])
     for rank, (host, other) in enumerate(ranks):
@@ -168,6 +172,12 @@ def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_sam
                 f"rank {rank} on {host} has other settings than rank 0 on {first_host}: {'; '.join(unlike[:MAX_SHOWN])}"
                 f"{'; ...' if len(unlike) > MAX_SHOWN else ''}. Start all nodes with the same settings, data and code"
             )
+
+
+def texts_of(sample: Sample) -> tuple[str, ...]:
+    """What is learned of a sample; a fourth text in preference pairs alone."""
+    texts = (sample.input, sample.target, sample.transcription)
+    return texts if sample.rejected is None else (*texts, sample.rejected)
 
 
 def sha256_of(values: Sequence[Any], separator: str | None = None) -> str:

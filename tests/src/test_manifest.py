@@ -101,6 +101,20 @@ def test_what_is_no_preference_pair(tmp_path, entry, message):
     assert [problem.startswith(message) for problem in problems_of_pair(found)] == [True]
 
 
+def test_preferences_are_learned_from_pairs_alone(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a1.wav").write_bytes(b"something")
+    pair = ENTRY | {"rejected": "good-bye"}
+    entries = [pair, ENTRY | {"audio_id": "a2"}, pair | {"audio_id": "a3", "rejected": "hello"}]
+    with pytest.raises(ManifestError) as raised:
+        read_training_manifest(write(tmp_path, entries), 4, 30.0, 0.001)
+    assert "2 of 3 entries cannot be trained on" in str(raised.value)
+    assert "entry 2, a2: missing rejected" in str(raised.value)
+    assert "entry 3, a3: rejected is the target" in str(raised.value)
+    samples, warning = read_training_manifest(write(tmp_path, entries), 3, 30.0, 0.001)
+    assert warning == "" and [sample.rejected for sample in samples] == ["good-bye", None, "hello"]
+
+
 def test_a_missing_and_a_binary_manifest(tmp_path):
     for path in (tmp_path / "gone.json", tmp_path, tmp_path / "nul\0.json"):
         with pytest.raises(ManifestError, match="cannot be read: "):

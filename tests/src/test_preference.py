@@ -207,11 +207,11 @@ def test_large_margins_against_the_policy_stay_finite():
 
 def test_figures_of_pairs():
     policy = torch.tensor([[[3.0], [5.0]], [[1.0], [1.0]]])  # [2, K 2, B 1]
-    output = PreferenceOutput(None, torch.tensor([0.6]), policy, torch.ones(2, 2, 1))
+    output = PreferenceOutput(None, None, torch.tensor([0.6]), policy, torch.ones(2, 2, 1))
     found = {name: value.item() for name, value in output.figures().items()}
     assert found == {
         "margin": pytest.approx(0.6), "chosen_wins": 1, "chosen_gain": 3, "rejected_gain": 0,
         "chosen_gain_variance": 2, "rejected_gain_variance": 0,
     }  # fmt: skip
-    one_draw = PreferenceOutput(None, torch.tensor([0.6]), policy[:, :1], torch.ones(2, 1, 1))
+    one_draw = PreferenceOutput(None, None, torch.tensor([0.6]), policy[:, :1], torch.ones(2, 1, 1))
     assert not any("variance" in name for name in one_draw.figures())

@@ -20,6 +20,7 @@ from tests.conftest import GOLDEN
 
 EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
 STAGE_2 = ["--stage", "2", "--stage1_checkpoint", "x"]
+STAGE_4 = ["--stage", "4", "--start_checkpoint", "x"]
 
 
 def parsed(tmp_path: Path, *flags: str) -> tuple:
@@ -54,6 +55,16 @@ def test_a_system_prompt_is_kept_as_its_text(tmp_path):
         ),
         ([*STAGE_2, "--lora_r", "4"], "--lora_r, --lora_alpha and --lora_target_modules are for --stage 3"),
         (["--lora_dropout", "1"], "--lora_dropout is 1.0; expected a share"),
+        (
+            ["--stage", "4"],
+            r"stage 4 starts from a stage-3 checkpoint: pass --start_checkpoint FOLDER \(train_stage3.sh",
+        ),
+        ([*STAGE_2, "--vrpo_draws", "8"], "--vrpo_draws is for --stage 4; leave it out"),
+        ([*STAGE_2, "--policy_dropout", "False"], "--policy_dropout is for --stage 4"),
+        ([*STAGE_4, "--vrpo_draws", "0"], "--vrpo_draws is 0; expected 1 or more"),
+        ([*STAGE_4, "--vrpo_beta", "0"], "--vrpo_beta is 0.0; expected more than 0"),
+        ([*STAGE_4, "--sft_weight", "-1"], "--sft_weight is -1.0; expected 0 or more"),
+        ([*STAGE_4, "--loss_normalization", "update"], "stage 4 takes the mean over pairs"),
         ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
         (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
         ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),

@@ -15,7 +15,15 @@ from src.checkpoint import CheckpointError
 from src.manifest import Sample
 from src.mixture import Mixture
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, SettingsError
-from src.training_settings import BY_CONTENT, FIXED, check_all_ranks_agree, check_same_run, differences, fixed_settings
+from src.training_settings import (
+    BY_CONTENT,
+    FIXED,
+    check_all_ranks_agree,
+    check_same_run,
+    differences,
+    fixed_settings,
+    texts_of,
+)
 from tests.conftest import GOLDEN, load_golden
 from tests.src.test_training_arguments import STAGE_2, frozen_flags, parsed
 
@@ -88,6 +96,16 @@ def test_a_checkpoint_is_gone_on_from_under_the_settings_it_was_written_under(tm
         (["--learning_rate", "1", "--max_steps", "9"], SAMPLES, []),
         (["--gradient_accumulation_steps", "3", "--per_device_train_batch_size", "8"], SAMPLES, []),
         (["--seed", "7"], SAMPLES, ["order seed was 42, now 7"]),
+        (["--vrpo_draws", "8"], SAMPLES, ["objective vrpo_draws was 4, now 8"]),
+        (
+            ["--vrpo_beta", "0.1", "--sft_weight", "0.05", "--policy_dropout", "False"],
+            SAMPLES,
+            [
+                "objective vrpo_beta was 0.2, now 0.1",
+                "objective sft_weight was 0.0, now 0.05",
+                "objective policy_dropout was True, now False",
+            ],
+        ),
         (["--data_seed", "8"], SAMPLES, ["order seed was 42, now 8"]),
         (["--gradient_accumulation_steps", "3"], SAMPLES, ["order effective_batch_size was 24, now 12"]),
         (["--system_prompt", "short"], SAMPLES, []),
@@ -235,3 +253,10 @@ def test_all_ranks_must_agree(tmp_path, monkeypatch):
     monkeypatch.setattr(training_settings, "code_fingerprint", lambda: next(codes))
     with pytest.raises(SettingsError, match=r"rank 1 on node1 .*: src/audio\.py new, not old\. "):
         agree(monkeypatch, mine, mine)
+
+
+def test_a_worse_answer_is_part_of_what_is_learned():
+    """Of other samples nothing is added, so that runs of earlier versions go on."""
+    sample = Sample("a", Path("a.wav"), "What?", "a cat", "", "toy", 1.0, {})
+    assert texts_of(sample) == ("What?", "a cat", "")
+    assert texts_of(dataclasses.replace(sample, rejected="a dog")) == ("What?", "a cat", "", "a dog")
