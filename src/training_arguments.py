@@ -284,6 +284,8 @@ def check_preference_arguments(stage: int, training_args: DIFFATrainingArguments
         raise SettingsError(f"--vrpo_draws is {training_args.vrpo_draws}; expected 1 or more")
     if training_args.vrpo_beta <= 0:
         raise SettingsError(f"--vrpo_beta is {training_args.vrpo_beta}; expected more than 0")
+    if prefers and uses_fsdp():
+        raise SettingsError("stage 4 does not run under FSDP: use DDP, or DeepSpeed (--deepspeed config/zero3.json)")
     if prefers and training_args.loss_normalization != "published":
         raise SettingsError(
             "--loss_normalization is for --stage 1 to 3: stage 4 takes the mean over pairs; leave it out"

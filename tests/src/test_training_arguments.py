@@ -14,6 +14,7 @@ from src.training_arguments import (
     ModelArguments,
     SettingsError,
     check_arguments,
+    check_preference_arguments,
     samples_to_transcribe,
 )
 from tests.conftest import GOLDEN
@@ -33,6 +34,13 @@ def frozen_flags(folder: Path, *flags: str) -> list[str]:
     paths = {"--llm_path": GOLDEN / "llada", "--whisper_path": GOLDEN / "whisper"}
     paths["--train_dataset_path"] = folder / "manifest.json"
     return [str(word) for pair in paths.items() for word in pair] + list(flags)
+
+
+def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
+    check_arguments(*parsed(tmp_path, *STAGE_4))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SettingsError, match="stage 4 does not run under FSDP: use DDP, or DeepSpeed"):
+        check_preference_arguments(4, parsed(tmp_path, *STAGE_4)[2])
 
 
 def test_a_system_prompt_is_kept_as_its_text(tmp_path):
