@@ -60,7 +60,9 @@ class DecodingRow:
     same_tokens: bool  # as the published algorithm's
 
 
-def random_model(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> DIFFAModel:
+def random_model(
+    args: argparse.Namespace, device: torch.device, dtype: torch.dtype, model_class: type[DIFFAModel] = DIFFAModel
+) -> DIFFAModel:
     """A DIFFA of the wanted shape with random weights, all of them in one number format."""
     torch.manual_seed(0)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
@@ -76,7 +78,7 @@ def random_model(args: argparse.Namespace, device: torch.device, dtype: torch.dt
         d_model=d_whisper, encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=4 * d_whisper
     )
     llm, whisper = LLaDAModel(llm_config), WhisperAudioEncoder(whisper_config)
-    model = DIFFAModel(DIFFAConfig(stage=2), llm, whisper, tokenizer, WhisperFeatureExtractor())
+    model = model_class(DIFFAConfig(stage=2), llm, whisper, tokenizer, WhisperFeatureExtractor())
     return model.requires_grad_(False).to(device, dtype).eval()
 
 

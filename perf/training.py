@@ -59,19 +59,23 @@ class StepRow:
     loss: float
 
 
-def batch_of(model: DIFFAModel, args: argparse.Namespace, device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch whose masking rates lie evenly, of noise and repeated words."""
+def examples_of(model: DIFFAModel, args: argparse.Namespace) -> list[Example]:
+    """A batch's examples, whose masking rates lie evenly, of noise and repeated words."""
     instruction = instruction_of(model.tokenizer, args.text_tokens - args.answer_tokens)
     prompt_ids, audio_position = tokenize_prompt(model.tokenizer, build_prompt(instruction))
     answer_ids = [prompt_ids[-1]] * (args.text_tokens - len(prompt_ids))
     noise = np.random.default_rng(0).normal(0, 0.1, (args.batch_size, int(args.audio_seconds * SAMPLE_RATE)))
-    examples = [
+    return [
         Example(row, str(row), waveform.astype(np.float32), prompt_ids, answer_ids, audio_position,
                 Masking((row + 0.5) / args.batch_size, row))
         for row, waveform in enumerate(noise)
     ]  # fmt: skip
+
+
+def batch_of(model: DIFFAModel, args: argparse.Namespace, device: torch.device) -> dict[str, torch.Tensor]:
     config = model.llm_model.config
-    batch = DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id)(examples)
+    collate = DIFFACollator(model.feature_extractor, config.mask_token_id, config.pad_token_id)
+    batch = collate(examples_of(model, args))
     return {key: value.to(device) for key, value in batch.items()}
 
 

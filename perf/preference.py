@@ -1,0 +1,140 @@
+"""Measure a step of preference optimisation (stage 4) against the plain form with two models.
+
+    python perf/preference.py --json preference.json                          # LLaDA-8B's layers, two of them
+    python perf/preference.py --d_model 256 --vocabulary 20000 --whisper tiny   # small: about a minute
+
+Random weights: time does not depend on what they hold. A step is a batch of pairs, forward, backward, clipping and
+optimizer, the encoder included:
+
+    naive              two models, each of which encodes the clip; logits of every position; the graphs of all 2 K
+                       passes of the policy (`tests.reference.preference_loss`)
+    ours               `PreferenceModel.forward`
+    ours_checkpointed  the same with --gradient_checkpointing
+
+All rows share their frozen weights here, so that peaks are what a step takes above them.
+
+`--json` writes the rows, and by name `step` (`ratio_to_naive`: naive seconds / its seconds, more is better; at least 1.5)
+and `memory` above weights and optimizer state (`ratio_to_naive`: its bytes / naive bytes, less is better; at most 0.25).
+"""
+
+import argparse
+import copy
+import json
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this also runs by path
+
+import torch
+
+from perf import measure
+from perf.decoding import WHISPER_SHAPES, random_model
+from perf.training import StepRow, examples_of, rows_of, step_of, table
+from src.errors import reports_user_errors
+from src.files import write_file
+from src.inference_flags import add_device_flags, device_of
+from src.lora import LORA_RANK, LORA_TARGETS, new_lora
+from src.precision import choose_precision
+from src.preference_data import PairCollator
+from src.preference_model import PreferenceModel
+from tests import reference
+
+
+def start_of(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> PreferenceModel:
+    """What a stage 4 starts from: the naive form's reference. Nothing is dropped out."""
+    model = random_model(args, device, dtype, PreferenceModel)
+    model.attach_lora(new_lora(model.llm_model, LORA_RANK, None, LORA_TARGETS))
+    model.to_adapter_dtype(torch.float32)
+    model.prepare_training(4)
+    model.drops_out = False
+    return model.train()
+
+
+def policy_of(start: PreferenceModel) -> PreferenceModel:
+    """A policy some steps later: trained weights of its own, which are others, on the same frozen weights."""
+    policy = copy.deepcopy(start, {id(p): p for p in start.parameters() if not p.requires_grad})
+    torch.manual_seed(1)  # the same in all rows
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1e-3 * torch.randn_like(parameter))
+    return policy
+
+
+def pairs_of(model: PreferenceModel, args: argparse.Namespace, device: torch.device) -> dict[str, torch.Tensor]:
+    """A batch of pairs; both answers are equally long."""
+    examples = [replace(e, rejected_ids=[e.prompt_ids[0]] * len(e.answer_ids)) for e in examples_of(model, args)]
+    config = model.llm_model.config
+    batch = PairCollator(model.feature_extractor, config.mask_token_id, config.pad_token_id, args.vrpo_draws)(examples)
+    return {key: value.to(device) for key, value in batch.items()}
+
+
+def our_loss(model: PreferenceModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model(**batch).loss
+
+
+def naive_loss(model: PreferenceModel, batch: dict[str, torch.Tensor], start: PreferenceModel) -> torch.Tensor:
+    return reference.preference_loss(model, start, batch, model.objective.beta)
+
+
+def measured(args: argparse.Namespace, device: torch.device, dtype: torch.dtype, limit: float) -> dict[str, StepRow]:
+    start, low = start_of(args, device, dtype), dtype != torch.float32
+    batch = pairs_of(start, args, device)
+    checkpointed = policy_of(start)
+    checkpointed.gradient_checkpointing_enable()
+    steps = {
+        "naive": step_of(policy_of(start), batch, partial(naive_loss, start=start), autocast=low),
+        "ours": step_of(policy_of(start), batch, our_loss, autocast=low),
+        "ours_checkpointed": step_of(checkpointed, batch, our_loss, autocast=low),
+    }
+    return rows_of(steps, device, args.runs, limit)
+
+
+def targets(rows: dict[str, StepRow]) -> dict[str, dict[str, float]]:
+    """`step` and `memory` of the JSON file."""
+    naive, ours = rows["naive"], rows["ours"]
+    return {
+        "step": {"seconds": ours.seconds, "ratio_to_naive": naive.seconds / ours.seconds},
+        "memory": {"mebibytes": ours.peak_mebibytes, "ratio_to_naive": ours.peak_mebibytes / naive.peak_mebibytes},
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the table there")
+    parser.add_argument("--runs", type=int, default=3, help="of each row, interleaved (default: %(default)s)")
+    add_device_flags(parser, ("float32", "bfloat16"))
+    shape = parser.add_argument_group("shape")
+    shape.add_argument("--d_model", type=int, default=4096, help="of the LLM, a multiple of 64 (default: %(default)s)")
+    shape.add_argument("--n_layers", type=int, default=2, help="of the LLM (default: %(default)s)")
+    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
+    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    batch = parser.add_argument_group("batch")
+    batch.add_argument("--batch_size", type=int, default=1, help="pairs (default: %(default)s)")
+    batch.add_argument("--vrpo_draws", type=int, default=4, help="K (default: %(default)s)")
+    batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
+    batch.add_argument("--text_tokens", type=int, default=110, help="of each text (default: %(default)s)")
+    batch.add_argument("--answer_tokens", type=int, default=48, help="of these (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    device = device_of(args)
+    precision = choose_precision(device, args.dtype)
+    limit = measure.matrix_product_limit(device, precision.dtype)
+    rows = measured(args, device, precision.dtype, limit)
+    run = measure.machine(device) | {"precision": str(precision)}
+    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    print(table(rows))
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
+    if args.json:
+        content = targets(rows) | {name: asdict(row) for name, row in rows.items()} | {"run": run}
+        write_file(args.json, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
