@@ -164,7 +164,8 @@ def pairs_in_words(dataset: DIFFADataset, collator: PairCollator, examples: Sequ
         rates = " and ".join(" ".join(f"{rate:.3f}" for rate in side[:, row].tolist()) for side in batch["t"])
         yield (
             f"  {example.audio_id}: {len(example.waveform) / SAMPLE_RATE:.2f} s of {sample.audio_filepath.name}; asked "
-            f"{shown(sample.input)}; to prefer {shown(sample.target)} to {shown(sample.rejected)}; masked at rates {rates}"
+            f"{shown(sample.input)}; to prefer {shown(sample.target)} to {shown(sample.rejected)}; masked at rates "
+            f"{rates}"
         )
 
 
