@@ -103,7 +103,14 @@ def test_frozen_parts_may_be_named_in_two_ways(tmp_path, commands, script):
     write_manifest(tmp_path)
     own = {"LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(GOLDEN / "whisper")}
     former = {"LLM_MODEL": own["LLM_PATH"], "WHISPER_MODEL": own["WHISPER_PATH"]}
-    env = environment(tmp_path, MODEL_PATH=str(GOLDEN), STAGE1_CKPT=str(GOLDEN), STAGE2_CKPT=str(GOLDEN), DATA="bbh")
+    env = environment(
+        tmp_path,
+        MODEL_PATH=str(GOLDEN),
+        STAGE1_CKPT=str(GOLDEN),
+        STAGE2_CKPT=str(GOLDEN),
+        STAGE3_CKPT=str(GOLDEN),
+        DATA="bbh",
+    )
     for name in own:
         env.pop(name)
     for names in (own, former, own | former):
@@ -160,11 +167,14 @@ def settings_of(started: str) -> dict[str, str]:
         ("train_stage1.sh", "diffa2", ("20", "1", "20", "1e-4", "linear", "1000", "42"), (64, 1280)),
         ("train_stage2.sh", "diffa2", ("3", "1", "10", "5e-5", "cosine", "1000", "42"), (64, 192)),
         ("train_stage3.sh", "", ("3", "1", "10", "5e-5", "cosine", "1000", "42"), (64, 192)),
+        ("train_stage4.sh", "", ("1", "1", "10", "5e-5", "cosine", "1000", "42"), (16, 16)),
     ],
 )
 def test_each_familys_recipe_is_the_published_one(tmp_path, commands, script, family, expected, published):
     write_manifest(tmp_path)
-    env = environment(tmp_path, FAMILY=family, STAGE1_CKPT=str(GOLDEN), STAGE2_CKPT=str(GOLDEN), NPROC="8")
+    env = environment(
+        tmp_path, FAMILY=family, STAGE1_CKPT=str(GOLDEN), STAGE2_CKPT=str(GOLDEN), STAGE3_CKPT=str(GOLDEN), NPROC="8"
+    )
     for name in ("BATCH_SIZE", "GRADIENT_ACCUMULATION", "WARMUP_STEPS"):
         env.pop(name)
     gpus, batch = published
@@ -175,11 +185,12 @@ def test_each_familys_recipe_is_the_published_one(tmp_path, commands, script, fa
              "lr_scheduler_type", "warmup_steps", "seed")  # fmt: skip
     assert tuple(flags[name] for name in names) == expected
     assert (flags["weight_decay"], flags["max_grad_norm"]) == ("0.05", "1.0")
-    of_diffa2 = family == "diffa2" or script == "train_stage3.sh"
+    of_diffa2 = family == "diffa2" or script in ("train_stage3.sh", "train_stage4.sh")
     assert (flags["family"], flags["system_prompt"]) == (("diffa2", "long") if of_diffa2 else ("diffa", "short"))
     assert f"{script}: effective batch size {batch} (" in started.stderr and "published" not in started.stderr
     lora = {name: flags.get(f"lora_{name}") for name in ("r", "alpha", "dropout")}
     assert (lora == {"r": "8", "alpha": "16", "dropout": "0.05"}) == (script == "train_stage3.sh")
+    assert (flags.get("vrpo_draws"), flags.get("vrpo_beta")) == (("4", "0.2") if "stage4" in script else (None, None))
     alone = run(script, env | {"BATCH_SIZE": "1", "GLOBAL_BATCH": str(batch), "SYSTEM_PROMPT": "Be brief."})
     assert settings_of(alone.stdout)["gradient_accumulation_steps"] == str(batch // 8)
     assert settings_of(alone.stdout)["system_prompt"] == "Be brief."
@@ -278,11 +289,16 @@ def test_voicebench_overall_is_of_the_files_just_scored(tmp_path, commands, stat
     assert done.returncode == code
 
 
-@pytest.mark.parametrize("stage", ["1", "2", "3"])
+@pytest.mark.parametrize("stage", ["1", "2", "3", "4"])
 def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     write_manifest(tmp_path)
     job = {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "123456"}
-    job |= {"SLURM_SUBMIT_DIR": str(ROOT), "STAGE1_CKPT": str(tmp_path), "STAGE2_CKPT": str(tmp_path)}
+    job |= {
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "STAGE1_CKPT": str(tmp_path),
+        "STAGE2_CKPT": str(tmp_path),
+        "STAGE3_CKPT": str(tmp_path),
+    }
     result = run("config/slurm.sbatch", environment(tmp_path, **job), f"train_stage{stage}.sh", "--max_steps=1")
     lines = result.stdout.splitlines()
     assert len(lines) == 2, result.stderr
@@ -294,10 +310,7 @@ def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     notice = re.search(r"--signal=TERM@(\d+)", (ROOT / "config" / "slurm.sbatch").read_text())[1]
     assert set(waits) == {"110"} and int(notice) == 120
     unnamed = run("config/slurm.sbatch", environment(tmp_path, **job))
-    assert (
-        unnamed.returncode != 0
-        and "name a script: train_stage1.sh, train_stage2.sh or train_stage3.sh" in unnamed.stderr
-    )
+    assert unnamed.returncode != 0 and "name a script: train_stage1.sh, ..., train_stage4.sh" in unnamed.stderr
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
