@@ -7,6 +7,7 @@ H100 showed. GB are 10^9 bytes, TFLOP 10^12 operations; a clip is 30 s, the enco
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ TEXT_TOKENS = 150
 MASKED_TOKENS = 40  # whose logits are computed: half of an answer region of 80
 VRPO_DRAWS = 4
 BYTES_BF16 = 2
-BYTES_COMPARED = ADAPTER_BYTES + 12  # a trained parameter in stage 4: the reference's, gradient sums of two answers
+BYTES_COMPARED = 4  # more of a trained parameter in stage 4, the reference's
+BYTES_SUMMED = 0.2e9  # in stage 4: gradient sums of both answers, in LoRA factors and audio embeddings
 BYTES_A_WEIGHT = 5  # of attention in training: before and after dropout in bf16, and which fell out
 CLIPS_TIMED = 100_000
 UTILISATION = 0.4  # of a card's matrix products; docs/gpu.md: 37 to 41 % of an H100's 989 TFLOP/s
@@ -103,28 +105,33 @@ class Recipe:
     lora: bool = False
     passes: float = 2  # of the LLM, in forward passes: one forward, one backward through frozen weights
     graphs: int = 1  # forward passes with a backward one
-    bytes_trained: int = ADAPTER_BYTES
+    compares: bool = False  # with a reference, one text at a time (stage 4)
 
     @property
     def length(self) -> int:
         return self.prefix + round(WINDOW_SECONDS * ENCODER_RATE / SEMANTIC_STRIDE) + TEXT_TOKENS
 
-    @property
-    def resting_bytes(self) -> float:
+    def resting_bytes(self, checkpointing: bool) -> float:
         """Whatever the batch."""
         frozen = BYTES_BF16 * (LLM().parameters + self.encoder.parameters)
-        return frozen + self.bytes_trained * self.trained + SPARE_BYTES
+        compared = BYTES_COMPARED * self.trained + BYTES_SUMMED + self.bytes_a_pass(checkpointing)
+        return frozen + ADAPTER_BYTES * self.trained + SPARE_BYTES + (compared if self.compares else 0)
+
+    def bytes_a_pass(self, checkpointing: bool) -> float:
+        """What the LLM keeps of one clip's forward pass."""
+        return bytes_of_clip(LLM(), self.length, BYTES_BF16, checkpointing, len(LORA_TARGETS) if self.lora else 0)
 
     def bytes_a_clip(self, checkpointing: bool) -> float:
-        kept = bytes_of_clip(LLM(), self.length, BYTES_BF16, checkpointing, len(LORA_TARGETS) if self.lora else 0)
-        return kept + self.encoder.bytes_a_clip(acoustic=self.prefix == NUM_QUERIES)
+        heard = self.encoder.bytes_a_clip(acoustic=self.prefix == NUM_QUERIES)
+        return heard + (0 if self.compares else self.bytes_a_pass(checkpointing))
 
     def flop_a_clip(self, checkpointing: bool) -> float:
         again = self.graphs if checkpointing else 0  # each graph's forward a second time
         return (self.passes + again) * LLM().flop(self.length) + self.encoder.flop
 
     def clips_that_fit(self, card: "Card", checkpointing: bool) -> int:
-        return max(0, int((card.bytes - self.resting_bytes) // self.bytes_a_clip(checkpointing)))
+        left = card.bytes - self.resting_bytes(checkpointing)
+        return max(0, int(left // self.bytes_a_clip(checkpointing)))
 
 
 @dataclass(frozen=True)
@@ -155,21 +162,29 @@ RECIPES = (
         lora=True,
         passes=VRPO_PASSES,
         graphs=2 * VRPO_DRAWS,
-        bytes_trained=BYTES_COMPARED,
+        compares=True,
     ),
 )
 
 
 def memory_table() -> str:
-    lines = ["| stage | whatever the batch, GB | a clip, GB | with checkpointing | 24 GB | 48 GB | 80 GB |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines = [
+        "| stage | whatever the batch, GB | a clip, GB | 24 GB | 48 GB | 80 GB |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for recipe in RECIPES:
-        fitting = [f"{recipe.clips_that_fit(card, False)} or {recipe.clips_that_fit(card, True)}" for card in CARDS]
-        clip, less = (recipe.bytes_a_clip(checkpointing) / 1e9 for checkpointing in (False, True))
-        lines.append(
-            f"| {recipe.name} | {recipe.resting_bytes / 1e9:.1f} | {clip:.2f} | {less:.2f} | {' | '.join(fitting)} |"
-        )
+        columns = [
+            both(lambda checkpointing, r=recipe: f"{r.resting_bytes(checkpointing) / 1e9:.1f}"),
+            both(lambda checkpointing, r=recipe: f"{r.bytes_a_clip(checkpointing) / 1e9:.2f}"),
+            *(both(lambda checkpointing, r=recipe, c=card: f"{r.clips_that_fit(c, checkpointing)}") for card in CARDS),
+        ]
+        lines.append(f"| {' | '.join((recipe.name, *columns))} |")
     return "\n".join(lines)
+
+
+def both(of: Callable[[bool], str]) -> str:
+    """A figure without checkpointing and with it; once where it is the same."""
+    return " or ".join(dict.fromkeys((of(False), of(True))))
 
 
 def time_table() -> str:
@@ -178,7 +193,7 @@ def time_table() -> str:
     for recipe in RECIPES:
         hours = []
         for card in CARDS:
-            checkpointing = recipe.clips_that_fit(card, False) < 3
+            checkpointing = recipe.clips_that_fit(card, False) < (1 if recipe.compares else 3)
             seconds = recipe.flop_a_clip(checkpointing) / (UTILISATION * card.flops)
             hours.append(f"{seconds * CLIPS_TIMED / 3600:.1f}{'*' if checkpointing else ''}")
         lines.append(f"| {recipe.name} | {recipe.flop_a_clip(False) / 1e12:.0f} | {' | '.join(hours)} |")
