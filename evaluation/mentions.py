@@ -51,7 +51,12 @@ def find_mentions(text: str, offered: Offered) -> list[Mention]:
         labels += [Mention(index, label.start, label.end, label=True) for index in dict.fromkeys([*places, *own])]
     found = sorted([*texts, *labels], key=lambda mention: (mention.start, mention.end))
     found = [replace(mention, level=_level(text, mention)) for mention in found]
-    return _with_denials(text, [_attached(text, m, found[max(0, place - 3) : place]) for place, m in enumerate(found)])
+    found = [_attached(text, m, found[max(0, place - 3) : place]) for place, m in enumerate(found)]
+    for row in _rows(text, found):  # "it could be a cat or a dog": both are said as plainly
+        top = max(found[place].level for place in row)
+        for place in row:
+            found[place] = replace(found[place], level=top)
+    return _with_denials(text, found)
 
 
 def most_plain(text: str, mentions: Sequence[Mention], alike: Sequence[int]) -> int | None:

@@ -62,7 +62,8 @@ _DECLINES = re.compile(
         # sorry for what was asked, not "for the delay"
         r"\b(?:i|we) apologi[sz]e\b(?! for (?:the|any|that|being|my)\b)",
         r"(?:^|[.!?\n,]\s*|\b(?:am|are|but|so|very|truly|really) )sorry\b"
-        r"(?! (?:to hear|to learn|for|about|it took|that (?:it|you|your|this|the)|if)\b)",
+        r"(?!,? (?:to hear|to learn|for|about|it took|i did not (?:hear|understand|catch|get)|if)\b)"
+        r"(?! that (?:it|you|your|this|the)\b)",
         # no, as an answer
         r"^(?:no|nope|never|no way|(?:absolutely|certainly|definitely) not|(?:not a|no) chance|no can do)\s*(?:[.!]|$)",
         r"^no[,.!]\s*(?:i|we|that|this|sorry|never|thank)\b|(?:,\s*(?:so )?|\bso |\btherefore,? )no\s*[.!]?$",

@@ -56,6 +56,8 @@ def test_what_is_dismissed(text, denied):
     [
         ("Thunder comes up, the answer is wind", 3),
         ("Thunder and wind", None),
+        ("It is thunder or wind", None),
+        ("It could be thunder or wind", None),
         ("A. The answer is D", None),
         ("A. thunder B. light rain C. rain D. wind. The answer is D", 3),  # the choices are repeated first
         ("A is tempting, but the answer is D", 3),

@@ -7,7 +7,8 @@ from evaluation.yes_no import find_yes_no
     ("text", "said"),
     [
         ("Yes", "yes"), ("no.", "no"), ("No, it is not", "no"), ("The answer is no", "no"),
-        ("So, yes it is", "yes"), ("True", "true"), ("nope", "no"), ("Yeah, it is", "yes"),
+        ("So, yes it is", "yes"), ("True", "true"), ("nope", "no"),
+        ("No way.", "no"), ("no way to tell", ""), ("Yeah, it is", "yes"),
         ("Yes. No.", "yes no"), ("yes/no", "yes no"),
         ("I have no idea", ""), ("No idea", ""), ("nobody", ""), ("Yes and no", ""),
         ("It knows no bounds", ""), ("I can not say no", ""),
