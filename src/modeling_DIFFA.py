@@ -1,5 +1,6 @@
 """DIFFA: frozen Whisper encoder, two trained adapters, frozen LLaDA (arXiv 2507.18452)."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from src.prompts import SYSTEM_PROMPT, Conversation, build_prompt, tokenize_prom
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
 from src.subsample import WhisperProjector
+
+logger = logging.getLogger("diffa")
 
 
 @dataclass(frozen=True)
@@ -403,7 +406,7 @@ class DIFFAModel(nn.Module):
         options: GenerationOptions,
         speech: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Prompt:
-        """Prompts with the audio spliced in, left-padded."""
+        """Prompts with the audio spliced in, left-padded; a warning where they are longer than the LLM can be asked."""
         if len(waveforms) != len(instructions):
             raise ValueError(f"{len(waveforms)} waveforms but {len(instructions)} instructions; one each is needed")
         audio_embeds, audio_lengths = speech or self.get_speech_features(waveforms)
@@ -425,6 +428,13 @@ class DIFFAModel(nn.Module):
             return splice(self.llm_model.embed(ids), text_mask, audio_embeds, audio_lengths, position, "left")
 
         conditional = with_audio(input_ids)
+        num_positions = conditional.inputs_embeds.shape[1] + options.max_new_tokens
+        if num_positions > config.max_sequence_length:
+            logger.warning(
+                "prompt, audio and answer take %d tokens, more than the %d that the LLM was trained with: "
+                "shorten the text",
+                num_positions, config.max_sequence_length,
+            )  # fmt: skip
         unconditional = None
         if options.cfg_scale > 0:
             unconditional = with_audio(torch.full_like(input_ids, config.mask_token_id)).inputs_embeds

@@ -381,3 +381,15 @@ def test_loaded_in_two_bytes_it_hears_and_answers_as_in_float32(clips, dtype):
 def test_waveforms_must_be_sound(model):
     with pytest.raises(ValueError, match="silent"):
         model.generate([np.zeros(16000, dtype=np.float32)], ["hello"])
+
+
+def test_a_prompt_beyond_what_the_llm_was_trained_with_is_told(model, clips, caplog):
+    options = GenerationOptions(steps=16, block_length=16, max_new_tokens=16)
+    for question, told in (("word " * 500, False), ("word " * 3000, True)):
+        caplog.clear()
+        model.build_inputs(clips[:1], [question], options)
+        messages = [record.getMessage() for record in caplog.records]
+        assert (
+            any("more than the 4096 that the LLM was trained with: shorten the text" in text for text in messages)
+            is told
+        )
