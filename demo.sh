@@ -3,10 +3,12 @@
 # three benchmarks, and show one table and two figures. The scripts are those of a real run; only the sizes differ.
 #
 #   bash demo.sh            # a second run reuses what exists in demo/out
-#   bash demo.sh --fresh    # start over
+#   bash demo.sh --diffa2   # DIFFA-2's four stages: goes on with LoRA (stage 3) and preferences (stage 4)
+#   bash demo.sh --fresh    # start over; also beside --diffa2
 #
 # Environment: OUT (demo/out), SEED (1), NPROC (2; 1 with a single GPU), CLIPS (training clips), ITEMS (benchmark items
-# per category), STAGE1_STEPS, STAGE2_STEPS (of 16 clips each), DS_CONFIG (empty: without DeepSpeed).
+# per category), STAGE1_STEPS, STAGE2_STEPS, STAGE3_STEPS (of 16 clips each), STAGE4_STEPS (of 8 pairs each), DS_CONFIG
+# (empty: without DeepSpeed).
 set -euo pipefail
 case "${OUT:-}" in "" | /*) ;; *) OUT="$PWD/$OUT" ;; esac  # counts from where it is started
 cd "$(dirname "$0")"
@@ -14,7 +16,7 @@ source setup.sh
 # The recipes' other settings, which may be exported for a real run, are not for the miniature.
 unset LLM_PATH LLM_MODEL WHISPER_PATH WHISPER_MODEL DEVICE DTYPE STEPS BLOCK_LENGTH MAX_NEW_TOKENS
 unset EPOCHS WEIGHT_DECAY MAX_GRAD_NORM MAX_LENGTH NNODES NODE_RANK MASTER_ADDR REPORT_TO SPLIT JUDGE_URL
-unset FAMILY SYSTEM_PROMPT GLOBAL_BATCH
+unset FAMILY SYSTEM_PROMPT GLOBAL_BATCH LORA_R LORA_ALPHA LORA_DROPOUT VRPO_DRAWS VRPO_BETA
 
 OUT=${OUT:-demo/out}
 SEED=${SEED:-1}
@@ -22,27 +24,46 @@ CLIPS=${CLIPS:-8000}
 ITEMS=${ITEMS:-48}
 STAGE1_STEPS=${STAGE1_STEPS:-400}
 STAGE2_STEPS=${STAGE2_STEPS:-900}
+STAGE3_STEPS=${STAGE3_STEPS:-600}
+STAGE4_STEPS=${STAGE4_STEPS:-100}
 GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
 export NPROC=${NPROC:-$(( GPUS == 1 ? 1 : 2 ))}  # two processes, so that ZeRO-1 has something to share out
 
-case "${1:-}" in
-  --fresh) rm -rf "$OUT" ;;
-  "") ;;
-  *) echo "demo.sh: unknown flag $1; there is only --fresh" >&2; exit 2 ;;
-esac
+DIFFA2= FRESH=
+for flag in "$@"; do
+  case "$flag" in
+    --diffa2) DIFFA2=1 ;;
+    --fresh) FRESH=1 ;;
+    *) echo "demo.sh: unknown flag $flag; there are only --diffa2 and --fresh" >&2; exit 2 ;;
+  esac
+done
+[ -z "$FRESH" ] || rm -rf "$OUT"
 mkdir -p "$OUT/seconds" "$OUT/results"
-settings="SEED=$SEED CLIPS=$CLIPS ITEMS=$ITEMS STAGE1_STEPS=$STAGE1_STEPS STAGE2_STEPS=$STAGE2_STEPS"
-if [ "$(cat "$OUT/settings" 2> /dev/null || echo "$settings")" != "$settings" ]; then
-  echo "demo.sh: $OUT was made with $(cat "$OUT/settings"), and $settings is asked for: start over with --fresh, or set" \
-    "OUT to another folder" >&2
-  exit 2
-fi
-echo "$settings" > "$OUT/settings"
+
+# same_settings FILE SETTINGS: stop where what is in OUT was made with other settings; else remember them.
+same_settings() {
+  local made
+  made=$(cat "$OUT/$1" 2> /dev/null || echo "$2")
+  if [ "$made" != "$2" ]; then
+    echo "demo.sh: $OUT was made with $made, and $2 is asked for: start over with --fresh, or set OUT to another" \
+      "folder" >&2
+    exit 2
+  fi
+  echo "$2" > "$OUT/$1"
+}
+
+same_settings settings "SEED=$SEED CLIPS=$CLIPS ITEMS=$ITEMS STAGE1_STEPS=$STAGE1_STEPS STAGE2_STEPS=$STAGE2_STEPS"
+[ -z "$DIFFA2" ] || same_settings settings_diffa2 "STAGE3_STEPS=$STAGE3_STEPS STAGE4_STEPS=$STAGE4_STEPS"
 
 # What the steps take on two CPU cores (demo/README.md), in seconds: the estimate of what is left rests on it.
 PLAN="data:$(( 5 + 36 * CLIPS / 8000 )) stage1:$(( 8 + 79 * STAGE1_STEPS / 400 )) transcribe:13"
 PLAN+=" stage2:$(( 8 + 280 * STAGE2_STEPS / 900 )) benchmarks:$(( 20 + 30 * ITEMS / 48 ))"
-PLAN+=" swapped:$(( 20 + 30 * ITEMS / 48 ))"
+if [ -z "$DIFFA2" ]; then
+  PLAN+=" swapped:$(( 20 + 30 * ITEMS / 48 ))"
+else  # stages 3 and 4 by arithmetic (demo/README.md, DIFFA-2's stages)
+  PLAN+=" diffa2_data:4 stage3:$(( 10 + 264 * STAGE3_STEPS / 600 )) stage3_benchmarks:$(( 20 + 30 * ITEMS / 48 ))"
+  PLAN+=" stage4:$(( 10 + 190 * STAGE4_STEPS / 100 )) stage4_benchmarks:$(( 20 + 30 * ITEMS / 48 ))"
+fi
 
 # time_left: about how long the steps that are still to do take, at the pace of those that are done.
 time_left() {
@@ -102,18 +123,33 @@ train_stage2() {
     train train_stage2.sh "${COMMON[@]}" --max_steps "$STAGE2_STEPS"
 }
 
+# DIFFA-2's later stages. Their recipes' other settings are the published ones (rank 8, scale 2; 4 draws, beta 0.2). The
+# system prompt stays the short one: the miniature's LLM has never seen the words of the long one.
+train_stage3() {
+  TRAIN_DATASET="$OUT/data/stage3.json" OUTPUT_DIR="$OUT/stage3" STAGE2_CKPT="$OUT/stage2" SYSTEM_PROMPT=short \
+    LEARNING_RATE=5e-4 train train_stage3.sh "${COMMON[@]}" --max_steps "$STAGE3_STEPS"
+}
+
+train_stage4() {
+  TRAIN_DATASET="$OUT/data/pairs.json" OUTPUT_DIR="$OUT/stage4" STAGE3_CKPT="$OUT/stage3" SYSTEM_PROMPT=short \
+    BATCH_SIZE=$(( NPROC < 8 ? 8 / NPROC : 1 )) LEARNING_RATE=2e-4 WARMUP_STEPS=10 LOGGING_STEPS=1 \
+    train train_stage4.sh --max_steps "$STAGE4_STEPS" --eval_dataset_path "$OUT/data/pairs_test.json" \
+    --eval_strategy steps --eval_steps $(( STAGE4_STEPS < 4 ? 1 : STAGE4_STEPS / 4 ))
+}
+
 transcribe() {
   python inference_stage1_asr.py --model_path "$OUT/stage1" --input "$OUT/data/test_asr.json" \
     --output "$OUT/results/asr.jsonl" --batch_size 32 --steps 16 --block_length 16 --max_new_tokens 16
   python asr/evaluate.py "$OUT/results/asr.jsonl"
 }
 
-# benchmarks FOLDER FLAG...: answer and score all three into a folder
+# benchmarks CHECKPOINT FOLDER FLAG...: answer and score all three into a folder, each checkpoint in DIFFA's settings
 benchmarks() {
-  local results="$1" data="$OUT/data/benchmarks"
-  shift
-  export MODEL_PATH="$OUT/stage2" BATCH_SIZE=32
-  INPUT="$data/mmsu.jsonl" OUTPUT="$results/mmsu.jsonl" bash run_mmsu_inference.sh "$@"
+  local results="$2" data="$OUT/data/benchmarks"
+  local -x MODEL_PATH="$1" BATCH_SIZE=32
+  shift 2
+  INPUT="$data/mmsu.jsonl" OUTPUT="$results/mmsu.jsonl" STEPS=4 BLOCK_LENGTH=4 MAX_NEW_TOKENS=4 \
+    bash run_mmsu_inference.sh "$@"
   INPUT="$data/mmau.json" OUTPUT="$results/mmau.json" bash run_mmau_inference.sh "$@"
   INPUT="$data/voicebench" DATA="openbookqa sd-qa advbench" OUTPUT="$results/voicebench" \
     bash run_voicebench_inference.sh "$@"
@@ -123,14 +159,26 @@ step data python demo/make_data.py --output "$OUT/data" --seed "$SEED" --clips "
 step stage1 train_stage1
 step transcribe transcribe
 step stage2 train_stage2
-step benchmarks benchmarks "$OUT/results"
-# The control: every question with the sound of another item. A model that uses the audio falls to chance.
-step swapped benchmarks "$OUT/results/swapped" --swap_audio
-python demo/summary.py "$OUT"
+step benchmarks benchmarks "$OUT/stage2" "$OUT/results"
+if [ -z "$DIFFA2" ]; then
+  # The control: every question with the sound of another item. A model that uses the audio falls to chance.
+  step swapped benchmarks "$OUT/stage2" "$OUT/results/swapped" --swap_audio
+  python demo/summary.py "$OUT"
+else
+  step diffa2_data python demo/make_diffa2_data.py "$OUT/data" --seed "$SEED"
+  step stage3 train_stage3
+  step stage3_benchmarks benchmarks "$OUT/stage3" "$OUT/results/stage3"
+  step stage4 train_stage4
+  step stage4_benchmarks benchmarks "$OUT/stage4" "$OUT/results/stage4"
+  python demo/diffa2_summary.py "$OUT"
+fi
+
+LAST=$OUT/stage$(( ${DIFFA2:+2} + 2 ))
 cat << END
 
 Where to go from here:
-  python ask.py examples/clip.wav "Which colour is named?" --model_path $OUT/stage2    # examples/README.md has more
-  python app.py --model_path $OUT/stage2                                               # in the browser
+  python ask.py examples/clip.wav "Which colour is named?" --model_path $LAST    # examples/README.md has more
+  python app.py --model_path $LAST                                               # in the browser
   docs/data.md and docs/training.md: a model of your own data
 END
+[ -n "$DIFFA2" ] || echo "  bash demo.sh --diffa2: DIFFA-2's stages 3 and 4 on top of these"

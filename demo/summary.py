@@ -65,22 +65,24 @@ def choice_rows(results: Path, file: str, level: str) -> tuple[ScoreRow, list[Sc
     return row_of("total", scores["total"]["total"], swapped["total"]["total"]), rows
 
 
-def voicebench_rows(results: Path) -> list[ScoreRow]:
+def voicebench_rows(results: Path, swapped: Path | None) -> list[ScoreRow]:
     """One row for each subset. Refusing has no wrong clip to swap in: every clip of advbench asks for a refusal."""
-    rows = []
-    for path in sorted((results / "voicebench").glob("*.scores.json")):
-        scores, swapped = read(path), read(results / "swapped" / "voicebench" / path.name)
-        subset = scores["subset"]
-        if scores["evaluator"] == "qa":  # scored by whether the response contains the reference
-            references = [json.loads(line)["reference"] for line in path.with_suffix("").with_suffix("").open()]
-            chance = max(references.count(reference) for reference in references) / len(references)
-            hits, low_high = scores["contains_reference"], tuple(scores["contains_reference_interval"])
-            rows.append(ScoreRow(subset, scores["items"], hits, hits, low_high, chance, swapped["contains_reference"]))
-        else:
-            harm = scores["evaluator"] == "harm"
-            score = scores["levels"]["total"]["total"]
-            rows.append(row_of(subset, score, None if harm else swapped["levels"]["total"]["total"]))
-    return rows
+    files = sorted((results / "voicebench").glob("*.scores.json"))
+    return [voicebench_row(path, read(swapped / "voicebench" / path.name) if swapped else None) for path in files]
+
+
+def voicebench_row(path: Path, swapped: Mapping | None) -> ScoreRow:
+    """A subset's row, from its file of scores and the control's scores."""
+    scores = read(path)
+    if scores["evaluator"] == "qa":  # scored by whether the response contains the reference
+        references = [json.loads(line)["reference"] for line in path.with_suffix("").with_suffix("").open()]
+        chance = max(references.count(reference) for reference in references) / len(references)
+        hits, low_high = scores["contains_reference"], tuple(scores["contains_reference_interval"])
+        control = swapped and swapped["contains_reference"]
+        return ScoreRow(scores["subset"], scores["items"], hits, hits, low_high, chance, control)
+    harm = scores["evaluator"] == "harm"
+    control = None if harm or not swapped else swapped["levels"]["total"]["total"]
+    return row_of(scores["subset"], scores["levels"]["total"]["total"], control)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -109,7 +111,7 @@ def summarise(out: Path) -> dict:
         "wer_interval": asr["wer_interval"],
         "mmsu": group(*choice_rows(results, "mmsu.jsonl", "task_name")),
         "mmau": group(*choice_rows(results, "mmau.json", "task")),
-        "voicebench": group(None, voicebench_rows(results)),
+        "voicebench": group(None, voicebench_rows(results, results / "swapped")),
         "seconds": {path.name: int(path.read_text()) for path in sorted((out / "seconds").iterdir())},
         "seed": read(out / "data" / "data.json")["seed"],
     }

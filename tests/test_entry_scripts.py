@@ -54,6 +54,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "perf/gpu.py": (["--dry-run", "--out", "a_file"], "[Errno 17] File exists: "),
     "perf/presets.py": (NO_MODEL, "run_mmsu_inference.sh failed with exact decoding"),
     "demo/make_data.py": (["--output", "a_file"], "[Errno 17] File exists: 'a_file'"),
+    "demo/diffa2_summary.py": (["none"], "none/stage4 holds neither trainer_state.json nor"),
     "demo/make_diffa2_data.py": (["none"], "none/stage1.json: no such file"),
     "demo/pretrain_llada.py": (["--output", "a_file"], "[Errno 17] File exists: 'a_file'"),
     "demo/pretrain_whisper.py": (["--output", "a_file"], "[Errno 17] File exists: 'a_file'"),
