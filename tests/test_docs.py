@@ -36,6 +36,7 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python examples/make_clips.py": "tests/examples/test_make_clips.py",
     "python perf/decoding.py": "tests/perf/test_decoding.py",
     "python perf/training.py": "tests/perf/test_training.py",
+    "python perf/preference.py": "tests/perf/test_preference.py",
     "python perf/training_budget.py": "tests/perf/test_training_budget.py",
     "python perf/launches.py": "tests/perf/test_launches.py",
     "python perf/gpu.py": "tests/perf/test_gpu.py",

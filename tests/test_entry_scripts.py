@@ -49,6 +49,7 @@ CASES = {  # script or module -> flags, the message's beginning
     ),
     "perf/decoding.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/training.py": (["--device", "nonsense"], "--device nonsense is unknown"),
+    "perf/preference.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/full_size.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/launches.py": (["--n_layers", "0"], "--n_layers is 0; expected 1 or more"),
     "perf/gpu.py": (["--dry-run", "--out", "a_file"], "[Errno 17] File exists: "),
@@ -62,7 +63,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "examples/make_clips.py": (["--output", "a_file"], "[Errno 17] File exists: 'a_file'"),
 }  # fmt: skip
 # train.py ends with its launcher, so tests/test_train.py starts it; src/manifest.py runs src/manifest_check.py.
-ELSEWHERE = {"train.py", "src/manifest_check.py"}
+ELSEWHERE = {"train.py", "src/manifest_check.py", "perf/feeding.py"}
 NOT_FOR_USERS = {  # these make the documents' pictures and tables, and take no flags
     "docs/draw_architecture.py",
     "docs/draw_screenshots.py",
