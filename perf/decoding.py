@@ -14,7 +14,6 @@ compiler takes is not in them, but in `run`.
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +29,6 @@ from evaluation.scoring import format_table
 from perf import measure
 from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
 from src.errors import reports_user_errors
-from src.files import write_file
 from src.inference_flags import add_device_flags, device_of
 from src.llm_generate import GenerationOptions, Prompt, generate
 from src.modeling_DIFFA import DIFFAModel
@@ -235,17 +233,25 @@ def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> N
     print(f"plot: {args.plot}")
 
 
+def add_shape_flags(parser: argparse.ArgumentParser, d_model: int, n_layers: int) -> argparse._ArgumentGroup:
+    """Flags for `random_model`, with these defaults."""
+    shape = parser.add_argument_group("shape")
+    shape.add_argument(
+        "--d_model", type=int, default=d_model, help="of the LLM, a multiple of 64 (default: %(default)s)"
+    )
+    shape.add_argument("--n_layers", type=int, default=n_layers, help="of the LLM (default: %(default)s)")
+    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
+    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    return shape
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--plot", type=Path, help="draw seconds against answer length there")
     parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
     add_device_flags(parser)
-    shape = parser.add_argument_group("shape")
-    shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
-    shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
-    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
-    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    shape = add_shape_flags(parser, d_model=512, n_layers=8)
     shape.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
     shape.add_argument("--text_tokens", type=int, default=110, help="of the prompt (default: %(default)s)")
     answer = parser.add_argument_group("answer")
@@ -266,16 +272,11 @@ def main(argv: list[str] | None = None) -> None:
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
     limit = measure.matrix_product_limit(device, precision.dtype)
     cases = cases_of(args, model, waveform)
-    run = measure.machine(device) | {"precision": str(precision)}
-    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
+    run = measure.run_record(device, precision, args.runs, limit)
     for name in [name for name in cases if name.endswith("_compiled")]:
         run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
     rows = rows_of(cases, device, args.runs, limit)
-    print(table(rows))
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
-    if args.json:
-        text = json.dumps({**{name: asdict(row) for name, row in rows.items()}, "run": run}, indent=1)
-        write_file(args.json, text + "\n")
+    measure.report(table(rows), {name: asdict(row) for name, row in rows.items()}, run, args.json)
     if args.plot:
         draw(args, model, waveform)
 

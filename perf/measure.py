@@ -1,6 +1,7 @@
 """What the measurements share: interleaved times, peak memory, counted operations, and the machine's limit."""
 
 import ctypes
+import json
 import platform
 import shutil
 import statistics
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from src.files import write_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX_SIZE = 2048  # of the square matrices whose product measures the limit
@@ -78,6 +81,20 @@ def matrix_product_limit(device: torch.device, dtype: torch.dtype, runs: int = 3
     x = torch.randn(size, size, device=device).to(dtype)
     best = min(seconds_of(lambda: x @ x, device) for _ in range(runs))
     return 2 * size**3 / best
+
+
+def report(table: str, rows: Mapping[str, object], run: Mapping[str, object], path: Path | None) -> None:
+    """Print a table and what its run was; write `rows` and `run` as JSON where a path is given."""
+    print(table)
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
+    if path:
+        write_file(path, json.dumps({**rows, "run": run}, indent=1) + "\n")
+
+
+def run_record(device: torch.device, precision: object, runs: int, limit: float) -> dict[str, str | int | float]:
+    """What is told of a run of `runs` turns whose products reach `limit` operations a second."""
+    about = {"precision": str(precision), "runs": runs, "limit_gigaflops_per_second": limit / 1e9}
+    return machine(device) | about
 
 
 def machine(device: torch.device) -> dict[str, str | int]:

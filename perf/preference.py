@@ -19,7 +19,6 @@ above weights and optimizer state (`ratio_to_naive`: its bytes / naive bytes; at
 
 import argparse
 import copy
-import json
 import sys
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,10 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this als
 import torch
 
 from perf import measure
-from perf.decoding import WHISPER_SHAPES, random_model
+from perf.decoding import add_shape_flags, random_model
 from perf.training import StepRow, examples_of, rows_of, step_of, table
 from src.errors import reports_user_errors
-from src.files import write_file
 from src.inference_flags import add_device_flags, device_of
 from src.lora import LORA_RANK, LORA_TARGETS, new_lora
 from src.precision import choose_precision
@@ -106,11 +104,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--runs", type=int, default=3, help="of each row, interleaved (default: %(default)s)")
     add_device_flags(parser, ("float32", "bfloat16"))
-    shape = parser.add_argument_group("shape")
-    shape.add_argument("--d_model", type=int, default=4096, help="of the LLM, a multiple of 64 (default: %(default)s)")
-    shape.add_argument("--n_layers", type=int, default=2, help="of the LLM (default: %(default)s)")
-    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
-    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    add_shape_flags(parser, d_model=4096, n_layers=2)
     batch = parser.add_argument_group("batch")
     batch.add_argument("--batch_size", type=int, default=1, help="pairs (default: %(default)s)")
     batch.add_argument("--vrpo_draws", type=int, default=4, help="K (default: %(default)s)")
@@ -127,13 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     precision = choose_precision(device, args.dtype)
     limit = measure.matrix_product_limit(device, precision.dtype)
     rows = measured(args, device, precision.dtype, limit)
-    run = measure.machine(device) | {"precision": str(precision)}
-    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
-    print(table(rows))
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
-    if args.json:
-        content = targets(rows) | {name: asdict(row) for name, row in rows.items()} | {"run": run}
-        write_file(args.json, json.dumps(content, indent=1) + "\n")
+    run = measure.run_record(device, precision, args.runs, limit)
+    measure.report(table(rows), targets(rows) | {name: asdict(row) for name, row in rows.items()}, run, args.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ less is better).
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,11 +34,10 @@ import torch
 
 from evaluation.scoring import format_table
 from perf import measure
-from perf.decoding import WHISPER_SHAPES, instruction_of, random_model
+from perf.decoding import add_shape_flags, instruction_of, random_model
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.dataloader import DIFFACollator, Example
 from src.errors import reports_user_errors
-from src.files import write_file
 from src.inference_flags import add_device_flags, device_of
 from src.masked_diffusion import Masking
 from src.modeling_DIFFA import DIFFAModel
@@ -215,11 +213,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
     add_device_flags(parser, ("float32", "bfloat16"))
-    shape = parser.add_argument_group("shape")
-    shape.add_argument("--d_model", type=int, default=512, help="of the LLM, a multiple of 64 (default: %(default)s)")
-    shape.add_argument("--n_layers", type=int, default=8, help="of the LLM (default: %(default)s)")
-    shape.add_argument("--vocabulary", type=int, default=126464, help="tokens (default: %(default)s)")
-    shape.add_argument("--whisper", choices=WHISPER_SHAPES, default="small")
+    add_shape_flags(parser, d_model=512, n_layers=8)
     batch = parser.add_argument_group("batch")
     batch.add_argument("--batch_size", type=int, default=4, help="(default: %(default)s)")
     batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
@@ -237,13 +231,8 @@ def main(argv: list[str] | None = None) -> None:
     model = random_model(args, device, precision.dtype)
     steps = steps_of(model, batch_of(model, args, device), low=precision.dtype != torch.float32)
     rows = rows_of(steps, device, args.runs, limit)
-    run = measure.machine(device) | {"precision": str(precision)}
-    run |= {"runs": args.runs, "limit_gigaflops_per_second": limit / 1e9}
-    print(table(rows))
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in run.items()))
-    if args.json:
-        content = targets(rows) | {name: asdict(row) for name, row in rows.items()} | {"run": run}
-        write_file(args.json, json.dumps(content, indent=1) + "\n")
+    run = measure.run_record(device, precision, args.runs, limit)
+    measure.report(table(rows), targets(rows) | {name: asdict(row) for name, row in rows.items()}, run, args.json)
 
 
 if __name__ == "__main__":

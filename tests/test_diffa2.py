@@ -37,7 +37,7 @@ def test_ask(capsys):
 def test_app():
     args = app.make_parser().parse_args(FLAGS)
     clip = app.load_clip(CLIP, args, 30.0)
-    *_, shown = app.answer(load_model(args), clip, CASE["question"], options_of(args))
+    *_, (_, shown) = app.answer(load_model(args), clip, CASE["question"], options_of(args))
     assert answer_text(shown).strip() == TEXT
 
 
