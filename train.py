@@ -1,6 +1,7 @@
-"""Train DIFFA's adapters: stage 1 (speech recognition), or stage 2 (question answering) from a stage-1 checkpoint.
+"""Train a stage of DIFFA, each from a checkpoint of the one before: 1 (speech recognition), 2 (question answering),
+and DIFFA-2's 3 (LoRA factors of the LLM) and 4 (preference optimisation).
 
-The two recipes are shell scripts; start with them:
+The recipes are shell scripts; start with them:
 
     LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... bash train_stage1.sh
     LLM_PATH=... WHISPER_PATH=... TRAIN_DATASET=... STAGE1_CKPT=... bash train_stage2.sh

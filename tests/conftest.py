@@ -1,6 +1,7 @@
 """What the tests share: the golden checkpoints, figures and clips, read once."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -39,6 +40,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _seeded() -> None:
     """What a test draws does not hang on the tests before it, whose order changes from run to run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_precision() -> Iterator[None]:
+    """Every TrainingArguments leaves its precision in the environment, where the next of the process takes it from."""
+    name = "ACCELERATE_MIXED_PRECISION"
+    before = os.environ.pop(name, None)
+    yield
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
 
 
 @pytest.fixture(scope="session")

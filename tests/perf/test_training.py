@@ -25,7 +25,6 @@ def test_the_table_of_training(tmp_path, capsys):
     assert rows["step"]["ratio_to_naive"] == pytest.approx(
         rows["whole_naive"]["seconds"] / rows["whole_ours"]["seconds"]
     )
-    assert rows["memory"]["ratio_to_naive"] < 1
     losses = [row["loss"] for row in rows.values() if "loss" in row]
     assert losses == pytest.approx([losses[0]] * 5, rel=1e-4) and losses[0] > 1
     work = {name: rows[name]["gigaflops"] for name in rows if "gigaflops" in rows[name]}
