@@ -56,7 +56,7 @@ if [ ${#FOUND[@]} -eq 0 ]; then
   echo "$(basename "$0"): $DATA_ROOT holds no benchmark; docs/benchmarks.md says where each comes from" >&2
   exit 2
 fi
-[ "${NODE_RANK:-0}" -eq 0 ] || exit 0  # the first machine scores
+[ "${NODE_RANK:-0}" -eq 0 ] || exit $(( ${#FAILED[@]} > 0 ))  # the first machine scores
 SCORES=()
 for scores in "$RESULTS"/*.scores.json "$RESULTS"/voicebench/*.scores.json; do
   [ ! -e "$scores" ] || SCORES+=("$scores")

@@ -26,7 +26,7 @@ from transformers.trainer_callback import TrainerState
 
 from src.audio import window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
-from src.configuration_DIFFA import NUM_QUERIES, STAGES, DIFFAConfig
+from src.configuration_DIFFA import STAGES
 from src.dataloader import DIFFACollator, DIFFADataset
 from src.errors import reports_user_errors
 from src.files import check_output_folder
@@ -119,11 +119,21 @@ def dry_run(
         check_start(model_args.stage1_checkpoint, model_args.stage)
     if training_args.process_index > 0:
         return
-    model = meta_model(model_args)
+    model = model_of_plan(model_args, training_args)
     dataset, collator = data_for(model, data_args, training_args)
     done = dLLMTrainer.steps_done(checkpoint) if checkpoint else 0
     print(training_args.precision)
     print(plan(model, training_args, dataset(samples), mixture, collator, done, shares_out_weights()), flush=True)
+
+
+def model_of_plan(model_args: ModelArguments, training_args: DIFFATrainingArguments) -> DIFFAModel:
+    """What `build_model` makes, without memory for its weights."""
+    model = meta_model(model_args)
+    with torch.device("meta"):
+        if STAGES[model_args.stage].lora:
+            prepare_lora(model, model_args, training_args)
+        model.prepare_training(model_args.stage)
+    return model
 
 
 def data_for(
@@ -215,11 +225,8 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     torch.manual_seed(training_args.seed)  # new adapters start alike on every rank and in every run
     stage = STAGES[model_args.stage]
     if stage.starts_from is None:
-        config = DIFFAConfig(prompt_size=model_args.prompt_size or NUM_QUERIES)
-        if model_args.target_layer_ids:
-            config.acoustic_connector_config["target_layer_ids"] = model_args.target_layer_ids
         model = DIFFAModel.from_frozen(
-            model_args.llm_path, model_args.whisper_path, config, torch_dtype=frozen_dtype, device=device
+            model_args.llm_path, model_args.whisper_path, model_args.new_config(), frozen_dtype, device
         )
         new = stage.trains
     else:

@@ -70,12 +70,12 @@ find_nodes() {
       exit 2
     fi
   done
-  local port=${MASTER_PORT:-29500}
+  MASTER_PORT=${MASTER_PORT:-29500}
   if [ "$NODE_RANK" -eq 0 ] &&
-    ! python -c 'import socket, sys; socket.create_server(("", int(sys.argv[1]))).close()' "$port" &> /dev/null; then
-    echo "$(basename "$0"): port MASTER_PORT=$port cannot be opened on this machine, perhaps because another run has it;" \
+    ! python -c 'import socket, sys; socket.create_server(("", int(sys.argv[1]))).close()' "$MASTER_PORT" &> /dev/null; then
+    echo "$(basename "$0"): port MASTER_PORT=$MASTER_PORT cannot be opened on this machine, perhaps because another run has it;" \
       "set MASTER_PORT to another number, the same on all machines" >&2
     exit 2
   fi
-  LAUNCHER=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "$port")
+  LAUNCHER=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT")
 }

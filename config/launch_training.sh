@@ -104,7 +104,7 @@ train() {
   # Two checkpoints are kept: should the last be damaged, there is the one before it. (Under --load_best_model_at_end,
   # the best and the last.)
   local launch=(python -m torch.distributed.run "${LAUNCHER[@]}" --nproc_per_node "$NPROC") port=0  # 0: a free one
-  [ "$NNODES" -eq 1 ] || port=${MASTER_PORT:-29500}
+  [ "$NNODES" -eq 1 ] || port=$MASTER_PORT
   [ -z "$FSDP_CONFIG" ] || launch=(python -m accelerate.commands.launch --config_file "$FSDP_CONFIG"
     --num_processes $(( NNODES * NPROC )) --num_machines "$NNODES" --machine_rank "${NODE_RANK:-0}"
     --main_process_ip "${MASTER_ADDR:-127.0.0.1}" --main_process_port "$port")

@@ -72,7 +72,6 @@ def foreign_weights(folder: Path, model_state: Mapping[str, torch.Tensor], with_
 
 def write_checkpoint(folder: Path, state: Mapping[str, torch.Tensor], config: DIFFAConfig) -> None:
     """Write `model.safetensors` and `config.json`; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_file(folder / "model.safetensors", save(state, metadata={"format": "pt"}))
     write_file(folder / "config.json", json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")

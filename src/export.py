@@ -37,7 +37,7 @@ from src.lora import (
     LoRA,
     read_lora,
 )
-from src.modeling_whisper_encoder import ENCODER_PREFIXES
+from src.modeling_whisper_encoder import encoder_tensors
 
 FORMATS = {"published": "what the published code reads", "peft": "what PeftModel.from_pretrained reads"}
 
@@ -113,7 +113,8 @@ def export_published(
     """
     with new_folder(output) as folder:
         if frozen:
-            state = {**state, **dict(encoder_weights(frozen[1])), **dict(llm_weights(frozen[0], lora))}
+            encoder = {f"whisper_model.{name}": tensor for name, tensor in encoder_tensors(frozen[1])}
+            state = {**state, **encoder, **dict(llm_weights(frozen[0], lora))}
         torch.save(dict(state), folder / "pytorch_model.bin")
         (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
 
@@ -128,15 +129,6 @@ def llm_weights(folder: Path, lora: LoRA | None) -> Iterator[tuple[str, torch.Te
     for name, tensor in weights.items():
         inner = f"{name.removesuffix('.weight')}.base_layer.weight" if name in lora.factors else name
         yield LLM_PREFIX + PEFT_PREFIX + inner, tensor
-
-
-def encoder_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """The encoder's weights under the names of the published trainer's file."""
-    for name, tensor in read_tensors(folder):
-        if not name.startswith(("model.decoder.", "decoder.", "proj_out.")):
-            for prefix in ENCODER_PREFIXES:
-                name = name.removeprefix(prefix)
-            yield f"whisper_model.{name}", tensor
 
 
 # -- for PEFT ----------------------------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def attach(llm: torch.nn.Module, lora: LoRA, dropout: float, adapter: str = ADAP
     Those of a second adapter go into the same layers, which use the first one's (`factors_in_use`).
 
     Raises CheckpointError for factors that do not fit, and for layers outside the blocks: the vocabulary projection is
-    no layer in training (`cross_entropy`).
+    no layer in training (`masked_diffusion.projected_cross_entropy`).
     """
     from peft import LoraConfig, inject_adapter_in_model  # training alone needs it, and it takes seconds to import
 

@@ -176,22 +176,22 @@ class DIFFAModel(nn.Module):
         model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora if merge_lora else None)
         if lora and not merge_lora:
             model.attach_lora(lora, lora_dropout)
-        model.load_adapters(folder)
+        model.load_adapters(folder, lora)
         model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model
 
-    def load_adapters(self, folder: Path) -> None:
+    def load_adapters(self, folder: Path, lora: LoRA | None = None) -> None:
         """Read a checkpoint's adapters (`diffa_checkpoint.read_adapters`); the others keep their weights.
 
-        `saved_modules` are those that it holds. Trainable LoRA factors are read as well; merged ones are not, since
-        they cannot be merged twice.
+        `saved_modules` are those that it holds. Trainable LoRA factors are read as well, unless they are given as
+        `lora`; merged ones are not, since they cannot be merged twice.
         """
         with_lora = self.trains_lora or self.lora is not None
         state = read_adapters(folder, self.state_dict(), self.config.stage, with_lora)
         self.load_state_dict(state, strict=False)
         self.saved_modules = modules_in(state)
         if self.trains_lora:
-            set_factors(self.llm_model, read_lora(folder, self.config.lora_alpha, use_lora=True))
+            set_factors(self.llm_model, lora or read_lora(folder, self.config.lora_alpha, use_lora=True))
 
     def save_pretrained(self, path: str | os.PathLike, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write `model.safetensors` with adapters and LoRA factors alone, and `config.json`; each whole or not at all.

@@ -1,5 +1,6 @@
 """The frozen Whisper encoder: hidden states of every layer, and how many of their frames are not padding."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -39,11 +40,7 @@ class WhisperAudioEncoder(nn.Module):
             model = cls(cls.read_config(path)).requires_grad_(False)
         expected = set(model.encoder.state_dict())
         found = set()
-        for name, tensor in read_tensors(path):
-            if name.startswith(("model.decoder.", "decoder.", "proj_out.")):
-                continue
-            for prefix in ENCODER_PREFIXES:
-                name = name.removeprefix(prefix)
+        for name, tensor in encoder_tensors(path):
             found.add(name)
             if name in expected:
                 assign(model.encoder, name, tensor.to(device=device, dtype=torch_dtype))
@@ -81,3 +78,13 @@ class WhisperAudioEncoder(nn.Module):
         with torch.no_grad():
             output = self.encoder(input_features.to(self.encoder.conv1.weight.dtype), output_hidden_states=True)
         return output.hidden_states, self.num_frames(feature_attention_mask.sum(dim=-1))
+
+
+def encoder_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The encoder's weights in a Whisper checkpoint, under their names in the encoder."""
+    for name, tensor in read_tensors(folder):
+        if name.startswith(("model.decoder.", "decoder.", "proj_out.")):
+            continue
+        for prefix in ENCODER_PREFIXES:
+            name = name.removeprefix(prefix)
+        yield name, tensor

@@ -59,11 +59,6 @@ class PreferenceOutput(ModelOutput):
     policy_elbos: torch.Tensor | None = None  # [2, K, B], of chosen and rejected answers, by draw
     reference_elbos: torch.Tensor | None = None  # [2, K, B]
 
-    @property
-    def elbos(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The estimates of policy and reference, each [2, B]."""
-        return self.policy_elbos.mean(dim=1), self.reference_elbos.mean(dim=1)
-
     def figures(self) -> dict[str, torch.Tensor]:
         """What is logged of each pair, float32 [B]; variances over the draws need two of them at least."""
         gains = self.policy_elbos - self.reference_elbos  # [2, K, B]

@@ -27,10 +27,11 @@ def version_of(package: str) -> str:
 
 def git_state() -> dict[str, str | bool]:
     """The commit of this repository, and whether files that git tracks are changed; empty where git tells nothing."""
-    command, root = ["git", "-C", str(Path(__file__).parents[1])], {"capture_output": True, "text": True, "check": True}
+    command = ["git", "-C", str(Path(__file__).parents[1])]
+    options = {"capture_output": True, "text": True, "check": True}
     try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], **root).stdout.strip()
-        changed = subprocess.run([*command, "status", "--porcelain", "--untracked-files=no"], **root).stdout
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], **options).stdout.strip()
+        changed = subprocess.run([*command, "status", "--porcelain", "--untracked-files=no"], **options).stdout
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": commit, "changed": bool(changed.strip())}

@@ -1,6 +1,5 @@
 """What a training run was and what came of it, in a few words: from its `run.json` and its log."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def read_log(run: Path) -> Log:
     state = next((folder / STATE for folder in folders if folder and (folder / STATE).exists()), None)
     if state is None:
         raise CheckpointError(f"{run} holds neither {STATE} nor a complete checkpoint: is it a training run's folder?")
-    log = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+    log = read_json(state)["log_history"]
     if not any("loss" in entry for entry in log):
         raise CheckpointError(f"{state} holds no losses yet")
     return log

@@ -48,13 +48,13 @@ def over_limit(
 
     A token is a byte at least, so that few texts are tokenized, and where none is long the tokenizer is not loaded.
     """
-    template, found = len((build_prompt("", system_prompt) + END_OF_TURN).encode()), {}
+    template, found, tokenizer = len((build_prompt("", system_prompt) + END_OF_TURN).encode()), {}, None
     for name in ("answer", "rejected answer"):
         answers = dict(enumerate(samples))
         if name == "rejected answer":
             answers = {index: replace(s, target=s.rejected) for index, s in answers.items() if s.rejected}
         long = {i: s for i, s in answers.items() if template + len((s.input + s.target).encode()) > max_length}
-        tokenizer = load_tokenizer(llm_path) if long else None
+        tokenizer = tokenizer or (load_tokenizer(llm_path) if long else None)
         for index, (prompt, answer) in text_lengths(long, tokenizer, system_prompt).items():
             for problem in problems_of_text(prompt, answer, max_length, name):
                 found.setdefault(index, problem)

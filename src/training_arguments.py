@@ -10,7 +10,15 @@ from transformers import TrainingArguments
 from transformers.hf_argparser import string_to_bool
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from src.configuration_DIFFA import MAX_TEXT_TOKENS, NUM_QUERIES, PUBLIC_LLM, PUBLIC_WHISPER, STAGES, WINDOW_SECONDS
+from src.configuration_DIFFA import (
+    MAX_TEXT_TOKENS,
+    NUM_QUERIES,
+    PUBLIC_LLM,
+    PUBLIC_WHISPER,
+    STAGES,
+    WINDOW_SECONDS,
+    DIFFAConfig,
+)
 from src.data_sampler import TIME_SAMPLING
 from src.errors import UserError
 from src.eval_wer import transcribed
@@ -46,7 +54,7 @@ class ModelArguments:
         default=None,
         metadata={
             "aliases": ["--start_checkpoint"],
-            "help": "of the stage before, which stage 2 and stage 3 start from",
+            "help": "of the stage before, which every stage but the first starts from",
         },
     )
     prompt_size: int | None = field(
@@ -88,8 +96,15 @@ class ModelArguments:
     )
     lora_dropout: float = field(
         default=0.05,
-        metadata={"help": "stage 3: share of the factors' inputs that is dropped out (default as published)"},
+        metadata={"help": "stages 3 and 4: share of the factors' inputs that is dropped out (default as published)"},
     )
+
+    def new_config(self) -> DIFFAConfig:
+        """The configuration of a model whose adapters start anew."""
+        config = DIFFAConfig(prompt_size=self.prompt_size or NUM_QUERIES)
+        if self.target_layer_ids:
+            config.acoustic_connector_config["target_layer_ids"] = self.target_layer_ids
+        return config
 
 
 @dataclass
@@ -244,7 +259,7 @@ def check_arguments(
             f"(train_stage{starts_from}.sh)"
         )
     if not starts_from and model_args.stage1_checkpoint:
-        raise SettingsError("--stage1_checkpoint is for --stage 2; stage 1 resumes from its own --output_dir")
+        raise SettingsError("--stage1_checkpoint is for --stage 2 and later; stage 1 resumes from its own --output_dir")
     if starts_from and (model_args.prompt_size or model_args.target_layer_ids):
         raise SettingsError(
             f"--prompt_size and --target_layer_ids are for --stage 1; stage {stage} takes them from its checkpoint"

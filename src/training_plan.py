@@ -11,14 +11,15 @@ import torch
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from src.checkpoint import read_json, resolve, weight_files
-from src.configuration_DIFFA import IGNORE_INDEX, NUM_QUERIES, SAMPLE_RATE, STAGES, DIFFAConfig
+from src.configuration_DIFFA import IGNORE_INDEX, SAMPLE_RATE, STAGES, DIFFAConfig
 from src.data_sampler import TrainingSampler
 from src.dataloader import DIFFACollator, DIFFADataset, Example
 from src.frozen_parts import check_frozen_parts, encoder_class, llm_class
-from src.lora import LORA_RANK, LORA_TARGETS, attached, new_lora
+from src.lora import attached, read_lora
 from src.mixture import Mixture
 from src.modeling_DIFFA import DIFFAModel
 from src.preference_data import PairCollator
+from src.preference_model import PreferenceModel
 from src.training_arguments import DIFFATrainingArguments, ModelArguments, effective_batch_size, order_seed
 
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
@@ -29,31 +30,31 @@ MAX_CHARACTERS = 80  # of a text
 
 
 def meta_model(args: ModelArguments) -> DIFFAModel:
-    """The model that a run trains, without memory for its weights. Raises CheckpointError for parts that do not fit."""
+    """The model that a run starts from, without memory for its weights; it is still to be prepared for training.
+
+    Raises CheckpointError for parts that do not fit.
+    """
     llm = resolve(args.llm_path, "the LLM (LLaDA)", "--llm_path")
     whisper = resolve(args.whisper_path, "the Whisper encoder", "--whisper_path")
     weight_files(llm), weight_files(whisper)  # complain about what is missing
-    config = DIFFAConfig(prompt_size=args.prompt_size or NUM_QUERIES)
-    if args.target_layer_ids:
-        config.acoustic_connector_config["target_layer_ids"] = args.target_layer_ids
+    config, lora, stage = args.new_config(), None, STAGES[args.stage]
     if args.stage1_checkpoint:
         start = resolve(args.stage1_checkpoint, "the checkpoint to start from", "--stage1_checkpoint")
         weight_files(start)
         config = DIFFAConfig.from_dict(read_json(start / "config.json"))
         check_frozen_parts(config, args.llm_path, args.whisper_path)
+        lora = read_lora(start, config.lora_alpha) if stage.lora else None
     classes = ((llm_class(llm), llm), (encoder_class(whisper), whisper))
     frozen = [(part, part.read_config(folder)) for part, folder in classes]
     with torch.device("meta"):
-        model = DIFFAModel(
+        model = (PreferenceModel if stage.prefers else DIFFAModel)(
             config,
             *(part(of_part) for part, of_part in frozen),
             PreTrainedTokenizerFast.from_pretrained(llm),
             WhisperFeatureExtractor.from_pretrained(whisper),
         )
-        if STAGES[args.stage].lora:
-            rank, targets = args.lora_r or LORA_RANK, args.lora_target_modules or LORA_TARGETS
-            model.attach_lora(new_lora(model.llm_model, rank, args.lora_alpha, targets))
-    model.prepare_training(args.stage)
+        if lora:
+            model.attach_lora(lora)
     return model
 
 
@@ -76,7 +77,7 @@ def memory_in_words(
     """By the arithmetic of docs/training.md, for a process; nothing is measured.
 
     Args:
-        positions: of the LLM's input, for the longest clip and text.
+        positions: of the LLM's input, for the longest clip with the longest text of the first batch.
         sharing: what shares out the frozen parts over the processes, if anything.
     """
     sizes = {trained: 0 for trained in (True, False)}
@@ -185,7 +186,7 @@ def plan(
     """All of it, as text. Raises AudioError, ManifestError for a first batch that cannot be made.
 
     Args:
-        model: as `meta_model` returns it.
+        model: as `meta_model` returns it, prepared for training.
         mixture: how samples are drawn.
         done: updates behind the checkpoint that the run would go on from.
         sharing: see `memory_in_words`.

@@ -16,6 +16,7 @@ from src.modeling_DIFFA import DIFFAModel
 from tests.simulated_device import simulated  # noqa: F401 (a fixture)
 
 GOLDEN = Path(__file__).parent / "golden"
+GOLDEN2 = Path(__file__).parent / "golden2"  # DIFFA-2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -127,7 +127,8 @@ def vrpo_loss(
         input_features, feature_attention_mask, input_ids, labels, torch.stack([side["p_mask"] for side in sides]),
         batch["audio_position"], text,
     )  # fmt: skip
-    elbos = zip(("theta", "ref"), output.elbos, strict=True)
+    estimates = (output.policy_elbos.mean(dim=1), output.reference_elbos.mean(dim=1))  # [2, B]
+    elbos = zip(("theta", "ref"), estimates, strict=True)
     return {"loss": output.loss} | {
         f"{side}_{who}": elbo for who, pair in elbos for side, elbo in zip(SIDES, pair, strict=True)
     }

@@ -81,6 +81,18 @@ def test_a_failure_does_not_keep_the_rest_from_being_answered(tmp_path, stand_in
     ]
 
 
+def test_another_machine_leaves_the_scores_to_the_first_and_tells_its_failures(tmp_path, stand_in):
+    (tmp_path / "data" / "mmsu").mkdir(parents=True)
+    (tmp_path / "data" / "mmsu" / "mmsu.jsonl").touch()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mmsu.jsonl.scores.json").touch()
+    settings = {"path": stand_in, "MODEL_PATH": GOLDEN / "diffa_upstream", "NODE_RANK": 1}
+    for fails, status in (("nothing", 0), ("inference_stage2_mmsu", 1)):
+        done = study(tmp_path, **settings, FAILS=fails)
+        assert done.returncode == status, done.stderr
+        assert not any("report" in command for command in commands(done))
+
+
 def test_what_cannot_be_studied(tmp_path, stand_in):
     assert "set MODEL_PATH to the DIFFA checkpoint" in study(tmp_path, path=stand_in).stderr
     done = study(tmp_path, path=stand_in, MODEL_PATH=GOLDEN)

@@ -43,6 +43,13 @@ def test_where_no_text_is_long_nothing_is_loaded():
     assert over_limit([SAMPLE] * 3, "/nowhere", 2048) == {}
 
 
+def test_the_tokenizer_is_loaded_once_for_both_answers(monkeypatch):
+    loaded = []
+    monkeypatch.setattr("src.text_lengths.load_tokenizer", lambda path: loaded.append(path) or load_tokenizer(path))
+    long = replace(SAMPLE, rejected="many words " * 99, target="many words " * 98)
+    assert set(over_limit([long], LLM, 40)) == {0} and loaded == [LLM]
+
+
 def test_all_are_named_and_too_many_refused():
     long = [replace(SAMPLE, audio_id=f"long{n}", input="word " * 100) for n in range(12)]
     cut = replace(SAMPLE, audio_id="caf\u00e9", target="word " * 60)

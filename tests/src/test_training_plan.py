@@ -6,8 +6,9 @@ import pytest
 
 import train
 from src.checkpoint import CheckpointError
+from src.training_arguments import SettingsError
 from src.training_plan import bytes_of_clip, meta_model
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, GOLDEN2, load_golden
 from tests.src.test_training_arguments import parsed
 
 LLADA_8B = SimpleNamespace(n_layers=32, d_model=4096, mlp_hidden_size=12288)
@@ -30,14 +31,34 @@ def test_the_model_of_a_plan_has_the_parameters_of_the_real_one(tmp_path, stage)
     real.prepare_training(min(stage, 2))
     frozen = ["--llm_path", str(GOLDEN / "llada"), "--whisper_path", str(GOLDEN / "whisper")]
     start = ["--stage1_checkpoint", str(GOLDEN / "diffa_upstream")] if stage > 1 else []
-    model = meta_model(parsed(tmp_path, "--stage", str(stage), *start, *frozen)[0])
+    model_args, _, training_args = parsed(tmp_path, "--stage", str(stage), *start, *frozen, "--bf16", "False")
+    model = train.model_of_plan(model_args, training_args)
     assert all(weight.is_meta for weight in model.parameters())
     for trained in (True, False):
         expected = {name: w.shape for name, w in real.named_parameters() if w.requires_grad == trained}
-        found = {name: w.shape for name, w in model.named_parameters() if w.requires_grad == trained}
+        found = {
+            name.replace(".base_layer.", "."): w.shape for name, w in model.named_parameters()
+            if w.requires_grad == trained
+        }  # fmt: skip
         factors = {name for name in found if "lora" in name}
-        assert {name: found[name] for name in found if name not in factors} == expected or stage == 3
+        assert {name: found[name] for name in found if name not in factors} == expected
         assert bool(factors) == (trained and stage == 3)
+
+
+def test_the_plan_of_stage_4_has_the_factors_of_its_start_and_the_reference(tmp_path):
+    """The checkpoint's are of rank 8; whoever asks for another rank hears of it before a real start."""
+    frozen = ["--llm_path", str(GOLDEN2 / "llada"), "--whisper_path", str(GOLDEN2 / "whisper"), "--bf16", "False"]
+    start = ["--stage", "4", "--start_checkpoint", str(GOLDEN2 / "diffa2_stage3")]
+    model = train.model_of_plan(*parsed(tmp_path, *start, *frozen)[::2])
+    trained = {name: weight.numel() for name, weight in model.named_parameters() if weight.requires_grad}
+    names = {name for name, _ in model.named_parameters()} - set(trained)
+    assert all(weight.is_meta for weight in model.parameters())
+    for name in trained:  # each has its frozen copy
+        copy = name.replace(".default.", ".reference.") if "lora" in name else f"reference.{name}"
+        assert copy in names, name
+    assert {weight.shape[0] for name, weight in model.named_parameters() if "lora_A" in name} == {8}
+    with pytest.raises(SettingsError, match="brings LoRA factors, which training goes on with: --lora_r 8"):
+        train.model_of_plan(*parsed(tmp_path, *start, *frozen, "--lora_r", "4")[::2])
 
 
 def test_a_frozen_part_without_weights_is_named(tmp_path):
