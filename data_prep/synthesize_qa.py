@@ -31,6 +31,7 @@ from evaluation.endpoint import add_endpoint_flags, endpoint_of, visible_answer
 from evaluation.journal import AnswerRecord, meta_path
 from src.errors import print_error, reports_user_errors
 from src.files import check_outputs
+from src.flag_types import whole_number
 from src.manifest import read_manifest, write_manifest
 
 
@@ -111,15 +112,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("manifests", nargs="+", type=Path, help="of clips, as the corpus scripts write them")
     parser.add_argument("--output", type=Path, required=True, help="manifest to write; .jsonl gives JSON Lines")
     parser.add_argument("--pool", type=Path, default=Path(__file__).with_name("instructions.json"))
-    parser.add_argument("--per_clip", type=int, default=1, help="questions about each clip (default: %(default)s)")
+    parser.add_argument(
+        "--per_clip", type=whole_number(1), default=1, help="questions about each clip (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: %(default)s)")
     add_endpoint_flags(parser, temperature=0.7, top_p=0.95, max_tokens=256)
     parser.add_argument("--overwrite", action="store_true", help="discard the replies on disk")
-    args = parser.parse_args(argv)
-    for name in ("per_clip", "concurrency", "tries"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 `demo.sh --diffa2` ends with it. Rates are fractions of 1.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from demo.summary import ScoreRow, read, row_of, save_figure, voicebench_rows
+from demo.summary import ScoreRow, folder_of_demo, read, row_of, run_facts, save_figure, voicebench_rows
 from evaluation.scoring import format_interval, format_table, percent
 from src.errors import UserError, reports_user_errors
 from src.files import write_file
-from src.plot_training import read_log, series, smoothed
+from src.run_card import read_log, series, smoothed
 
 STAGES = {2: "both adapters", 3: "LoRA", 4: "preferences"}
 MARGIN, WINS = "margin", "chosen_wins"  # what stage 4 logs of a pair; of held-out pairs with eval_ before it
@@ -60,8 +59,7 @@ def summarise(out: Path) -> dict:
             "margin": held_out[MARGIN],
             "chosen_wins": held_out[WINS],
         },
-        "seconds": {path.name: int(path.read_text()) for path in sorted((out / "seconds").iterdir())},
-        "seed": read(out / "data" / "data.json")["seed"],
+        **run_facts(out),
     }
 
 
@@ -107,9 +105,7 @@ def draw_margins(log: Sequence[Mapping[str, float]], path: Path) -> None:
 
 @reports_user_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="demo.sh's folder")
-    out = parser.parse_args().out
+    out = folder_of_demo(__doc__)
     summary = summarise(out)
     write_file(out / "diffa2.json", json.dumps(summary, indent=2) + "\n")
     draw_margins(read_log(out / "stage4"), out / "margins.png")

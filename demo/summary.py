@@ -112,9 +112,14 @@ def summarise(out: Path) -> dict:
         "mmsu": group(*choice_rows(results, "mmsu.jsonl", "task_name")),
         "mmau": group(*choice_rows(results, "mmau.json", "task")),
         "voicebench": group(None, voicebench_rows(results, results / "swapped")),
-        "seconds": {path.name: int(path.read_text()) for path in sorted((out / "seconds").iterdir())},
-        "seed": read(out / "data" / "data.json")["seed"],
+        **run_facts(out),
     }
+
+
+def run_facts(out: Path) -> dict:
+    """How long each step of the demo took, and the seed."""
+    seconds = {path.name: int(path.read_text()) for path in sorted((out / "seconds").iterdir())}
+    return {"seconds": seconds, "seed": read(out / "data" / "data.json")["seed"]}
 
 
 def table(summary: Mapping) -> str:
@@ -186,11 +191,16 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
     temporary.replace(path)
 
 
+def folder_of_demo(description: str) -> Path:
+    """What the command line names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="demo.sh's folder")
+    return parser.parse_args().out
+
+
 @reports_user_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="demo.sh's folder")
-    out = parser.parse_args().out
+    out = folder_of_demo(__doc__)
     summary = summarise(out)
     write_file(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     draw_losses(out, out / "losses.png")

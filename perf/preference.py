@@ -20,7 +20,8 @@ above weights and optimizer state (`ratio_to_naive`: its bytes / naive bytes; at
 import argparse
 import copy
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,13 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that this als
 
 import torch
 
-from perf import measure
 from perf.decoding import add_shape_flags, random_model
-from perf.training import StepRow, examples_of, rows_of, step_of, table
+from perf.training import add_batch_flags, examples_of, measure_steps, step_of
 from src.errors import reports_user_errors
-from src.inference_flags import add_device_flags, device_of
+from src.inference_flags import add_device_flags
 from src.lora import LORA_RANK, LORA_TARGETS, new_lora
-from src.precision import choose_precision
 from src.preference_data import PairCollator
 from src.preference_model import PreferenceModel
 from tests import reference
@@ -77,25 +76,16 @@ def naive_loss(model: PreferenceModel, batch: dict[str, torch.Tensor], start: Pr
     return reference.preference_loss(model, start, batch, model.objective.beta)
 
 
-def measured(args: argparse.Namespace, device: torch.device, dtype: torch.dtype, limit: float) -> dict[str, StepRow]:
+def steps_for(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], float]]:
+    """What is measured, by the row's name."""
     start, low = start_of(args, device, dtype), dtype != torch.float32
     batch = pairs_of(start, args, device)
     checkpointed = policy_of(start)
     checkpointed.gradient_checkpointing_enable()
-    steps = {
+    return {
         "naive": step_of(policy_of(start), batch, partial(naive_loss, start=start), autocast=low),
         "ours": step_of(policy_of(start), batch, our_loss, autocast=low),
         "ours_checkpointed": step_of(checkpointed, batch, our_loss, autocast=low),
-    }
-    return rows_of(steps, device, args.runs, limit)
-
-
-def targets(rows: dict[str, StepRow]) -> dict[str, dict[str, float]]:
-    """`step` and `memory` of the JSON file."""
-    naive, ours = rows["naive"], rows["ours"]
-    return {
-        "step": {"seconds": ours.seconds, "ratio_to_naive": naive.seconds / ours.seconds},
-        "memory": {"mebibytes": ours.peak_mebibytes, "ratio_to_naive": ours.peak_mebibytes / naive.peak_mebibytes},
     }
 
 
@@ -105,24 +95,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="of each row, interleaved (default: %(default)s)")
     add_device_flags(parser, ("float32", "bfloat16"))
     add_shape_flags(parser, d_model=4096, n_layers=2)
-    batch = parser.add_argument_group("batch")
-    batch.add_argument("--batch_size", type=int, default=1, help="pairs (default: %(default)s)")
+    batch = add_batch_flags(parser, batch_size=1)
     batch.add_argument("--vrpo_draws", type=int, default=4, help="K (default: %(default)s)")
-    batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
-    batch.add_argument("--text_tokens", type=int, default=110, help="of each text (default: %(default)s)")
-    batch.add_argument("--answer_tokens", type=int, default=48, help="of these (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
-    device = device_of(args)
-    precision = choose_precision(device, args.dtype)
-    limit = measure.matrix_product_limit(device, precision.dtype)
-    rows = measured(args, device, precision.dtype, limit)
-    run = measure.run_record(device, precision, args.runs, limit)
-    measure.report(table(rows), targets(rows) | {name: asdict(row) for name, row in rows.items()}, run, args.json)
+    measure_steps(parse(argv), steps_for, naive="naive", ours="ours")
 
 
 if __name__ == "__main__":

@@ -196,9 +196,8 @@ def table(rows: dict[str, StepRow]) -> str:
     return format_table(header, lines)
 
 
-def targets(rows: dict[str, StepRow]) -> dict[str, dict[str, float]]:
+def targets(naive: StepRow, ours: StepRow) -> dict[str, dict[str, float]]:
     """`step` and `memory` of the JSON file."""
-    naive, ours = rows["whole_naive"], rows["whole_ours"]
     return {
         "step": {"seconds": ours.seconds, "ratio_to_naive": naive.seconds / ours.seconds},
         "memory": {
@@ -214,25 +213,41 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of each row, interleaved (default: %(default)s)")
     add_device_flags(parser, ("float32", "bfloat16"))
     add_shape_flags(parser, d_model=512, n_layers=8)
-    batch = parser.add_argument_group("batch")
-    batch.add_argument("--batch_size", type=int, default=4, help="(default: %(default)s)")
-    batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
-    batch.add_argument("--text_tokens", type=int, default=110, help="of each sample (default: %(default)s)")
-    batch.add_argument("--answer_tokens", type=int, default=48, help="of these (default: %(default)s)")
+    add_batch_flags(parser, batch_size=4)
     return parser.parse_args(argv)
+
+
+def add_batch_flags(parser: argparse.ArgumentParser, batch_size: int) -> argparse._ArgumentGroup:
+    """Flags for `examples_of`, with this default."""
+    batch = parser.add_argument_group("batch")
+    batch.add_argument("--batch_size", type=int, default=batch_size, help="(default: %(default)s)")
+    batch.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
+    batch.add_argument("--text_tokens", type=int, default=110, help="of each text (default: %(default)s)")
+    batch.add_argument("--answer_tokens", type=int, default=48, help="of these (default: %(default)s)")
+    return batch
+
+
+def random_steps(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], float]]:
+    model = random_model(args, device, dtype)
+    return steps_of(model, batch_of(model, args, device), low=dtype != torch.float32)
+
+
+def measure_steps(
+    args: argparse.Namespace, steps_for: Callable[..., dict[str, Callable[[], float]]], naive: str, ours: str
+) -> None:
+    """Measure what `steps_for` gives for flags, device and dtype; `naive` and `ours` are the rows to be compared."""
+    device = device_of(args)
+    precision = choose_precision(device, args.dtype)
+    limit = measure.matrix_product_limit(device, precision.dtype)
+    rows = rows_of(steps_for(args, device, precision.dtype), device, args.runs, limit)
+    run = measure.run_record(device, precision, args.runs, limit)
+    content = targets(rows[naive], rows[ours]) | {name: asdict(row) for name, row in rows.items()}
+    measure.report(table(rows), content, run, args.json)
 
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
-    device = device_of(args)
-    precision = choose_precision(device, args.dtype)
-    limit = measure.matrix_product_limit(device, precision.dtype)
-    model = random_model(args, device, precision.dtype)
-    steps = steps_of(model, batch_of(model, args, device), low=precision.dtype != torch.float32)
-    rows = rows_of(steps, device, args.runs, limit)
-    run = measure.run_record(device, precision, args.runs, limit)
-    measure.report(table(rows), targets(rows) | {name: asdict(row) for name, row in rows.items()}, run, args.json)
+    measure_steps(parse(argv), random_steps, naive="whole_naive", ours="whole_ours")
 
 
 if __name__ == "__main__":

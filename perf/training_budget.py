@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from perf.full_size import LLADA_8B, WHISPER_SMALL
 from src.configuration_DIFFA import (
     ENCODER_RATE,
     NUM_QUERIES,
@@ -73,10 +74,10 @@ class Encoder:
 class LLM:
     """LLaDA-8B."""
 
-    d_model: int = 4096
-    n_layers: int = 32
-    mlp_hidden_size: int = 12288
-    embedding_size: int = 126464
+    d_model: int = LLADA_8B["d_model"]
+    n_layers: int = LLADA_8B["n_layers"]
+    mlp_hidden_size: int = LLADA_8B["mlp_hidden_size"]
+    embedding_size: int = LLADA_8B["embedding_size"]
 
     @property
     def block_parameters(self) -> int:
@@ -143,7 +144,8 @@ class Card:
     flops: float  # dense matrix products in bf16, operations a second
 
 
-SMALL, LARGE = Encoder("whisper-small", 768, 12, 4), Encoder("whisper-large-v3", 1280, 32, 8)
+SMALL = Encoder("whisper-small", WHISPER_SMALL["d_model"], WHISPER_SMALL["encoder_layers"], 4)
+LARGE = Encoder("whisper-large-v3", 1280, 32, 8)
 CARDS = (Card("RTX 4090, 24 GB", 24e9, 165e12), Card("L40S, 48 GB", 48e9, 362e12), Card("A100, 80 GB", 80e9, 312e12))
 VRPO_PASSES = 2 * VRPO_DRAWS * 3  # two answers; the reference's forward, the policy's forward and backward
 RECIPES = (

@@ -1,19 +1,33 @@
 import json
-import time
 
 import pytest
 
 from perf import feeding
 
 
-def test_only_waits_from_the_second_batch_on_count():
-    def slow(seconds):
-        for number, wait in enumerate(seconds):
-            time.sleep(wait)
+class Clock:
+    """Stands in for `time`: it goes on when somebody sleeps."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("waits", "share"), [((0.5, 0, 0), 0), ((0, 0.1, 0.1), 0.4), ((9, 0.15, 0), 0.2)])
+def test_only_waits_from_the_second_batch_on_count(monkeypatch, waits, share):
+    clock = Clock()
+    monkeypatch.setattr(feeding, "time", clock)
+
+    def slow():
+        for number, wait in enumerate(waits):
+            clock.sleep(wait)
             yield number
 
-    assert feeding.idle_share(slow([0.5, 0.0, 0.0]), 0.05) < 0.2
-    assert feeding.idle_share(slow([0.0, 0.1, 0.1]), 0.05) > 0.6
+    assert feeding.idle_share(slow(), 0.15 if share == 0.4 else 0.3) == pytest.approx(share)
 
 
 def test_every_way_gives_every_clips_features(tmp_path):
