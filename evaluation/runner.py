@@ -68,12 +68,15 @@ class Parts:
             "whisper": fingerprint(self.whisper, weights=False),
         }
 
-    def load(self, precision: Precision, device: torch.device, use_lora: bool | None) -> DIFFAModel:
-        """Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage."""
+    def load(self, precision: Precision, device: torch.device, use_lora: bool | None, tells: bool) -> DIFFAModel:
+        """The model; with `tells`, what it is, is printed.
+
+        Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage.
+        """
         parts = (self.diffa, self.llm, self.whisper)
         model = DIFFAModel.from_pretrained(*parts, precision.dtype, device, use_lora=use_lora)
-        print(f"{self.diffa} is {describe(model.config, model.lora)}", file=sys.stderr)
-        print(precision, file=sys.stderr)
+        if tells:
+            print(f"{self.diffa} is {describe(model.config, model.lora)}\n{precision}", file=sys.stderr)
         lacking = [name for name in STAGES[self.stage].trains if name not in model.saved_modules]
         if lacking:
             raise CheckpointError(
@@ -139,7 +142,7 @@ class Runner:
 
     @cached_property
     def model(self) -> DIFFAModel:
-        model = self.parts.load(self.precision, self.device, self.args.use_lora)
+        model = self.parts.load(self.precision, self.device, self.args.use_lora, tells=self.ranks.rank == 0)
         model.system_prompt = self.args.system_prompt
         if self.args.compile:
             model.llm_model.compile_blocks()

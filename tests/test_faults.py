@@ -66,7 +66,7 @@ def copy(tmp_path):
 
 @pytest.fixture
 def no_model(monkeypatch):
-    def load(*_):
+    def load(*_, **__):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(Parts, "load", load)
@@ -273,7 +273,7 @@ def test_neither_is_a_clip_nor_a_file_that_holds_no_answers(no_model, monkeypatc
     (tmp_path / "clip0.wav").write_bytes(b"sound")
     assert infer(path, tmp_path / "clip0.wav", "--overwrite") == 2
     assert "it is an input" in capsys.readouterr().err
-    monkeypatch.setattr(Parts, "load", lambda *_: type("Model", (), {})())
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: type("Model", (), {})())
     (tmp_path / "notes.jsonl").write_text("{}\n")
     assert infer(path, tmp_path / "notes.jsonl", "--overwrite") == 2
     assert "notes.jsonl is not overwritten: no notes.jsonl.meta.json beside it" in capsys.readouterr().err

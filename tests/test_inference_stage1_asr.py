@@ -13,7 +13,7 @@ from tests.evaluation.small_runs import GOLDEN, GOLDEN2, MODEL, EchoModel, lines
 def echo(monkeypatch):
     model = EchoModel()
     model.reply = lambda waveform, instruction: instruction
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     return model
 

@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
         shutil.copy(GOLDEN / f"clip{n}.wav", tmp_path)
     model = EchoModel()
     model.reply = lambda waveform, instruction: "x"
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     return tmp_path
 

@@ -23,13 +23,13 @@ def folder(tmp_path):
 @pytest.fixture
 def echo(monkeypatch):
     model = EchoModel()
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     return model
 
 
 @pytest.fixture
 def no_model(monkeypatch):
-    def load(*_):
+    def load(*_, **__):
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(Parts, "load", load)

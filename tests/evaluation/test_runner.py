@@ -50,7 +50,7 @@ def test_published_checkpoint_is_driven_by_the_published_flags(folder, model):
 
 
 def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     write_lines(folder / "mmsu.jsonl", [question(n) for n in range(9)])
     for size in (1, 3, 8):
         assert mmsu(folder, "--batch_size", size, output=f"{size}.jsonl") == 0
@@ -61,7 +61,7 @@ def test_answers_do_not_depend_on_the_batch(folder, model, monkeypatch):
 
 def test_a_clip_that_several_items_ask_about_is_encoded_once(folder, model, monkeypatch):
     """In a batch, and its answers are those that each item gets alone."""
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     write_lines(folder / "mmsu.jsonl", [question(n) for n in range(9)])  # three clips
     encoded, encode = [], DIFFAModel.encode_audio
     monkeypatch.setattr(
@@ -115,7 +115,7 @@ def answer_both(folder, name, *flags):
 
 
 def test_batches_and_ranks_give_the_miniatures_answers(tmp_path, built_in, monkeypatch):
-    monkeypatch.setattr(Parts, "load", lambda *_: built_in)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: built_in)
     asked_of_clips(tmp_path)
     alone = answer_both(tmp_path, "1", "--batch_size", "1")
     assert [len(answers) for answers in alone] == [9, 9] and all(len(set(answers)) > 3 for answers in alone)
@@ -163,7 +163,7 @@ def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
 
 
 def test_presets_reach_the_model(folder, model, monkeypatch):
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     flags = ["--steps", 16, "--block_length", 16, "--max_new_tokens", 16]
     passes = {}
     for preset in ("exact", "fast", "fastest"):

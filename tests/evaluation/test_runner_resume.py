@@ -46,7 +46,7 @@ def test_killed_at_random_moments_and_resumed(folder, model, monkeypatch):
     assert done.returncode == 0, done.stderr
     meta = json.loads((folder / "out.jsonl.meta.json").read_text())
     assert (meta["answered_in_this_run"], meta["ranks"]) == (count - answered, 2)
-    monkeypatch.setattr(Parts, "load", lambda *_: model)
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: model)
     assert mmsu(folder, "--batch_size", 8, *slow, output="whole.jsonl") == 0
     assert (folder / "out.jsonl").read_text() == (folder / "whole.jsonl").read_text()
     assert [line["id"] for line in lines(folder / "out.jsonl")] == list(range(count))
@@ -85,7 +85,7 @@ def test_a_finished_run_loads_no_model(folder, echo, monkeypatch):
     assert mmsu(folder, "--batch_size", 3) == 0  # the limit and the batch size may change
     assert echo.batches == [1, 1, 3, 1]
     before = (folder / "out.jsonl").read_text()
-    monkeypatch.setattr(Parts, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(Parts, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert mmsu(folder) == 0
     assert (folder / "out.jsonl").read_text() == before and len(before.splitlines()) == 6
 
