@@ -240,8 +240,7 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         "rules": dict(zip(("official", "official_decided"), benchmark.columns, strict=True)),
         "levels": {level: {name: asdict(s) for name, s in groups.items()} for level, groups in levels.items()},
     }
-    unanswerable = [verdict.key for verdict in verdicts if verdict.chance == 0]
-    scores["answer_not_offered"] = unanswerable
+    scores["answers_not_offered"] = answers_not_offered(benchmark, result.items.items())
     comparisons = {}
     if args.compare:
         other = read_answers(benchmark, args.compare, args.reference)
@@ -251,15 +250,11 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
     table = [f"{benchmark.name}: {args.result}\n{format_scores(levels, benchmark.columns)}"]
-    if unanswerable:
-        names = ", ".join(unanswerable[:20])
-        table.append(f"{len(unanswerable)} item(s) whose answer is none of their choices: {names}")
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
     if comparisons:
         table.append(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
-    scores["answers_not_offered"] = answers_not_offered(benchmark, result.items.items())
     table += [f"warning: {args.result} item {fault}" for fault in scores["answers_not_offered"]]
     return report(args.result, scores | {"verdicts": [asdict(verdict) for verdict in verdicts]}, "\n".join(table))
 

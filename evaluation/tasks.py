@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark, answers_not_offered
+from evaluation.benchmarks import Benchmark, answers_not_offered, is_withheld
 from evaluation.hub_files import find_files
 from evaluation.parquet_audio import ParquetAudio, read_rows
 from evaluation.result_files import check_records, read_benchmark
@@ -94,7 +94,8 @@ def read_items(benchmark: Benchmark, path: Path, audio_root: Path | None) -> lis
     files = find_files(path)
     read = read_parquet if files[0].suffix == ".parquet" else read_json
     found = read(benchmark, files, audio_root)
-    for fault in answers_not_offered(benchmark, enumerate((record for record, _ in found), start=1)):
+    public = [(n, record) for n, (record, _) in enumerate(found, start=1) if not is_withheld(benchmark, record)]
+    for fault in answers_not_offered(benchmark, public):
         print(f"warning: {path} item {fault}", file=sys.stderr)
     items = [BenchmarkItem(record, benchmark.prompt(record), audio) for record, audio in found]
     for number, item in enumerate(items, start=1):

@@ -82,12 +82,23 @@ def test_mmau_without_answers_becomes_a_submission(tmp_path, echo, capsys, withh
     out = tmp_path / "submission.json"
     flags = [*MODEL, "--input", str(tmp_path / "mmau-test.json"), "--output", str(out)]
     assert inference_stage2_mmau.main(flags) == 0
+    assert "none of the choices" not in capsys.readouterr().err
     submission = json.loads(out.read_text())
     assert all(item.pop("model_output") == item.pop("model_prediction") != "" for item in submission)
     assert submission == authors
     assert mmau.evaluate.main([str(out)]) == 2
     message = capsys.readouterr().err
     assert "the right choices of these 2 items are not published" in message and "MMAU-Eval" in message
+
+
+def test_among_answers_that_are_published_an_empty_one_is_told(tmp_path, capsys):
+    record = {"audio_id": "a", "question": "?", "choices": ["x", "y"], "answer": "x", "model_output": "x"}
+    (tmp_path / "r.json").write_text(json.dumps([record | {"id": "1"}, record | {"id": "2", "answer": ""}]))
+    assert mmau.evaluate.main([str(tmp_path / "r.json")]) == 0
+    told = "2: answer '' is none of the choices ['x', 'y']; no answer can be strictly right"
+    assert capsys.readouterr().out.count("none of the") == 1
+    scores = scores_of(tmp_path / "r.json")
+    assert scores["answers_not_offered"] == [told] and "answer_not_offered" not in scores
 
 
 def test_one_answer_that_is_missing_is_none_that_is_withheld(tmp_path, capsys):
