@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evaluation.discourse import SENTENCE_END
-from evaluation.labels import find_labels
+from evaluation.labels import Label, find_labels
 from evaluation.offered import Offered
 from evaluation.terms import MAX_LEAD, any_of, find_row, lead_of
 from evaluation.yes_no import find_yes_no
@@ -40,16 +40,17 @@ class Mention:
 
 def find_mentions(text: str, offered: Offered) -> list[Mention]:
     """The choices that `text` names, in order, with how plainly, and whether they are dismissed."""
-    texts = _texts(text, offered)
+    labels = find_labels(text, offered.choices)
+    texts = _texts(text, offered, labels)
     covered = {place for m in texts if len(offered.rows[m.index]) > 1 for place in range(m.start, m.end)}
-    labels = []
-    for label in find_labels(text, offered.choices):
+    by_label = []
+    for label in labels:
         if label.start in covered and label.end - 1 in covered:
             continue  # "Plan A", where that is a choice
         own = [index for index, words in offered.words.items() if label.letter and words == [label.letter]]
         places = [label.place] if label.place < len(offered.choices) else []
-        labels += [Mention(index, label.start, label.end, label=True) for index in dict.fromkeys([*places, *own])]
-    found = sorted([*texts, *labels], key=lambda mention: (mention.start, mention.end))
+        by_label += [Mention(index, label.start, label.end, label=True) for index in dict.fromkeys([*places, *own])]
+    found = sorted([*texts, *by_label], key=lambda mention: (mention.start, mention.end))
     found = [replace(mention, level=_level(text, mention)) for mention in found]
     found = [_attached(text, m, found[max(0, place - 3) : place]) for place, m in enumerate(found)]
     for row in _rows(text, found):  # "it could be a cat or a dog": both are said as plainly
@@ -77,9 +78,9 @@ def most_plain(text: str, mentions: Sequence[Mention], alike: Sequence[int]) -> 
     return next((mention.index for mention in named if mention.label), named[0].index)
 
 
-def _texts(text: str, offered: Offered) -> list[Mention]:
+def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention]:
     """Choices whose words stand in a row, longest first; a text inside a longer one does not count."""
-    terms = offered.terms(text)
+    terms = offered.terms(text, labels)
     said, taken, found = [term.word for term in terms], [False] * len(terms), []
     for index, row in sorted(offered.rows.items(), key=lambda pair: -len(pair[1])):
         if row and set(row) <= _YES_NO:

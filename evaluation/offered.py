@@ -5,7 +5,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.labels import find_labels
+from evaluation.labels import Label, find_labels
 from evaluation.terms import Term, clean, terms_of, without_articles, words_of
 
 _OWN_LABEL = re.compile(r"\s*(?P<open>\()?(?P<letter>[A-Z])(?(open)\)|[.):])\s+")
@@ -72,11 +72,11 @@ class Offered:
             rows = shorter
         return cls(choices, alike, words, rows)
 
-    def terms(self, text: str) -> list[Term]:
-        """The words of a cleaned answer without articles; the label A is none."""
+    def terms(self, text: str, labels: Sequence[Label]) -> list[Term]:
+        """The words of a cleaned answer without articles; the label A, which is among its `labels`, is none."""
         terms = terms_of(text)
-        labels = {place for label in find_labels(text, self.choices) for place in range(label.start, label.end)}
-        kept = {term.start for term in without_articles(text, terms)} | labels
+        labelled = {place for label in labels for place in range(label.start, label.end)}
+        kept = {term.start for term in without_articles(text, terms)} | labelled
         return [term for term in terms if term.start in kept]
 
     def verbatim(self, response: str) -> int | None:
@@ -90,7 +90,7 @@ class Offered:
         said = [term.word for term in terms_of(text)]
         if not said:
             return None
-        bare = [term.word for term in self.terms(text)]
+        bare = [term.word for term in self.terms(text, find_labels(text, self.choices))]
         exact = {i for i, words in self.words.items() if words == said}
         named = exact or {i for i, row in self.rows.items() if row == bare}
         letter = string.ascii_lowercase.find(said[0]) if len(said[0]) == 1 else -1
