@@ -34,7 +34,6 @@ from src.prompts import ASR_PROMPTS
 
 PRESET = "fast; for DIFFA-2 exact"  # where none is given
 MAX_TOKENS_PER_SECOND = 5  # of speech: quick talkers stay below
-BLOCK = 16  # tokens
 
 
 def task(args: argparse.Namespace) -> Task:
@@ -63,9 +62,9 @@ def set_defaults(args: argparse.Namespace, records: Sequence[dict], family: str)
     seconds = [record.get("duration") for record in records]
     lengths = (args.steps, args.block_length, args.max_new_tokens)
     if family == "diffa" and lengths == (None, None, None) and all(isinstance(s, (int, float)) for s in seconds):
-        blocks = math.ceil(max(seconds, default=0) * MAX_TOKENS_PER_SECOND / BLOCK) or 1
-        args.steps = args.max_new_tokens = min(blocks * BLOCK, TRANSCRIPT["max_new_tokens"])
-        args.block_length = BLOCK
+        args.block_length = TRANSCRIPT["block_length"]
+        blocks = math.ceil(max(seconds, default=0) * MAX_TOKENS_PER_SECOND / args.block_length) or 1
+        args.steps = args.max_new_tokens = min(blocks * args.block_length, TRANSCRIPT["max_new_tokens"])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from types import FrameType
 
 from src.errors import print_error, reports_user_errors
 from src.flag_types import MAX_PORT, finite_number, text_flag, whole_number
-from src.inference_flags import DECODING_FLAGS, OptionError, add_decoding_flags, add_model_flags, options_of
+from src.inference_flags import OptionError, add_decoding_flags, add_model_flags, given_settings, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, check_port, load_model
 
 try:
@@ -138,10 +138,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.host not in LOOPBACK and not key:
         print(f"warning: anyone who reaches {args.host} may ask; --api_key_env asks for a key", file=sys.stderr)
     logging.basicConfig(level=logging.INFO)
-    settings = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     service = Service(
-        model, args.served_model_name, args.preset, settings, args.max_answer_tokens, args.max_audio_seconds,
-        canvas_grows=args.canvas == "grow", history=args.history,
+        model, args.served_model_name, args.preset, given_settings(args), args.max_answer_tokens,
+        args.max_audio_seconds, canvas_grows=args.canvas == "grow", history=args.history,
     )  # fmt: skip
     metrics = Metrics()
     batcher = Batcher(

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -151,14 +152,18 @@ def add_decoding_flags(
     decoding.add_argument("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
 
 
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The decoding flags that say something: fields of GenerationOptions that win over the preset's."""
+    return {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
+
+
 def options_of(args: argparse.Namespace) -> GenerationOptions:
     """How to decode, by the flags. Raises OptionError for numbers that do not fit together."""
     for name in ("batch_size", "limit"):
         if getattr(args, name, None) is not None and getattr(args, name) < 1:  # ask.py has neither
             raise OptionError(f"{name} is {getattr(args, name)}; it must be at least 1")
-    given = {name: getattr(args, name) for name in DECODING_FLAGS if getattr(args, name) is not None}
     try:
-        return GenerationOptions.of_preset(args.preset, **given)
+        return GenerationOptions.of_preset(args.preset, **given_settings(args))
     except ValueError as error:
         raise OptionError(error) from None
 
