@@ -32,6 +32,7 @@ from serving.http_errors import (
     http_error,
     internal_error,
     model_failed,
+    model_failure,
     queue_full,
     refuse,
     shutting_down,
@@ -97,6 +98,9 @@ class Api:
             self.routes.add_api_route(path, endpoint, methods=[method])
         for kind, handler in (
             (RequestError, refuse),
+            (QueueFullError, queue_full),
+            (ClosedError, shutting_down),
+            (ModelFailure, model_failed),
             (HTTPException, http_error),
             (ClientDisconnect, client_left),
             (Exception, internal_error),
@@ -146,7 +150,10 @@ class Api:
     # -- chat completions -------------------------------------------------------------------------------------------
 
     async def complete(self, request: Request) -> Response:
-        """Answer a question about a clip of audio."""
+        """Answer a question about a clip of audio.
+
+        Raises RequestError, QueueFullError, ClosedError, ModelFailure, or ClientDisconnect.
+        """
         self.check_open(request)
         async with self.uploads.read(request) as body:
             validated, queued, arriving = await self.admit(body, encoding_of(request))
@@ -158,18 +165,15 @@ class Api:
             return StreamingResponse(
                 self.stream(request, completion, answers), media_type="text/event-stream", headers=headers
             )
-        try:
-            async with aclosing(answers):
-                async for _ in answers:
-                    pass
-        except ModelFailure as failure:
-            raise model_failed(failure) from None
+        async with aclosing(answers):
+            async for _ in answers:
+                pass
         return JSONResponse(completion.whole(), headers=headers)
 
     async def admit(self, body: bytes, encoding: str) -> tuple[ValidatedRequest, QueuedRequest, asyncio.Queue]:
-        """Validate a request and queue it; what arrives of its answer comes out of the third. Raises RequestError.
+        """Validate a request and queue it; what arrives of its answer comes out of the third.
 
-        What is being decoded has its place in the queue already.
+        What is being decoded has its place in the queue already. Raises RequestError, QueueFullError or ClosedError.
         """
         self.check_room()
         loop, arriving = asyncio.get_running_loop(), asyncio.Queue()
@@ -182,12 +186,7 @@ class Api:
             validated = await loop.run_in_executor(self.decoders, decode)
         finally:
             self.preparing -= 1
-        try:
-            queued = self.batcher.submit(validated.generation, putter(loop, arriving))
-        except QueueFullError as error:
-            raise queue_full(error) from None
-        except ClosedError:
-            raise shutting_down() from None
+        queued = self.batcher.submit(validated.generation, putter(loop, arriving))
         return validated, queued, arriving
 
     async def follow(
@@ -220,7 +219,7 @@ class Api:
     async def stream(
         self, request: Request, completion: Completion, answers: AsyncIterator[None]
     ) -> AsyncIterator[str]:
-        """Server-sent events; a failure is the last one."""
+        """Server-sent events; a ModelFailure is the last one, since the status is sent. Raises ClientDisconnect."""
         yield completion.opening()
         try:
             async with aclosing(answers):
@@ -229,7 +228,7 @@ class Api:
                         yield event
         except ModelFailure as failure:
             request.state.status = 500
-            yield as_event(model_failed(failure).body)
+            yield as_event(model_failure(failure).body)
         except (ClientDisconnect, asyncio.CancelledError):
             request.state.status = 499
             raise
@@ -237,7 +236,10 @@ class Api:
     # -- transcriptions ---------------------------------------------------------------------------------------------
 
     async def transcribe(self, request: Request) -> Response:
-        """Write down what is said in a recording, window by window."""
+        """Write down what is said in a recording, window by window.
+
+        Raises RequestError, QueueFullError, ClosedError, ModelFailure, or ClientDisconnect.
+        """
         self.check_open(request)
         async with self.uploads.read(request, "multipart/form-data") as body:
             self.check_room()
@@ -251,15 +253,8 @@ class Api:
                 recording = await asyncio.get_running_loop().run_in_executor(self.decoders, prepare)
             finally:
                 self.preparing -= 1
-            try:
-                work = self.transcriber.transcribe(recording)
-                segments, warnings = await unless_client_leaves(request, work)
-            except QueueFullError as error:
-                raise queue_full(error) from None
-            except ClosedError:
-                raise shutting_down() from None
-            except ModelFailure as failure:
-                raise model_failed(failure) from None
+            work = self.transcriber.transcribe(recording)
+            segments, warnings = await unless_client_leaves(request, work)
         self.metrics.answer_tokens.inc(sum(len(segment.ids) for segment in segments))
         rendered = render(recording, segments, warnings)
         return PlainTextResponse(rendered) if isinstance(rendered, str) else JSONResponse(rendered)
@@ -267,17 +262,17 @@ class Api:
     # -- everything else --------------------------------------------------------------------------------------------
 
     def check_open(self, request: Request) -> None:
-        """Raise RequestError for a request that is not let in, before its body is read."""
+        """Raise RequestError or ClosedError for a request that is not let in, before its body is read."""
         self.check_key(request)
         if self.draining:
-            raise shutting_down()
+            raise ClosedError
 
     def check_room(self) -> None:
-        """Raise RequestError for a request that could not be queued."""
+        """Raise QueueFullError or ClosedError for a request that could not be queued."""
         if self.draining:
-            raise shutting_down()
+            raise ClosedError
         if len(self.batcher.waiting) + self.preparing >= self.batcher.max_queue:
-            raise queue_full(QueueFullError(self.batcher.max_queue, self.batcher.retry_after()))
+            raise QueueFullError(self.batcher.max_queue, self.batcher.retry_after())
 
     def check_key(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")

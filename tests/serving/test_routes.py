@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from serving import routes, uploads
+from serving.batching import ClosedError, QueueFullError
 from tests.conftest import GOLDEN
 from tests.serving.conftest import PATIENCE
 from tests.serving.test_validation import audio, text, user
@@ -203,6 +204,21 @@ def test_what_goes_wrong_with_a_transcription_has_openais_shape(address, api, ob
     monkeypatch.setattr(api, "api_key", b"secret")
     assert post_form(address).status_code == 401
     assert (api.preparing, api.uploads.held) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [(QueueFullError(4, 7), 429, "queue_full", "7"), (ClosedError(), 503, "shutting_down", "10")],
+)
+def test_what_the_batcher_refuses_has_openais_shape(address, api, monkeypatch, error, status, code, retry_after):
+    monkeypatch.setattr(api.batcher, "submit", Mock(side_effect=error))
+    asked = {"model": "diffa", "messages": MESSAGES}
+    plain, stream = (post(address, json.dumps(asked | {"stream": stream}).encode()) for stream in (False, True))
+    for response in (plain, stream, post_form(address)):
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+        assert response.headers["retry-after"] == retry_after
+    until(lambda: counted(api, status) == 3)
+    assert (api.preparing, api.uploads.held, api.in_flight) == (0, 0, 0)
 
 
 def test_who_leaves_a_transcription_is_forgotten(address, api, obedient):
