@@ -39,10 +39,10 @@ from serving.http_errors import (
 )
 from serving.protocol import RequestError, parse_request
 from serving.responses import Completion, as_event
-from serving.transcriber import Transcriber, putter, unless_client_leaves
+from serving.transcriber import Transcriber, departure, putter, unless_client_leaves
 from serving.transcription import Recording, open_recording, read_form, render
 from serving.uploads import Uploads, encoding_of
-from serving.validation import Service, ValidatedRequest, validate
+from serving.validation import Service, ValidatedRequest, check_model, validate
 from src.audio import window_seconds
 from src.prompts import ASR_PROMPTS
 
@@ -199,8 +199,7 @@ class Api:
         """
 
         async def report_departure() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
+            await departure(request)
             arriving.put_nowait(ClientDisconnect())
 
         watch = asyncio.create_task(report_departure())
@@ -289,8 +288,7 @@ class Api:
     async def model(self, name: str, request: Request) -> dict:
         """A model by its name."""
         self.check_key(request)
-        if name != self.service.name:
-            raise RequestError(f"the model {name!r} does not exist", "model", "model_not_found", 404)
+        check_model(name, self.service)
         return self.card()
 
     def card(self) -> dict:

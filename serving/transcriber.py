@@ -86,14 +86,15 @@ async def complete(arriving: asyncio.Queue) -> AnswerPrefix:
             return answer
 
 
+async def departure(request: Request) -> None:
+    """Returns as soon as the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns. Raises ClientDisconnect, and cancels the work, as soon as the client is gone."""
-
-    async def departure() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.create_task(work), asyncio.create_task(departure())
+    working, leaving = asyncio.create_task(work), asyncio.create_task(departure(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

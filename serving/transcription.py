@@ -90,7 +90,7 @@ def open_recording(request: TranscriptionRequest, content: bytes, service: Servi
     A transcript has the canvas of the recipe (`TRANSCRIPT`), as far as the server allows, unless the request says
     otherwise.
     """
-    check_model(request, service)
+    check_model(request.model, service)
     block_length = request.block_length or min(TRANSCRIPT["block_length"], service.max_answer_tokens)
     canvas = min(TRANSCRIPT["max_new_tokens"], service.max_answer_tokens // block_length * block_length)
     defaults = {"block_length": block_length, "canvas": request.canvas or max(canvas, block_length)}

@@ -56,7 +56,7 @@ class ValidatedRequest:
 
 def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     """Decode the audio and check every parameter. Raises RequestError. Slow: not for an event loop."""
-    check_model(request, service)
+    check_model(request.model, service)
     question = read_messages(request.messages, service.history)
     options, num_tokens, warning = options_for(request, service)
     check_greedy(request, options.temperature)
@@ -81,9 +81,10 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     return ValidatedRequest(parameters, generation, prompt_tokens, warning, question.num_ignored)
 
 
-def check_model(request: DecodingParameters, service: Service) -> None:
-    if request.model != service.name:
-        message = f"the model {request.model!r} does not exist; this server has {service.name!r}"
+def check_model(name: str, service: Service) -> None:
+    """Raise RequestError where a client names another model than the one there is."""
+    if name != service.name:
+        message = f"the model {name!r} does not exist; this server has {service.name!r}"
         raise RequestError(message, "model", "model_not_found", 404)
 
 

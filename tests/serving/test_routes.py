@@ -245,6 +245,13 @@ def test_the_model_says_what_it_can_do(address):
     assert (card["family"], card["stage"], card["capabilities"]["history"]) == ("diffa", 2, False)
 
 
+def test_a_model_that_there_is_not_is_named_with_the_one_that_there_is(address):
+    missing = requests.get(f"{address}/v1/models/org/gpt", timeout=PATIENCE)
+    error = {"message": "the model 'org/gpt' does not exist; this server has 'diffa'", "type": "invalid_request_error",
+             "param": "model", "code": "model_not_found"}  # fmt: skip
+    assert (missing.status_code, missing.json()) == (404, {"error": error})
+
+
 def test_browsers_find_pages_and_head_is_answered_like_get(address):
     for path, part in (("/", "Routes and parameters"), ("/docs", "POST /v1/audio/transcriptions"), ("/health", "ok")):
         response = requests.get(address + path, timeout=PATIENCE)
