@@ -81,7 +81,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         # by the HTTP status; 499: the client left, 500 also where a stream broke off
-        self.requests = Counter("diffa_requests", "Chat completion requests", ["status"], registry=self.registry)
+        self.requests = Counter(
+            "diffa_requests", "Requests for answers and transcripts", ["status"], registry=self.registry
+        )
         self.latency = Histogram(
             "diffa_request_seconds", "Seconds from a request to the end of its answer; answered ones alone",
             buckets=LATENCY_BUCKETS, registry=self.registry,
