@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from data_prep.corpus_files import any_case, member, read_lines, read_text
+from data_prep.corpus_files import read_lines, read_text
 from src.manifest import read_manifest
 from src.manifest_check import Limits, check_manifest
-from tests.data_prep.test_corpora import CORPORA, main, put_audio, put_text
+from tests.data_prep.corpora import CORPORA, main, put_audio
 
 VARIATIONS = 20
 TEXTS = (".txt", ".csv", ".json")
@@ -153,82 +153,3 @@ def test_a_corpus_as_people_have_it(corpus, seed, tmp_path, capsys):
         assert (found.target, found.duration) == (sample.target, sample.duration), changes
         lacking = sample.extra["attributes"].items() - found.extra["attributes"].items()
         assert not lacking or all(f"have no {key}, the first: " in told.out for key, _ in lacking), (changes, lacking)
-
-
-def test_names_are_found_in_any_case(tmp_path):
-    put_text(tmp_path / "Data" / "A.TXT", "x")
-    assert member(tmp_path, "data", "a.txt") == tmp_path / "Data" / "A.TXT"
-    assert member(tmp_path, "data", "b.txt") == tmp_path / "Data" / "b.txt"
-    assert any_case("a[!b]*/1_c") == "[aA][!b]*/1_[cC]"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_texts_in_the_usual_encodings(tmp_path, encoding):
-    (tmp_path / "a.txt").write_bytes("I’m at the café\rso\r\nit\n".encode(encoding))
-    assert read_lines(tmp_path / "a.txt") == ["I’m at the café", "so", "it", ""]
-
-
-def test_a_text_that_nobody_wrote_is_no_target(tmp_path):
-    CORPORA["vctk"](tmp_path / "vctk")
-    (tmp_path / "vctk" / "txt" / "p225" / "p225_001.txt").write_bytes(b"Please call St\x81lla.\n")
-    assert main("vctk", tmp_path / "vctk", tmp_path / "m.json") == 0
-    assert (
-        "p225_001: its text holds U+FFFD, which stands for bytes that were" in (tmp_path / "m.skipped.txt").read_text()
-    )
-    assert len(read_manifest(tmp_path / "m.json")) == 5
-
-
-@pytest.mark.parametrize("header", [True, False])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_table_of_vctk_with_other_delimiters_keeps_its_attributes(tmp_path, delimiter, header):
-    CORPORA["vctk"](tmp_path / "vctk")
-    rows = [("ID", "AGE", "GENDER", "ACCENTS", "REGION", "COMMENTS")] * header
-    rows += [
-        ("p225", "23", "F", "English", '"Southern  England"', ""),
-        ("p280", "25", "female", "Unknown", "France", "no"),
-    ]
-    put_text(tmp_path / "vctk" / "speaker-info.txt", "".join(f"{delimiter.join(row)}\n" for row in rows))
-    assert main("vctk", tmp_path / "vctk", tmp_path / "m.json") == 0
-    attributes = {sample.audio_id: sample.extra["attributes"] for sample in read_manifest(tmp_path / "m.json")}
-    assert attributes["p225_001"] == {"gender": "female", "age": 23, "accent": "English", "region": "Southern England"}
-    assert attributes["p280_001"] == {"gender": "female", "age": 25, "region": "France"}
-
-
-def test_attributes_that_are_not_read_are_told(tmp_path, capsys):
-    CORPORA["vctk"](tmp_path / "vctk")
-    put_text(tmp_path / "vctk" / "speaker-info.txt", "ID  AGE  GENDER\np225/23/F/English\np280  ?  F\n")
-    assert main("vctk", tmp_path / "vctk", tmp_path / "m.json") == 0
-    told = capsys.readouterr().out
-    assert "5 of 6 clips have no gender, the first: p225_001" in told
-    assert "6 of 6 clips have no age, the first: p225_001" in told and "6 of 6 clips have no accent" in told
-
-
-def test_dailytalk_with_lists_and_numbers_in_its_fields(tmp_path, capsys):
-    CORPORA["dailytalk"](tmp_path / "d")
-    path = tmp_path / "d" / "metadata.json"
-    dialogs = json.loads(path.read_text())
-    dialogs["0"]["0"]["emotion"] = ["happiness", "surprise"]
-    dialogs["0"]["1"] |= {"emotion": " Happiness ", "topic": {"a": 1}}
-    dialogs["12"]["0"]["text"] = ["i", "am", "late"]
-    path.write_text(json.dumps(dialogs))
-    assert main("dailytalk", tmp_path / "d", tmp_path / "m.json") == 0
-    attributes = {sample.audio_id: sample.extra["attributes"] for sample in read_manifest(tmp_path / "m.json")}
-    assert attributes == {
-        "dailytalk-0-0": {"gender": "male", "act": "inform", "topic": "work"},
-        "dailytalk-0-1": {"gender": "female", "emotion": "happy", "act": "inform"},
-    }
-    told = capsys.readouterr().out
-    assert "note: 2 attributes are no text, and left out, the first: dailytalk-0-0: emotion is ['happiness', " in told
-    assert "1 of 2 clips have no emotion, the first: dailytalk-0-0" in told
-    assert (
-        "dailytalk-12-0: a text that is ['i', 'am', 'late'] in metadata.json"
-        in (tmp_path / "m.skipped.txt").read_text()
-    )
-
-
-@pytest.mark.parametrize("content", ["[1]", '{"0": 3}', "{", '"x"', "[" * 100_000, '{"0": {"0": 7, "1": null}}'])
-def test_metadata_of_dailytalk_that_is_something_else(tmp_path, capsys, content):
-    put_text(tmp_path / "d" / "metadata.json", content)
-    assert main("dailytalk", tmp_path / "d", tmp_path / "m.json") == 2
-    error = capsys.readouterr().err
-    assert "is not an object of dialogs" in error or "no usable clip, 2 left out" in error
