@@ -52,3 +52,7 @@ def sweep_file(kind: str, seconds: float = 3.0) -> bytes:
     """A sweep in a file of a kind, at 16 kHz or at what the codec asks for."""
     rate = RATES.get(kind, 16_000)
     return encode(sweep(seconds, rate), rate, kind)
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Files that go wrong elsewhere, each through every door that audio comes in by: the same sound, or the same words."""
+"""Files that go wrong elsewhere, each through every door that audio comes in by: the same sound, or the same words.
+
+At the end, hundreds that are damaged at random.
+"""
 
 import base64
 import re
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import app
 import ask
@@ -17,7 +21,8 @@ from src.audio import AudioError, inspect_audio, read_audio, read_windows
 from src.dataloader import DIFFADataset
 from src.manifest import Sample, write_manifest
 from src.manifest_check import Limits, check_manifest
-from tests.conftest import GOLDEN
+from tests.audio_files import sweep_file, tone
+from tests.conftest import GOLDEN, in_time
 
 FAULTS = Path(__file__).parent / "faults"
 SCALED = "its floating-point samples are on the scale of integers, up to 32768 in place of 1, and were divided"
@@ -136,3 +141,98 @@ def test_what_was_mended_is_said_by_every_door_that_speaks(name, model, monkeypa
     settings = ["--preset", "exact", "--steps", "4", "--block_length", "4", "--max_new_tokens", "4"]
     assert ask.main([str(FAULTS / name), CLIP_INSTRUCTION, "--model_path", str(GOLDEN), *settings]) == 0
     assert capsys.readouterr().err == f"warning: {FAULTS / name}: {SCALED}\n"
+
+
+# --- damaged at random ---------------------------------------------------------------------------------------------
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """One of: cut, bits flipped anywhere, bits flipped in the header, bytes of the header zeroed, another header."""
+    data = bytearray(content)
+    kind = rng.integers(6)
+    if kind == 0:
+        return bytes(data[: rng.integers(len(data))])
+    if kind == 1:
+        for place in rng.integers(len(data), size=rng.integers(1, 60)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 2:
+        for place in rng.integers(64, size=rng.integers(1, 6)):
+            data[place] ^= 1 << rng.integers(8)
+    elif kind == 3:
+        start = rng.integers(64)
+        data[start : start + rng.integers(1, 16)] = bytes(8)
+    elif kind == 4:
+        data[: rng.integers(4, 64)] = rng.choice(
+            [b"RIFF\x24\0\0\0WAVEfmt ", b"fLaC\0\0\0\x22", b"OggS", b"FORM", b"ID3\x04"]
+        )
+    else:
+        data[rng.integers(len(data)) :] = bytes(rng.integers(256, size=rng.integers(400), dtype=np.uint8))
+    return bytes(data)
+
+
+def test_300_damaged_files_are_read_or_named(tmp_path):
+    """Never another exception, a hang, or sound that is not finite; names lie, since some formats go by the name."""
+    rng = np.random.default_rng(5)
+    originals = []
+    for suffix, subtype in (
+        ("wav", "PCM_16"),
+        ("wav", "FLOAT"),
+        ("flac", None),
+        ("ogg", None),
+        ("mp3", None),
+        ("aiff", None),
+    ):
+        soundfile.write(tmp_path / f"a.{suffix}", tone(0.3, 16000) + 0.1, 16000, subtype=subtype)
+        originals.append((suffix, (tmp_path / f"a.{suffix}").read_bytes()))
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(300):
+        suffix, content = originals[number % len(originals)]
+        if rng.random() < 0.2:
+            suffix = rng.choice(["wav", "flac", "mp3", "ogg", "raw", "txt", "au", "gsm", "vox", "w64"])
+        path = tmp_path / f"clip{number}.{suffix}"
+        path.write_bytes(damage(content, rng))
+        for use in (read_audio, inspect_audio):
+            try:
+                found = in_time(20, f"{use.__name__} of {path.name}", use, path)
+                outcomes["read"] += 1
+                if use is read_audio:
+                    assert np.isfinite(found).all() and 0 < len(found) <= 480_000
+                else:
+                    assert found.seconds > 0 and found.missing_seconds >= 0
+            except AudioError as error:
+                assert str(path) in str(error)
+                outcomes["refused"] += 1
+    assert min(outcomes.values()) > 100  # both happen
+
+
+def mutation(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
+    """A valid file that was cut, that has junk behind it, or one to three changed bytes at its beginning."""
+    kind = str(rng.choice(["cut", "padded", "header"]))
+    if kind == "cut":
+        return kind, content[: rng.integers(1, len(content))]
+    if kind == "padded":
+        size = int(rng.integers(1, len(content) // 2))
+        return kind, content + (bytes(size) if rng.random() < 0.5 else rng.bytes(size))
+    changed = bytearray(content)
+    for place in rng.integers(64, size=rng.integers(1, 4)):
+        changed[place] = rng.integers(256)
+    return kind, bytes(changed)
+
+
+def test_300_changed_files_in_eight_formats_have_their_length_or_are_named():
+    """Cut, padded or with another header, a file lasts as long as it did, within 1 %, or the error names it."""
+    rng = np.random.default_rng(11)
+    formats = ("wav", "flac", "ogg", "opus", "mp3", "m4a", "webm", "aiff")
+    files = {kind: sweep_file(kind) for kind in formats}
+    refused = dict.fromkeys(("cut", "padded", "header"), 0)
+    for number in range(300):
+        format_ = formats[number % len(formats)]
+        kind, content = mutation(files[format_], rng)
+        name = f"{format_} {number} {kind}"
+        try:
+            seconds = len(in_time(20, name, read_audio, content, 30.0, name)) / 16000
+            assert seconds == pytest.approx(3, rel=0.01), name
+        except AudioError as error:
+            assert str(error).startswith(f"{name}: ")
+            refused[kind] += 1
+    assert refused["padded"] == 0 and refused["cut"] > 90 and 30 < refused["header"] < 90

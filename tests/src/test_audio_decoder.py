@@ -1,5 +1,6 @@
 import io
 import re
+import struct
 import sys
 
 import av
@@ -259,3 +260,48 @@ def test_a_rate_or_a_number_of_channels_that_changes(monkeypatch):
 def test_demuxers_are_ffmpegs_names():
     known = {part for name in av.formats_available for part in name.split(",")}
     assert set(audio_decoder.DEMUXERS.split(",")) - known == set()
+
+
+@pytest.mark.filterwarnings("error")  # NumPy's
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("peak", [0.5, 20_000])  # at full scale, at that of integers
+@pytest.mark.parametrize("promised", [None, 0x7FFFFFFF], ids=["whole", "never finished"])  # libsndfile, PyAV
+def test_signalling_nans_are_named_as_others_are(dtype, peak, promised):
+    samples = np.full(1600, peak, dtype=dtype)
+    bits = samples.view(f"u{samples.itemsize}")
+    bits[::2] = 0x7FA00001 if dtype == np.float32 else 0x7FF4000000000001
+    head = struct.pack("<4sI4s4sIHHII", b"RIFF", 36 + samples.nbytes, b"WAVE", b"fmt ", 16, 3, 1, 16_000, 64_000)
+    head = head[:-4] + struct.pack("<IHH", 16_000 * samples.itemsize, samples.itemsize, 8 * samples.itemsize)
+    with pytest.raises(AudioError, match="holds NaN or infinite samples"):
+        read_audio(head + struct.pack("<4sI", b"data", promised or samples.nbytes) + samples.tobytes())
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16be", "pcm_f32be", "pcm_alaw", "adpcm_ima_qt"])
+def test_quicktime_counts_samples_or_packets(encoder, monkeypatch):
+    """A recorder's: as many samples as the header lists, not packets."""
+    monkeypatch.setitem(WITH_AV, "mov", ("mov", encoder))
+    assert len(read_audio(sweep_file("mov"))) == pytest.approx(3 * 16_000, abs=100)
+
+
+@pytest.mark.parametrize("encoder", ["pcm_s16le", "libmp3lame", "ac3"])
+def test_sound_of_avi_is_whole_or_called_cut(encoder, monkeypatch):
+    monkeypatch.setitem(WITH_AV, "avi", ("avi", encoder))
+    content = encode(sweep(3.0, 48_000), 48_000, "avi")
+    assert len(read_audio(content)) == pytest.approx(3 * 16_000, abs=1000)
+    with pytest.raises(AudioError, match=r"the file is cut: 1\.\d\d s are left of the \d\.\d\d s"):
+        read_audio(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+            "is a pointer of Git LFS, not the sound",
+        ),
+        (b"\n<!DOCTYPE html><title>404</title>", "is a web page, not sound"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_named(content, message):
+    with pytest.raises(AudioError, match=f"audio bytes: {message}"):
+        read_audio(content)

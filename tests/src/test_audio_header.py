@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from src.audio import AudioError, read_audio
 from src.audio_header import HeaderError, Samples, asf_seconds, ogg_bytes_cut, read_header
-from tests.audio_files import encode, sweep, sweep_file
+from tests.audio_files import encode, sweep, sweep_file, tone
 
 KINDS = ("wav", "float", "rf64", "w64", "aiff", "au", "caf")
 SIZE_PLACE = {"wav": 40, "aiff": 42, "au": 8, "caf": 4084 + 4, "w64": 104 - 8}  # of the number of bytes
@@ -155,3 +156,14 @@ def test_an_ogg_file_that_ends_within_a_page_is_cut():
     for end in (last + 4, last + 26, last + 27, last + 40, len(content) - 1):
         assert ogg_bytes_cut(io.BytesIO(content[:end])) == end - last
     assert ogg_bytes_cut(io.BytesIO(content[:last])) == ogg_bytes_cut(io.BytesIO(WAV)) == 0
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "ULAW"])
+def test_sphere_files_are_whole_or_called_cut(subtype):
+    """NIST's, of LDC's corpora."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(1, 16_000), 16_000, format="NIST", subtype=subtype)
+    content = file.getvalue()
+    assert len(read_audio(content)) == 16_000
+    with pytest.raises(AudioError, match=r"the file is cut: 0\.50 s are left of the 1\.00 s that its header promises"):
+        read_audio(content[: 1024 + (len(content) - 1024) // 2])
