@@ -1,7 +1,6 @@
 """ask.py, app.py and serve.py with a checkpoint of DIFFA-2: the published fast mode, down to the recorded text."""
 
 import json
-from pathlib import Path
 
 import openai
 import pytest
@@ -12,10 +11,10 @@ import serve
 from src.audio import read_audio
 from src.inference_flags import options_of
 from src.loading import load_model
+from tests.conftest import GOLDEN2
 from tests.serving.test_page import answer_text
 from tests.test_serve import about, serving
 
-GOLDEN2 = Path(__file__).parent / "golden2"
 CASES = json.loads((GOLDEN2 / "golden.json").read_text())["generate"]
 CASE = next(case for case in CASES if case.get("why", "").startswith("the published benchmark"))
 CLIP, TEXT = GOLDEN2 / f"clip{CASE['clip']}.wav", CASE["text"].strip()

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from safetensors.torch import load_file
 from src.audio import read_audio
 from src.modeling_DIFFA import DIFFAModel
 from tests import diffa2_api as api
+from tests.conftest import GOLDEN2
 
-GOLDEN2 = Path(__file__).parent / "golden2"
 CASES = json.loads((GOLDEN2 / "golden.json").read_text())
 
 

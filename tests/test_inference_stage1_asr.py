@@ -6,7 +6,8 @@ import pytest
 import inference_stage1_asr
 from asr import evaluate
 from evaluation.runner import Parts
-from tests.evaluation.small_runs import GOLDEN, GOLDEN2, MODEL, EchoModel, lines, write_lines
+from tests.conftest import GOLDEN, GOLDEN2
+from tests.evaluation.small_runs import MODEL, EchoModel, lines, write_lines
 
 
 @pytest.fixture

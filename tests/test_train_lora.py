@@ -15,7 +15,7 @@ from src.configuration_DIFFA import ROOT
 from src.lora import LORA_TARGETS, is_factor, published_name, read_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import SettingsError
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, GOLDEN2
 from tests.src.test_training_arguments import parsed
 from tests.test_train import (
     environment,
@@ -28,7 +28,6 @@ from tests.test_train import (
 )
 from tests.test_train import run as run_script
 
-GOLDEN2 = ROOT / "tests" / "golden2"
 PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from src.configuration_DIFFA import ROOT
 from src.lora import read_lora
-from tests.test_golden2 import GOLDEN2
+from tests.conftest import GOLDEN2
 from tests.test_train import kill_launcher, read_until_logged, same_course, steps_logged
 
 PAIRS = [("one two three", "one two four five"), ("ten", "ten nine eight seven six")]

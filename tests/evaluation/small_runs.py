@@ -8,10 +8,9 @@ from transformers import WhisperFeatureExtractor
 
 import inference_stage2_mmsu
 from src.modeling_DIFFA import Answers
+from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden"
-GOLDEN2 = ROOT / "tests" / "golden2"  # DIFFA-2
 MODEL = [
     "--model_path", str(GOLDEN / "diffa_upstream"), "--llm_path", str(GOLDEN / "llada"),
     "--whisper_path", str(GOLDEN / "whisper"), "--dtype", "float32",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.small_runs import GOLDEN, GOLDEN2, ROOT, lines, write_lines
+from tests.conftest import GOLDEN, GOLDEN2
+from tests.evaluation.small_runs import ROOT, lines, write_lines
 
 
 def shell(script, folder, **settings):

@@ -6,9 +6,9 @@ import pytest
 
 import inference_stage2_mmsu
 from src.prompts import SYSTEM_PROMPTS
-from tests.evaluation.small_runs import ROOT, lines
+from tests.conftest import GOLDEN2
+from tests.evaluation.small_runs import lines
 
-GOLDEN2 = ROOT / "tests" / "golden2"
 FROZEN = ["--llm_path", str(GOLDEN2 / "llada"), "--whisper_path", str(GOLDEN2 / "whisper"), "--device", "cpu"]
 PUBLISHED = ("--use_lora", "True", "--accelerate", "fast_dllm")  # as the published scripts write it
 

@@ -8,7 +8,8 @@ import pytest
 
 from evaluation.benchmarks import BENCHMARKS
 from evaluation.runner import Parts
-from tests.evaluation.small_runs import GOLDEN2, ROOT, write_lines
+from tests.conftest import GOLDEN2
+from tests.evaluation.small_runs import ROOT, write_lines
 
 CLIPS = [f"clip{n % 3}.wav" for n in range(10)]
 LETTERS = {"choice_a": "one", "choice_b": "two", "choice_c": "three", "choice_d": "four"}

@@ -13,9 +13,8 @@ from src.files import OutputError
 from src.lora import read_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN2, load_golden
 
-GOLDEN2 = GOLDEN.parent / "golden2"
 PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
 
 

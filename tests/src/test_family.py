@@ -3,12 +3,10 @@ import shutil
 import pytest
 
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import ROOT, DIFFAConfig
+from src.configuration_DIFFA import DIFFAConfig
 from src.family import describe, family_of, read_family
 from src.lora import read_lora
-from tests.conftest import GOLDEN
-
-GOLDEN2 = ROOT / "tests" / "golden2"
+from tests.conftest import GOLDEN, GOLDEN2
 
 
 def test_published_checkpoints_tell_their_family():

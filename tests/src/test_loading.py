@@ -7,12 +7,10 @@ import torch
 
 from src import loading
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import ROOT, DIFFAConfig
+from src.configuration_DIFFA import DIFFAConfig
 from src.inference_flags import OptionError, add_model_flags
 from src.modeling_DIFFA import DIFFAModel
-from tests.conftest import GOLDEN
-
-GOLDEN2 = ROOT / "tests" / "golden2"
+from tests.conftest import GOLDEN, GOLDEN2
 
 
 def flags(*given: str) -> argparse.Namespace:

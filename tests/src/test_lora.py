@@ -16,8 +16,8 @@ from src.configuration_DIFFA import ROOT
 from src.lora import Factors, LoRA, has_lora, is_factor, new_lora, own_name, read_lora
 from src.modeling_DIFFA import ADAPTER_MODULES, DIFFAModel
 from src.modeling_llada import LLaDAModel
+from tests.conftest import GOLDEN2
 
-GOLDEN2 = ROOT / "tests" / "golden2"
 STAGE4 = GOLDEN2 / "diffa2_stage4"  # a trainer's whole state
 Q0 = "model.transformer.blocks.0.q_proj"
 KEY = "llm_model.base_model.model." + Q0  # of a published checkpoint

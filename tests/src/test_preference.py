@@ -18,9 +18,8 @@ from src.preference import (
 from src.preference_data import PairCollator
 from src.preference_model import PreferenceModel
 from tests import reference
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, GOLDEN2
 from tests.diffa2_api import load_trainable
-from tests.test_golden2 import GOLDEN2
 
 PAIRS = [  # clips and answers of different lengths
     Sample("a", GOLDEN / "clip0.wav", "hello", "one two three", "", "golden", 0.8, {}, "one two four five"),

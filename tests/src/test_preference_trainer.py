@@ -12,9 +12,9 @@ from src.preference_data import PairCollator
 from src.preference_model import PreferenceModel
 from src.preference_trainer import PreferenceTrainer
 from src.sft_trainer import TrainingError
+from tests.conftest import GOLDEN2
 from tests.diffa2_api import load_trainable
 from tests.src.test_preference import PAIRS
-from tests.test_golden2 import GOLDEN2
 
 FIGURES = {
     "loss", "margin", "chosen_wins", "chosen_gain", "rejected_gain", "chosen_gain_variance", "rejected_gain_variance",
