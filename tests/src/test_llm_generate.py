@@ -8,36 +8,11 @@ import torch
 from src import llm_generate
 from src.configuration_DIFFA import LLaDAConfig
 from src.llm_generate import GenerationOptions, Prompt, choose, decode, generate, pick, select
-from src.modeling_llada import LLaDAModel, rotary_tables
+from src.modeling_llada import LLaDAModel
 from tests import reference
+from tests.src.decoding_oracles import plain_fast_dllm, plain_parallel, stale_answer
 
-OPTION_NAMES = ("steps", "block_length", "max_new_tokens", "cfg_scale", "temperature", "remasking")
 MASK, EOS, D = 29, 25, 16  # token 25 is one that the random models below choose often
-
-
-def test_golden_generations_token_for_token(model, golden, golden_cases, clips):
-    for case in golden_cases["generate"]:
-        model.stage = case["stage"]
-        options = GenerationOptions(**{name: case[name] for name in OPTION_NAMES})
-        arguments = [clips[case["clip"]]], [case["question"]], options
-        assert torch.equal(model.generate(*arguments, return_ids=True), golden[f"{case['key']}.answer_ids"])
-        assert model.generate(*arguments) == [case["text"]]
-
-
-def test_what_an_answer_took_comes_with_it(model, clips):
-    questions = ["hello", "What can you hear from the audio?", "Is the speaker male?"]
-    options = GenerationOptions(block_length=8, threshold=0.5, cache="dual", cfg_scale=0.5)
-    answers = model.answer(clips, questions, options)
-    assert answers.texts == model.generate(clips, questions, options)
-    assert torch.equal(answers.ids, model.generate(clips, questions, options, return_ids=True))
-    first, *_, end = model.decode(clips, questions, options)
-    assert first.forward_passes.tolist() == [1, 1, 1] and (first.answer_ids != end.answer_ids).any()  # kept as it was
-    assert torch.equal(answers.ids, end.answer_ids) and answers.forward_passes == end.forward_passes.tolist()
-    skipped = [
-        [model.tokenizer.decode([token], skip_special_tokens=True) != model.tokenizer.decode([token]) for token in row]
-        for row in answers.ids.tolist()
-    ]
-    assert answers.num_tokens == [16 - sum(row) for row in skipped]
 
 
 # --- random models and cases ---------------------------------------------------------------------------------------
@@ -165,52 +140,6 @@ def test_a_batch_equals_its_members_in_every_mode(llm, seed):
 # --- caches --------------------------------------------------------------------------------------------------------
 
 
-class StalePass:
-    """The cached passes, plainly: columns that are not computed anew keep each layer's input from the last full pass.
-
-    Nothing is cached: every layer works on the whole sequence, and gets its keys and values from it.
-    """
-
-    def __init__(self, llm: LLaDAModel) -> None:
-        self.llm, self.layer_inputs = llm, []
-
-    def __call__(self, embeds: torch.Tensor, columns: slice | None) -> torch.Tensor:
-        """Logits [n, V] of the columns computed, those of `embeds` [1, T, d] in `columns`; None for all."""
-        positions = torch.arange(embeds.shape[1])[None]
-        rotary = rotary_tables(positions, self.llm.config.head_dim, self.llm.config.rope_theta)
-        keep, columns = columns is None, columns or slice(None)
-        if keep:
-            self.layer_inputs = []
-        h = embeds[:, columns]
-        for index, block in enumerate(self.llm.blocks):
-            if keep:
-                self.layer_inputs.append(h)
-            x = self.layer_inputs[index].clone()
-            x[:, columns] = h
-            h = block(x, rotary, None)[:, columns]
-        return self.llm.project(self.llm.final_norm(h))[0]
-
-
-def stale_answer(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> torch.Tensor:
-    """What a cached mode answers to one prompt, greedily: int64 [1, max_new_tokens]."""
-    answer, before = torch.full((1, options.max_new_tokens), MASK), prompt.inputs_embeds.shape[1]
-    run = StalePass(llm)
-    for start in range(0, options.max_new_tokens, options.block_length):
-        end = start + options.block_length
-        for step, quota in enumerate(options.quotas()):
-            embeds = torch.cat((prompt.inputs_embeds, llm.embed(answer)), dim=1)
-            if step == 0:
-                logits, first = run(embeds, None)[before : before + end], 0
-            else:
-                last = end if options.cache == "dual" else options.max_new_tokens
-                logits, first = run(embeds, slice(before + start, before + last))[: options.block_length], start
-            best, candidates = logits.softmax(dim=-1).max(dim=-1)
-            best[answer[0, first:end] != MASK] = -1
-            chosen = best.topk(quota).indices
-            answer[0, first + chosen] = candidates[chosen]
-    return answer
-
-
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_a_cache_keeps_what_it_should_and_no_more(decided_llm, cache):
     differing = 0
@@ -309,26 +238,6 @@ def test_the_mask_token_holds_the_ranks_of_what_it_wins_unless_nothing_else_is_f
     assert fixed([0.75, 0.9, 0.2, 0.7], won, last_rank=True) == [0]  # rank 1 alone would fix nothing
 
 
-def plain_parallel(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> tuple[list[int], int]:
-    """Parallel decoding of one prompt, greedily and without guidance: the answer and the number of passes."""
-    answer, passes = [MASK] * options.max_new_tokens, 0
-    for start in range(0, options.max_new_tokens, options.block_length):
-        end = start + options.block_length
-        while any(token == MASK for token in answer[start:end]):
-            logits = reference.all_logits(llm, prompt.inputs_embeds[0], torch.tensor(answer))[-len(answer) :]
-            best, candidates = logits.double().softmax(dim=-1).max(dim=-1)
-            passes += 1
-            ranked = sorted((i for i in range(start, end) if answer[i] == MASK), key=lambda i: -best[i])
-            if options.threshold is not None:
-                allowed = [i for i in ranked if best[i] >= options.threshold]
-            else:
-                counts = [n for n, i in enumerate(ranked, 1) if (n + 1) * (1 - best[i]) <= options.factor]
-                allowed = ranked[: max(counts, default=0)]
-            for i in allowed or ranked[:1]:
-                answer[i] = int(candidates[i])
-    return answer, passes
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_parallel_decoding_equals_its_plain_form(decided_llm, seed):
     rng = random.Random(seed)
@@ -336,33 +245,6 @@ def test_parallel_decoding_equals_its_plain_form(decided_llm, seed):
     result = generate(decided_llm, together(prompts), options)
     expected = [plain_parallel(decided_llm, prompt, options) for prompt in prompts]
     assert list(zip(result.answer_ids.tolist(), result.forward_passes.tolist(), strict=True)) == expected, options
-
-
-def plain_fast_dllm(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions) -> tuple[list[int], int] | None:
-    """DIFFA-2's published fast mode for one prompt: the answer and the number of passes; None where it does not end."""
-    answer, passes = [MASK] * options.max_new_tokens, 0
-    for start in range(0, options.max_new_tokens, options.block_length):
-        end = start + options.block_length
-        while MASK in answer[start:end]:
-            logits = reference.all_logits(llm, prompt.inputs_embeds[0], torch.tensor(answer))[-len(answer) :]
-            best, candidates = logits.double().softmax(dim=-1).max(dim=-1)
-            passes, before = passes + 1, list(answer)
-            ranked = sorted((i for i in range(start, end) if answer[i] == MASK), key=lambda i: -best[i])
-            if options.threshold is not None:
-                accepted = [i for place, i in enumerate(ranked) if place == 0 or best[i] >= options.threshold]
-            else:
-                failing = [r for r, i in enumerate(ranked, 1) if r > 1 and best[i] < 1 - options.factor / (r + 1)]
-                first = min(failing, default=len(ranked))
-                accepted = ranked if first == len(ranked) else ranked[: first - 1]
-            for i in accepted:
-                answer[i] = int(candidates[i])
-            if answer == before:
-                return None
-            block = answer[start:end]
-            if EOS in block and MASK not in block[: block.index(EOS)]:
-                answer[start + block.index(EOS) : end] = [EOS] * (options.block_length - block.index(EOS))
-                return answer, passes
-    return answer, passes
 
 
 @pytest.mark.parametrize("mask_wins", [True, False])

@@ -1,8 +1,5 @@
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from perf.full_size import LLADA_8B, write_llada
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import ROOT
 from src.lora import Factors, LoRA, has_lora, is_factor, new_lora, own_name, read_lora
 from src.modeling_DIFFA import ADAPTER_MODULES, DIFFAModel
 from src.modeling_llada import LLaDAModel
@@ -300,49 +295,6 @@ def test_the_sum_is_made_in_float32_and_rounded_once(stored, dtype):
     assert stored == dtype or weight.equal(before)
 
 
-def test_the_llms_file_stays_as_it_is(tmp_path):
-    """Though its weights are mapped into memory and overwritten there."""
-    shutil.copytree(GOLDEN2 / "llada", tmp_path / "llada")
-    file = tmp_path / "llada" / "model.safetensors"
-    before = hashlib.sha256(file.read_bytes()).hexdigest()
-    lora = read_lora(STAGE4)
-    one = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == before
-    two = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
-    plain = LLaDAModel.from_pretrained(file.parent, torch.float32)
-    assert one.get_parameter(f"{Q0}.weight").equal(two.get_parameter(f"{Q0}.weight"))
-    assert not one.get_parameter(f"{Q0}.weight").equal(plain.get_parameter(f"{Q0}.weight"))
-
-
-SIZE = {"d_model": 1024, "n_layers": 6, "n_heads": 8, "n_kv_heads": 8, "mlp_hidden_size": 3072, "embedding_size": 1000}
-IDS = {"vocab_size": 1000, "mask_token_id": 999, "eos_token_id": 998, "pad_token_id": 998}
-MEASURE = """
-import sys, torch
-from perf.measure import peak_bytes
-from src.lora import Factors, LoRA
-from src.modeling_llada import LLaDAModel
-sizes = {"q_proj": 1024, "k_proj": 1024, "v_proj": 1024, "ff_proj": 3072, "up_proj": 3072}
-lora = LoRA({f"model.transformer.blocks.{i}.{name}.weight": Factors(torch.randn(8, 1024), torch.randn(out, 8))
-             for i in range(6) for name, out in sizes.items()})
-def load():
-    model = LLaDAModel.from_pretrained(sys.argv[1], torch.bfloat16, lora=lora)
-    for parameter in model.parameters():
-        parameter.sum()  # reads all of it
-LLaDAModel.from_pretrained("tests/golden2/llada")  # brings in what any model takes
-lora.merge("model.transformer.blocks.0.q_proj.weight", torch.zeros(1024, 1024), torch.float32)
-print(peak_bytes(load, torch.device("cpu")))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
-def test_weights_that_are_merged_never_stand_in_memory_twice(tmp_path):
-    """Two thirds of them get an update."""
-    size = write_llada(tmp_path, LLADA_8B | SIZE | IDS)
-    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert 0.9 < int(output) / size < 1.1
-
-
 # --- training ------------------------------------------------------------------------------------------------------
 
 
@@ -449,8 +401,3 @@ def test_factors_of_the_vocabulary_projection_are_merged_but_not_trained():
     torch.testing.assert_close(llm.output_weight, plain.output_weight + update)
     with pytest.raises(CheckpointError, match=r"model.transformer.ff_out.weight cannot be trained"):
         load(GOLDEN2 / "diffa2_stage1").attach_lora(head)
-
-
-def test_a_stage_that_trains_factors_needs_them():
-    with pytest.raises(ValueError, match="stage 3 trains LoRA factors: attach some to the model first"):
-        load(GOLDEN2 / "diffa2_stage1").prepare_training(3)

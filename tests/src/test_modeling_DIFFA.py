@@ -15,7 +15,7 @@ from src.configuration_DIFFA import ADAPTER_MODULES, STAGES
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from tests import reference
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, GOLDEN2, load_golden
 
 close = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -69,6 +69,34 @@ def test_loss_and_gradient_norms_match_the_published_code(golden, golden_cases, 
     for name, norm in case["grad_norms"].items():
         assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-4), name
     assert {name.split(".")[0] for name in gradients} == set(STAGES[stage].trains)
+
+
+OPTION_NAMES = ("steps", "block_length", "max_new_tokens", "cfg_scale", "temperature", "remasking")
+
+
+def test_golden_generations_token_for_token(model, golden, golden_cases, clips):
+    for case in golden_cases["generate"]:
+        model.stage = case["stage"]
+        options = GenerationOptions(**{name: case[name] for name in OPTION_NAMES})
+        arguments = [clips[case["clip"]]], [case["question"]], options
+        assert torch.equal(model.generate(*arguments, return_ids=True), golden[f"{case['key']}.answer_ids"])
+        assert model.generate(*arguments) == [case["text"]]
+
+
+def test_what_an_answer_took_comes_with_it(model, clips):
+    questions = ["hello", "What can you hear from the audio?", "Is the speaker male?"]
+    options = GenerationOptions(block_length=8, threshold=0.5, cache="dual", cfg_scale=0.5)
+    answers = model.answer(clips, questions, options)
+    assert answers.texts == model.generate(clips, questions, options)
+    assert torch.equal(answers.ids, model.generate(clips, questions, options, return_ids=True))
+    first, *_, end = model.decode(clips, questions, options)
+    assert first.forward_passes.tolist() == [1, 1, 1] and (first.answer_ids != end.answer_ids).any()  # kept as it was
+    assert torch.equal(answers.ids, end.answer_ids) and answers.forward_passes == end.forward_passes.tolist()
+    skipped = [
+        [model.tokenizer.decode([token], skip_special_tokens=True) != model.tokenizer.decode([token]) for token in row]
+        for row in answers.ids.tolist()
+    ]
+    assert answers.num_tokens == [16 - sum(row) for row in skipped]
 
 
 # -- the loss against the plain way -----------------------------------------------------------------------------------
@@ -272,6 +300,12 @@ def test_new_adapters_can_start_at_the_llms_embedding_scale(clips):
     model.match_embedding_scale(ADAPTER_MODULES)
     for module in ADAPTER_MODULES:
         assert rms(module).item() == pytest.approx(scale.item(), rel=0.15), module
+
+
+def test_a_stage_that_trains_factors_needs_them():
+    model = DIFFAModel.from_pretrained(GOLDEN2 / "diffa2_stage1", GOLDEN2 / "llada", GOLDEN2 / "whisper")
+    with pytest.raises(ValueError, match="stage 3 trains LoRA factors: attach some to the model first"):
+        model.prepare_training(3)
 
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------

@@ -1,16 +1,22 @@
 import ast
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch._dynamo.testing import CompileCounter
 
+from perf.full_size import LLADA_8B, write_llada
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import LLaDAConfig
+from src.configuration_DIFFA import ROOT, LLaDAConfig
+from src.lora import read_lora
 from src.modeling_llada import LLaDAModel, RMSNorm, rotary_tables, rotate
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, GOLDEN2
 
 close = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -225,3 +231,49 @@ def test_tied_and_grouped_variants_compute():
     full.load_state_dict(state)
     ids = torch.arange(12)[None]
     torch.testing.assert_close(logits_of(model, ids), logits_of(full, ids), rtol=1e-5, atol=1e-5)
+
+
+# --- LoRA factors merged as the weights load -------------------------------------------------------------------------
+
+
+def test_the_llms_file_stays_as_it_is(tmp_path):
+    """Though its weights are mapped into memory and overwritten there."""
+    shutil.copytree(GOLDEN2 / "llada", tmp_path / "llada")
+    file = tmp_path / "llada" / "model.safetensors"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    lora = read_lora(GOLDEN2 / "diffa2_stage4")
+    one = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == before
+    two = LLaDAModel.from_pretrained(file.parent, torch.float32, lora=lora)
+    plain = LLaDAModel.from_pretrained(file.parent, torch.float32)
+    weights = [llm.get_parameter("model.transformer.blocks.0.q_proj.weight") for llm in (one, two, plain)]
+    assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
+
+
+SIZE = {"d_model": 1024, "n_layers": 6, "n_heads": 8, "n_kv_heads": 8, "mlp_hidden_size": 3072, "embedding_size": 1000}
+IDS = {"vocab_size": 1000, "mask_token_id": 999, "eos_token_id": 998, "pad_token_id": 998}
+MEASURE = """
+import sys, torch
+from perf.measure import peak_bytes
+from src.lora import Factors, LoRA
+from src.modeling_llada import LLaDAModel
+sizes = {"q_proj": 1024, "k_proj": 1024, "v_proj": 1024, "ff_proj": 3072, "up_proj": 3072}
+lora = LoRA({f"model.transformer.blocks.{i}.{name}.weight": Factors(torch.randn(8, 1024), torch.randn(out, 8))
+             for i in range(6) for name, out in sizes.items()})
+def load():
+    model = LLaDAModel.from_pretrained(sys.argv[1], torch.bfloat16, lora=lora)
+    for parameter in model.parameters():
+        parameter.sum()  # reads all of it
+LLaDAModel.from_pretrained("tests/golden2/llada")  # brings in what any model takes
+lora.merge("model.transformer.blocks.0.q_proj.weight", torch.zeros(1024, 1024), torch.float32)
+print(peak_bytes(load, torch.device("cpu")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux tells it")
+def test_weights_that_are_merged_never_stand_in_memory_twice(tmp_path):
+    """Two thirds of them get an update."""
+    size = write_llada(tmp_path, LLADA_8B | SIZE | IDS)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 0.9 < int(output) / size < 1.1
