@@ -153,16 +153,6 @@ def test_scores_are_written_whatever_standard_output_can_show(copy):
     assert "said:  caf? na?ve??" in run.stdout and scores_of(path)["utterances"] == 1
 
 
-def test_a_reader_that_goes_away_is_told_of_in_one_line(copy):
-    path = copy("mmau_space_answer.json")
-    run = subprocess.run(
-        ["bash", "-c", f'{sys.executable} {ROOT}/mmau/evaluate.py {path} > >(exec true); echo "status $?" >&2'],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert "Traceback" not in run.stderr and "Exception ignored" not in run.stderr
-    assert scores_of(path)["levels"]["total"]["total"]["n"] == 3
-
-
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("which", ["train", "eval"])
 def test_texts_over_the_limit_are_told_before_training_starts(stage, which, copy, tmp_path, monkeypatch, capsys):
@@ -384,8 +374,12 @@ SYNTHESIS = ["m.json", "--output", "o.json", "--base_url", "http://localhost:1/v
         ("train", ["--train_dataset_path", ""], "--train_dataset_path is empty; expected a manifest"),
         ("mmsu", [*QUESTIONS, "--max_error_rate", "nan"], "nan is no finite number"),
         ("synthesize_qa", [*SYNTHESIS, "--tries", "0"], "--tries: 0 is out of bounds; it must be at least 1"),
-        ("synthesize_qa", [*SYNTHESIS, "--temperature", "nan"], "nan"),
-        ("asr", ["none.jsonl", "--language", "English"], "'English' is no language's code; expected one such as en"),
+        ("synthesize_qa", [*SYNTHESIS, "--temperature", "nan"], "--temperature: nan is no finite number"),
+        (
+            "asr",
+            ["none.jsonl", "--language", "English"],
+            "'English' is no language's code; expected one such as en, de or ja",
+        ),
     ],
 )
 def test_a_mistyped_flag_is_a_sentence_and_status_2(script, flags, message, tmp_path, monkeypatch, capsys):

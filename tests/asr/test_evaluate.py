@@ -210,9 +210,3 @@ def test_the_language_is_told_by_a_flag_or_by_the_truth(said, heard, language, n
     assert (scores["normalisation"], scores["wer"]) == (normalisation, wer)
     told = f"--language {scores['language']}" if language else "by the truths; --language CODE says otherwise"
     assert f"({told})" in capsys.readouterr().out
-
-
-def test_no_code_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        asr.main([str(write(tmp_path, records_of(JAPANESE))), "--language", "Japanese"])
-    assert "'Japanese' is no language's code; expected one such as en, de or ja" in capsys.readouterr().err

@@ -38,5 +38,7 @@ def test_scores_are_written_all_the_same(tmp_path, count):
 def test_scores_of_choices(tmp_path):
     item = {"id": 1, "question": "?", "choice_a": "x", "choice_b": "y", "answer_gt": "none", "response": "A"}
     (tmp_path / "m.jsonl").write_text(json.dumps(item) + "\n")
-    run_unread("mmsu/evaluate.py", tmp_path / "m.jsonl")
+    done = run_unread("mmsu/evaluate.py", tmp_path / "m.jsonl")
+    assert done.returncode == 2 and "standard output was closed" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert (tmp_path / "m.jsonl.scores.json").is_file()

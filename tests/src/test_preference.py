@@ -157,7 +157,7 @@ def test_the_gradient_is_that_of_the_same_passes_where_the_policy_drops_out(poli
     assert dropping(**batch).loss.item() == torch.tensor(2.0).log().item()
 
 
-def test_a_policy_that_is_its_reference_has_no_margin(policy):
+def test_a_policy_that_is_its_reference_has_no_margin():
     policy = load_trainable(GOLDEN2, "diffa2_stage4")
     output = policy(**batch_of(policy, 2))
     assert output.loss.item() == torch.tensor(2.0).log().item()
