@@ -1,11 +1,14 @@
 """A chat-completions endpoint on this machine that misbehaves on demand, for the tests of what asks one."""
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 SLOW_SECONDS = 3.0  # of the script's "slow"
 ODD = {"html": b"<html>busy</html>", "odd": b'{"choices": []}'}
@@ -78,3 +81,11 @@ def chat_server() -> Iterator[ChatServer]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+def kill_when_lines(process: subprocess.Popen, path: Path, count: int) -> None:
+    """Kill, as by kill -9, what asks the server, once the file of its replies has so many lines."""
+    while process.poll() is None and not (path.exists() and path.read_text().count("\n") >= count):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"

@@ -1,24 +1,19 @@
 """Preference pairs by a text LLM: what is asked, what is kept, what is dropped and counted, and what a kill leaves."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from data_prep import synthesize_preferences
 from data_prep.synthesize_preferences import main, place_of_rejected, read_rejected, verdict_of_judge
 from evaluation.journal import AnswerRecord
 from src.manifest import Sample, read_manifest, write_manifest
 from src.manifest_check import Limits, check_manifest
-from tests.chat_server import chat_server
+from tests.chat_server import kill_when_lines
 
 SCRIPT = Path(synthesize_preferences.__file__)
 WRITER = SCRIPT.with_name("rejected_answers.txt").read_text().strip()
@@ -49,13 +44,7 @@ def reply(body):
     return wrong_answer(body) if is_writer(body) else right_verdict(body)
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
-    with chat_server() as server:
-        server.reply = reply
-        yield server
+REPLY = reply
 
 
 def entry(number, **changes):
@@ -64,16 +53,6 @@ def entry(number, **changes):
         "target": f"A {GENDERS[number % 2]} says hello {number}.", "transcription": f"hello {number}", "dataset": "toy",
         "duration": 0.5, "kind": "attribute", "attributes": {"gender": ("female", "male")[number % 2]},
     } | changes  # fmt: skip
-
-
-@pytest.fixture
-def manifest(tmp_path):
-    """Ten questions with good answers, and their audio."""
-    (tmp_path / "clips").mkdir()
-    for number in range(10):
-        soundfile.write(tmp_path / "clips" / f"a{number}.wav", 0.3 * np.sin(np.arange(8000) / 9), 16000)
-    write_manifest(tmp_path / "m.json", [entry(number) for number in range(10)])
-    return tmp_path / "m.json"
 
 
 def run(manifest, server, *more):
@@ -267,11 +246,7 @@ def test_killed_and_resumed_in_either_pass(manifest, server):
             else str(resumed.wait(60))
         )
         partial = manifest.parent / f"out.json.{name}.jsonl.partial"
-        process = subprocess.Popen(command, env={**os.environ, "NO_PROXY": "*"}, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (partial.exists() and partial.read_text().count("\n") > 4):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        kill_when_lines(subprocess.Popen(command, stderr=subprocess.DEVNULL), partial, 5)
         resumed.set()
         server.reply = reply
         with partial.open("a") as file:

@@ -1,15 +1,10 @@
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from data_prep.instructions import Pool
 from data_prep.replies import verdict_on
@@ -17,19 +12,11 @@ from data_prep.synthesize_qa import main
 from evaluation.journal import AnswerRecord
 from src.manifest import read_manifest, write_manifest
 from src.manifest_check import Limits, check_manifest
-from tests.chat_server import chat_server
+from tests.chat_server import kill_when_lines
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data_prep" / "synthesize_qa.py"
 POOL = SCRIPT.with_name("instructions.json")
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
-    with chat_server() as server:
-        server.reply = "A woman says hello."
-        yield server
+REPLY = "A woman says hello."
 
 
 def entry(number, **changes):
@@ -38,16 +25,6 @@ def entry(number, **changes):
         "target": f"hello {number}", "transcription": f"hello {number}", "dataset": "toy", "duration": 0.5,
         "attributes": {"gender": ("female", "male")[number % 2], "emotion": ("happy", "sad", "angry")[number % 3]},
     } | changes  # fmt: skip
-
-
-@pytest.fixture
-def manifest(tmp_path):
-    """Ten clips, with their audio."""
-    (tmp_path / "clips").mkdir()
-    for number in range(10):
-        soundfile.write(tmp_path / "clips" / f"a{number}.wav", 0.3 * np.sin(np.arange(8000) / 9), 16000)
-    write_manifest(tmp_path / "m.json", [entry(number) for number in range(10)])
-    return tmp_path / "m.json"
 
 
 def run(manifest, server, *more):
@@ -157,11 +134,7 @@ def test_killed_and_resumed(manifest, server):
     replies = manifest.parent / "out.json.replies.jsonl.partial"
     command = [sys.executable, SCRIPT, manifest, "--output", manifest.parent / "out.json", "--base_url", server.url]
     command += ["--model", "some-llm", "--backoff", "0.01", "--per_clip", "3", "--concurrency", "2"]
-    process = subprocess.Popen(command, env={**os.environ, "NO_PROXY": "*"}, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (replies.exists() and replies.read_text().count("\n") > 6):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    kill_when_lines(subprocess.Popen(command, stderr=subprocess.DEVNULL), replies, 7)
     killed.set()
     with replies.open("a") as file:
         file.write('{"index": 29, "te')  # as if killed within a line
