@@ -298,22 +298,6 @@ def test_other_scripts_do_not_write_their_inputs_either(tmp_path, capsys):
         assert kept.read_bytes() == before
 
 
-def test_a_dead_endpoint_replaces_nothing(tmp_path, capsys):
-    entry = {"audio_id": "a", "audio_filepath": "a.wav", "input": "q", "target": "t", "transcription": "said",
-             "dataset": "d", "duration": 1.0, "attributes": {"gender": "female"}}  # fmt: skip
-    manifest, output = tmp_path / "m.json", tmp_path / "out.json"
-    manifest.write_text(json.dumps([entry]))
-    output.write_text(before := json.dumps([entry]))
-    flags = ["--base_url", "http://127.0.0.1:9/v1", "--model", "m", "--tries", "1"]
-    assert synthesize_qa.main([str(manifest), "--output", str(output), *flags]) == 2
-    assert "out.json is not written: there are no samples to put into it" in capsys.readouterr().err
-    assert output.read_text() == before
-    replies = tmp_path / "out.json.replies.jsonl"
-    kept = replies.read_bytes()
-    assert synthesize_qa.main([str(manifest), "--output", str(output), "--overwrite", *flags]) == 2
-    assert "Nothing was discarded" in capsys.readouterr().err and replies.read_bytes() == kept
-
-
 def test_training_does_not_write_into_a_model_it_starts_from(tmp_path, monkeypatch, capsys):
     flags = ["--stage", "1", "--train_dataset_path", "m.json", "--llm_path", tmp_path, "--output_dir", tmp_path]
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, flags)])

@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -119,6 +120,24 @@ def test_a_wrong_key_ends_the_run(manifest, server, capsys):
     server.reply = 401
     assert run(manifest, server) == 2
     assert "the key is not accepted" in capsys.readouterr().err and not (manifest.parent / "out.json").exists()
+
+
+@pytest.mark.parametrize("how", ["fails", "refuses"])
+def test_a_dead_endpoint_replaces_nothing(manifest, server, capsys, how):
+    output, replies = manifest.parent / "out.json", manifest.parent / "out.json.replies.jsonl"
+    output.write_bytes(before := manifest.read_bytes())
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # nobody listens: connections are refused
+        server.reply = 500
+        if how == "refuses":
+            server.url = f"http://127.0.0.1:{unheard.getsockname()[1]}/v1"
+        assert run(manifest, server, "--tries", 1) == 2
+        assert "out.json is not written: there are no samples to put into it" in capsys.readouterr().err
+        assert output.read_bytes() == before
+        kept = replies.read_bytes()
+        assert run(manifest, server, "--overwrite", "--tries", 1) == 2
+    assert "Nothing was discarded" in capsys.readouterr().err and replies.read_bytes() == kept
+    assert output.read_bytes() == before
 
 
 def test_requests_go_out_side_by_side(manifest, server):
