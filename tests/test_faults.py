@@ -29,7 +29,7 @@ from src.flag_types import text_flag
 from src.generation_options import GenerationOptions
 from src.inference_flags import OptionError
 from tests.conftest import GOLDEN
-from tests.evaluation.small_runs import MODEL, ROOT, question, write_lines
+from tests.evaluation.small_runs import MODEL, ROOT, question, scores_of, write_lines
 from voicebench import evaluate as voicebench
 from voicebench import judge
 
@@ -75,10 +75,6 @@ def no_model(monkeypatch):
 def infer(path, output, *flags):
     script = inference_stage2_mmsu if path.suffix == ".jsonl" else inference_stage2_mmau
     return script.main([*MODEL, "--input", str(path), "--output", str(output), *map(str, flags)])
-
-
-def scores_of(path):
-    return json.loads(path.with_name(f"{path.name}.scores.json").read_text(encoding="utf-8"))
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

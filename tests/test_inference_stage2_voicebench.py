@@ -6,21 +6,15 @@ How it answers is in tests/evaluation/test_runner.py.
 import json
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 import inference_stage2_voicebench as script
 from evaluation.benchmarks import LEADERBOARD_SUBSETS, SUBSETS, VOICEBENCH
 from evaluation.result_files import BenchmarkFileError
 from src.prompts import VOICEBENCH_PROMPT
+from tests.evaluation.small_runs import write_parquet
 
 MODEL = ["--model_path", "exp/diffa"]
-
-
-def write_parquet(file, rows):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
 
 
 def row(n, **fields):

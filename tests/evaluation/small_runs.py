@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import torch
 from transformers import WhisperFeatureExtractor
 
@@ -36,6 +38,17 @@ def write_lines(path, records):
 
 def lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def scores_of(result):
+    """What a scorer wrote beside a result file."""
+    return json.loads(result.with_name(f"{result.name}.scores.json").read_text(encoding="utf-8"))
+
+
+def write_parquet(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
 
 
 class EchoModel:

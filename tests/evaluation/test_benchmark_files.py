@@ -2,25 +2,17 @@
 
 import json
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import mmau.evaluate
 import mmsu.evaluate
-from tests.evaluation.small_runs import GOLDEN, MODEL, lines, question, write_lines
+from tests.evaluation.small_runs import GOLDEN, MODEL, lines, question, scores_of, write_lines, write_parquet
 
 
 def sound(n):
     return {"bytes": (GOLDEN / f"clip{n}.wav").read_bytes(), "path": None}
-
-
-def write_parquet(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return path
 
 
 def hub_row(n, split="test-mini", **changes):
@@ -28,10 +20,6 @@ def hub_row(n, split="test-mini", **changes):
     attributes = {"id": f"id{n}", "task": "sound", "split": split, "category": ["Reasoning"], "difficulty": "easy"}
     row = {"context": sound(n), "instruction": f"Is it {n}?", "choices": ["(A) Man", "(B) Woman"]}
     return row | {"answer": "(B) Woman", "other_attributes": json.dumps(attributes)} | changes
-
-
-def scores_of(path):
-    return json.loads(path.with_name(f"{path.name}.scores.json").read_text())
 
 
 def test_mmsu_from_the_hub(tmp_path, echo):

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.benchmarks import MMSU
 from evaluation.scoring import judge
+from tests.evaluation.small_runs import write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "mmsu" / "evaluate.py"
@@ -188,11 +189,6 @@ def run(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120
     )
-
-
-def write_lines(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def test_command_from_another_folder(tmp_path):

@@ -7,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tests.evaluation.small_runs import scores_of
 from voicebench.evaluate import main
 from voicebench.harm import judge_harm
 from voicebench.mcq import judge_mcq, official_letter, spoken_choices
@@ -170,10 +171,6 @@ def test_reference_in_response(reference, response, found):
 def write(folder, name, records):
     (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
     return folder / name
-
-
-def scores_of(result):
-    return json.loads(result.with_name(f"{result.name}.scores.json").read_text())
 
 
 def test_runs_from_any_folder(tmp_path):

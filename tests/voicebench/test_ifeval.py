@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from tests.evaluation.small_runs import scores_of
 from voicebench.evaluate import main
 from voicebench.ifeval import load_checkers
 
@@ -57,10 +58,6 @@ def write(folder, records):
     result = folder / "diffa-ifeval-test-audio.jsonl"
     result.write_text("".join(json.dumps(record) + "\n" for record in records))
     return result
-
-
-def scores_of(result):
-    return json.loads(result.with_name(f"{result.name}.scores.json").read_text())
 
 
 RECORDS = [

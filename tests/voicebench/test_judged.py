@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.evaluation.small_runs import scores_of
 from voicebench.evaluate import main
 from voicebench.parsing import parse_vote
 from voicebench.qa import PEDANT_VERSION, official_vote
@@ -31,10 +32,6 @@ def judge(result, kind, ratings):
         for sample, value in enumerate(values):
             rating = value if kind == "open" else parse_vote(value)
             verdicts.append(question, sample, str(value), rating)
-
-
-def scores_of(result):
-    return json.loads(result.with_name(f"{result.name}.scores.json").read_text())
 
 
 @pytest.fixture
