@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from src.errors import UserError
-from src.flag_types import finite_number, fraction, text_flag
+from src.flag_types import finite_number, fraction
 from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, GenerationOptions
 from src.precision import AUTO, DTYPES
 from src.processes import own_device
-from src.prompts import system_prompt_of
+from src.prompts import system_prompt_flag
 
 # The flags that say how to decode. What is not given, the preset decides.
 DECODING_FLAGS = (
@@ -80,14 +80,6 @@ def add_device_flags(parser: argparse._ActionsContainer, dtypes: Iterable[str] =
         "--dtype", choices=(AUTO, *dtypes), default=AUTO,
         help="auto: bfloat16 where the machine is faster in it, else float32 (default: %(default)s)",
     )  # fmt: skip
-
-
-def system_prompt_flag(text: str) -> str:
-    """What `--system_prompt` stands for. Raises ArgumentTypeError."""
-    try:
-        return system_prompt_of(text_flag(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def yes_or_no(text: str) -> bool:

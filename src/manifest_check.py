@@ -42,6 +42,7 @@ from src.manifest import (
     repeated_ids,
     to_sample,
 )
+from src.prompts import SYSTEM_PROMPT, system_prompt_flag
 from src.text_lengths import load_tokenizer, problems_of_text, text_lengths
 
 DURATION_TOLERANCE = 0.1  # seconds between the manifest and the file
@@ -55,6 +56,7 @@ class Limits:
 
     max_seconds: float = WINDOW_SECONDS
     max_length: int = MAX_TEXT_TOKENS  # text tokens, prompt and answer together
+    system_prompt: str = SYSTEM_PROMPT  # what is counted with each prompt
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def check_manifest(path: Path, limits: Limits, tokenizer=None, jobs: int | None 
     problems = {index: problems_of_entry(entry, facts, path.parent, limits) for index, entry in enumerate(entries)}
     samples = {i: to_sample(entry.value, path.parent) for i, entry in enumerate(entries) if not entry.problems}
     rejected = {i: replace(sample, target=sample.rejected) for i, sample in samples.items() if sample.rejected}
-    lengths, rejected_lengths = text_lengths(samples, tokenizer), text_lengths(rejected, tokenizer)
+    lengths, rejected_lengths = (text_lengths(each, tokenizer, limits.system_prompt) for each in (samples, rejected))
     for index, (prompt, answer) in lengths.items():
         problems[index] += problems_of_text(prompt, answer, limits.max_length)
     for index, (prompt, answer) in rejected_lengths.items():
@@ -221,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.figure:
         audio = (entry.audio_file(args.manifest.parent) for entry in read_entries(args.manifest))
         check_outputs([args.figure], [args.manifest, *audio])
-    limits = Limits(args.max_seconds, args.max_length)
+    limits = Limits(args.max_seconds, args.max_length, args.system_prompt)
     tokenizer = load_tokenizer(args.llm_path) if args.llm_path else None
     report = check_manifest(args.manifest, limits, tokenizer, args.jobs)
     for problem in report.problems:
@@ -253,6 +255,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument(
         "--max_length", type=whole_number(1), default=MAX_TEXT_TOKENS, help="text tokens (default: %(default)s)"
     )
+    check.add_argument(
+        "--system_prompt", type=system_prompt_flag, default="short", metavar="short|long|TEXT",
+        help="what training begins conversations with, and so counts; long: FAMILY=diffa2 (default: %(default)s)",
+    )  # fmt: skip
     check.add_argument("--figure", type=Path, help="durations as PNG (default: <manifest>.durations.png)")
     check.add_argument("--jobs", type=whole_number(1), help="files read at a time (default: the number of processors)")
     return parser.parse_args(argv)

@@ -3,12 +3,14 @@
 The strings are protocol: published checkpoints were trained and scored with exactly these, line breaks included.
 """
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from src.configuration_DIFFA import AUDIO_MARKER
+from src.flag_types import text_flag
 
 SYSTEM_PROMPT = "You are a helpful voice assistant."
 SYSTEM_PROMPTS = {
@@ -104,6 +106,14 @@ def system_prompt_of(choice: str) -> str:
         if forbidden in text:
             raise ValueError(f"a system prompt must not hold {forbidden!r}, found {choice!r:.200}")
     return text
+
+
+def system_prompt_flag(text: str) -> str:
+    """What `--system_prompt` stands for. Raises ArgumentTypeError."""
+    try:
+        return system_prompt_of(text_flag(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[list[int], int]:

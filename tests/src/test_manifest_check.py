@@ -8,9 +8,19 @@ import pytest
 import soundfile
 from transformers import PreTrainedTokenizerFast
 
+from src import manifest_check
 from src.audio import AudioFacts
 from src.manifest import ManifestError, write_manifest
-from src.manifest_check import Limits, check_manifest, main, problems_of_audio, problems_of_text, summarise
+from src.manifest_check import (
+    Limits,
+    ManifestReport,
+    check_manifest,
+    main,
+    problems_of_audio,
+    problems_of_text,
+    summarise,
+)
+from src.prompts import SYSTEM_PROMPT, SYSTEM_PROMPTS
 from tests.conftest import in_time
 from tests.src.test_manifest import ENTRY, damaged_manifests
 
@@ -39,6 +49,7 @@ GOOD = [
     entry("b", 2),
     entry("c", 3, attributes={"gender": "male", "age": 30}),
 ]
+NOTHING = ManifestReport(0, [], [], {}, [], [])
 
 
 def check(folder, entries, limits=Limits(), **settings):  # noqa: B008 - it is frozen
@@ -161,6 +172,24 @@ def test_text_is_counted_against_the_limit(folder):
     found = problems(folder, [entry("a")], limits=Limits(max_length=10), tokenizer=tokenizer)
     assert len(found) == 1 and "leaves no room for an answer in 10" in found[0] and prompt > 10
     assert f"longest {total}; 1 over the limit of 200" in summarise(report, Limits(max_length=200))
+
+
+def test_the_system_prompt_is_counted(folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "llada")
+    short, long = (
+        check(folder, [entry("a")], Limits(system_prompt=text), tokenizer=tokenizer).text_tokens[0]
+        for text in (SYSTEM_PROMPT, f"{SYSTEM_PROMPT} one ten")
+    )
+    assert long == short + len(tokenizer(" one ten")["input_ids"])
+
+
+def test_a_system_prompt_is_named_or_given(folder, monkeypatch):
+    write_manifest(folder / "m.json", GOOD)
+    limits = []
+    monkeypatch.setattr(manifest_check, "check_manifest", lambda path, limit, *_: limits.append(limit) or NOTHING)
+    for flags in ([], ["--system_prompt", "long"], ["--system_prompt", "Listen."]):
+        assert main(["check", str(folder / "m.json"), *flags]) == 0
+    assert [limit.system_prompt for limit in limits] == [SYSTEM_PROMPT, SYSTEM_PROMPTS["long"], "Listen."]
 
 
 def test_preference_pairs(folder):
