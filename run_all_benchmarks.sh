@@ -12,7 +12,7 @@ set -euo pipefail
 source "$(dirname "$0")/config/launch.sh"
 need MODEL_PATH "the DIFFA checkpoint (folder or hub name)" "Train one with train_stage2.sh."
 
-DATA_ROOT=${DATA_ROOT:-$REPOSITORY/data}  # holds mmsu/, mmau/, mmar/, voicebench/, as docs/benchmarks.md has them, or some
+DATA_ROOT=${DATA_ROOT:-$REPOSITORY/data}  # what docs/benchmarks.md names, or some of it
 NAME=${NAME:-$(basename "$MODEL_PATH")}   # of the run, in the report
 RESULTS=${RESULTS:-$REPOSITORY/results/$NAME}  # folder for answers, scores, report and report card
 
@@ -35,6 +35,8 @@ study() {
 ! is_there mmsu mmsu.jsonl || study mmsu "$DATA_ROOT/mmsu/mmsu.jsonl" "$RESULTS/mmsu.jsonl" "$@"
 ! is_there mmau mmau-test-mini.json || study mmau "$DATA_ROOT/mmau/mmau-test-mini.json" "$RESULTS/mmau.json" "$@"
 ! is_there mmar MMAR-meta.json || study mmar "$DATA_ROOT/mmar/MMAR-meta.json" "$RESULTS/mmar.json" "$@"
+! is_there airbench Foundation/Foundation_meta.json ||
+  study airbench "$DATA_ROOT/airbench/Foundation/Foundation_meta.json" "$RESULTS/airbench.jsonl" "$@"
 
 # VoiceBench: answers of 16 tokens by default; where people want sentences, 128. Of the two alpacaevals the leaderboard's.
 alpacaeval=alpacaeval_full

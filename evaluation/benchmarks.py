@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.offered import right_choices, without_labels
-from evaluation.official_rules import mmau_rule, mmsu_leaves_out, mmsu_rule
-from evaluation.published_forms import mmar_form, mmau_form, mmsu_form
+from evaluation.official_rules import airbench_rule, mmau_rule, mmsu_leaves_out, mmsu_letter, mmsu_rule
+from evaluation.published_forms import airbench_form, mmar_form, mmau_form, mmsu_form
 from src.generation_options import TRANSCRIPT
 
 MAX_CHOICES = 26  # one for each letter
@@ -52,6 +52,7 @@ class Benchmark:
         leaves_out: whether another published rule, the benchmark's authors', leaves an item with this answer out of its
             denominator.
         columns: what the rates of `official`, over all items and over those that are not left out, are called.
+        published_rate: which of these two published scores are, as scores files name them.
         levels: fields that scores are broken down by.
         first_level: of these, the one whose groups are axes of the radar chart where there are few benchmarks.
     """
@@ -76,6 +77,7 @@ class Benchmark:
     official: Callable[[str, str, Sequence[str | None]], bool] | None = None
     leaves_out: Callable[[object], bool] = lambda answer: False
     columns: tuple[str, str] = ("official", "")
+    published_rate: str = "official"  # or "official_decided"
     levels: Sequence[str] = ()
     first_level: str = ""
 
@@ -215,6 +217,38 @@ MMAR = Benchmark(
     first_level="modality",
 )
 
+# --- AIR-Bench -----------------------------------------------------------------------------------------------------
+
+
+def airbench_prompt(record: Mapping) -> str:
+    from src.prompts import airbench_instruction
+
+    return airbench_instruction(record["question"], mmsu_choices(record))
+
+
+AIRBENCH = Benchmark(
+    name="airbench",
+    title="AIR-Bench foundation",
+    file="airbench/Foundation/Foundation_meta.json",
+    source="Pass Foundation_meta.json with --input; it comes with qyang1021/AIR-Bench-Dataset on the Hugging Face hub",
+    required={"uniq_id": (str, int), "audio_path": str, "question": str, "answer_gt": str, "task_name": str},
+    form=airbench_form,
+    problem=mmsu_problem,
+    audio="audio_path",
+    prompt=airbench_prompt,
+    settings={"diffa": AnswerSettings(4, 4, 4), "diffa2": AnswerSettings(16, 16, 16)},  # MMSU's: a letter as well
+    answer_fields=("response",),
+    key=lambda record: str(record["uniq_id"]),
+    choices=mmsu_choices,
+    answer="answer_gt",
+    official=airbench_rule,
+    leaves_out=lambda answer: not isinstance(answer, str) or mmsu_letter(answer) is None,
+    columns=("official, every item", "official"),
+    published_rate="official_decided",
+    levels=("modality", "task_name", "task_id"),
+    first_level="modality",
+)
+
 
 # --- VoiceBench ----------------------------------------------------------------------------------------------------
 
@@ -305,4 +339,5 @@ ASR = Benchmark(
     answer="transcription",
 )
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (MMSU, MMAU, MMAR, VOICEBENCH, ASR)}  # in the report's order
+IN_ORDER = (MMSU, MMAU, MMAR, AIRBENCH, VOICEBENCH, ASR)  # of the report
+BENCHMARKS = {benchmark.name: benchmark for benchmark in IN_ORDER}

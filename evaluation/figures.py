@@ -220,8 +220,8 @@ def _axis_label(place: Place, entries: Sequence[ScoreEntry]) -> str:
     if any(e.place == place and e.unit == "error rate" for e in entries):
         return f"{BENCHMARKS[benchmark].title}\n100 % - {group}"
     name = BENCHMARKS[benchmark].title + ("" if group == "total" else f"\n{wrap_name(group, NAME_WIDTH)}")
-    rule = BENCHMARKS[benchmark].columns
-    return name + (f"\n{rule[0]}" if rule[1] else "") + _remark(entries, place, "\n")
+    rule = title_of_rule(benchmark)
+    return name + (f"\n{rule}" if rule != "official rule" else "") + _remark(entries, place, "\n")
 
 
 def _remark(entries: Sequence[ScoreEntry], place: Place, before: str) -> str:

@@ -41,6 +41,12 @@ def mmsu_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool
     return letter is not None and choices[LETTERS.index(letter)] == answer
 
 
+def airbench_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool:
+    """AIR-Bench foundation: the letter of `mmsu_letter` is that of the first choice that reads as the answer does."""
+    letter = mmsu_letter(response)
+    return letter is not None and answer in choices and choices.index(answer) == LETTERS.index(letter)
+
+
 def mmau_rule(response: str, answer: str, choices: Sequence[str | None]) -> bool:
     """MMAU and MMAR, on sets of words.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from evaluation.offered import without_labels
 from evaluation.result_files import BenchmarkFileError
 
+SOUND_TASKS = ("audio_grounding", "vocal_sound", "acoustic_scene", "sound_aqa")  # of AIR-Bench, in lower case
 LOGGED = "filtered_resps"  # lmms-eval's field with the answer, as its own scorers read it
 
 
@@ -52,6 +53,28 @@ def mmar_form(record: Mapping, labelled: bool = False) -> dict:
         return {**record, "choices": choices}
     right = bare[choices.index(answer)] if answer in choices else by_letter.get(letter, answer)
     return {**record, "choices": bare} | ({"answer": right} if "answer" in record else {})
+
+
+def airbench_form(record: Mapping) -> dict:
+    """AIR-Bench foundation: where the audio lies, the task as its scorer counts it, and sound, speech or music.
+
+    Times to choose from, of its grounding tasks, may be lists; they are compared as texts.
+    """
+    new = {
+        name: str(value) if name.startswith(("choice_", "answer_gt")) and value is not None else value
+        for name, value in record.items()
+    }
+    task, path = record.get("task_name"), record.get("path")
+    if not isinstance(task, str):
+        return new
+    new.setdefault("task_id", f"{task}_{record['dataset_name']}" if record.get("dataset_name") else task)
+    name = task.lower()
+    heard = "music" if "music" in name else "sound" if any(word in name for word in SOUND_TASKS) else "speech"
+    new.setdefault("modality", heard)
+    if not new.get("audio_path"):
+        path = f"{path}"[:-3] + "flac" if task == "Audio_Grounding" else path  # where the benchmark's file says wav
+        new["audio_path"] = f"{new['task_id']}/{path}" if path else f"{record.get('uniq_id')}.wav"
+    return new
 
 
 def as_json(value: object) -> object:

@@ -34,6 +34,10 @@ MMAU_PROMPT = (
     "You are given the audio and a multiple-choice question. Choose the best answer based only on the speech content "
     "and style.\n\nQuestion: {question}\n\nChoices:\n{choice_lines}\nAnswer:"
 )
+AIRBENCH_PROMPT = (  # the benchmark's own; a choice that is not there reads "None" in it
+    "Choose the most suitable answer from options A, B, C, and D to respond the question in next line, you may only "
+    "choose A or B or C or D.\n{question}\n{choice_lines}"
+)
 VOICEBENCH_PROMPT = (
     "\n### Instruction:\nNow, strictly follow my instructions: \n1. Do not repeat what you hear. \n"
     "2. Write an answer to response the question in the audio.\n\n### Response:\n"
@@ -56,6 +60,11 @@ def mmsu_instruction(question: str, choices: Sequence[str | None]) -> str:
 def mmau_instruction(question: str, choices: Sequence[str | None]) -> str:
     """MMAU's instruction: the answer is to be the text of a choice."""
     return MMAU_PROMPT.format(question=question, choice_lines=choice_lines(choices))
+
+
+def airbench_instruction(question: str, choices: Sequence[str | None]) -> str:
+    """AIR-Bench's instruction: the answer is to be one letter of four, "C. None" among them where there are two."""
+    return AIRBENCH_PROMPT.format(question=question, choice_lines=choice_lines([str(choice) for choice in choices]))
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,21 @@ def mmsu() -> list[dict]:
     return items
 
 
+def airbench() -> list[dict]:
+    """As MMSU, whose answers may be offered twice here, and always are."""
+    draw, items = Draw(9), []
+    for number in range(COUNT):
+        choices = [draw.of(_TEXTS) for _ in range(4)]
+        if draw.chance(0.2):
+            choices[2] = choices[3] = None
+        item = {"uniq_id": number, **{f"choice_{letter}": c for letter, c in zip("abcd", choices, strict=True)}}
+        answer = draw.of([choice for choice in choices if choice is not None])
+        task = draw.of(("Music_AQA", "Audio_Grounding", "Speaker_Age_Prediction"))
+        item |= {"answer_gt": answer, "task_name": task, "dataset_name": "x", "path": "1.wav", "question": "Which?"}
+        items.append(item | {"response": _said(draw, choices)})
+    return items
+
+
 def mmau() -> list[dict]:
     draw, items = Draw(8), []
     for number in range(COUNT):

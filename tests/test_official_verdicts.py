@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.benchmarks import MMAR, MMAU, MMSU
+from evaluation.benchmarks import AIRBENCH, MMAR, MMAU, MMSU
 from evaluation.scoring import judge
 from tests import generated_answers
-from voicebench.bbh import judge_bbh
+from voicebench.bbh import ANSWERS, judge_bbh, official_answer
 from voicebench.harm import judge_harm
 from voicebench.ifeval import as_checked
 from voicebench.mcq import official_letter
@@ -33,16 +33,15 @@ def test_openbookqa_and_mmsu_of_voicebench(kind):
 def test_bbh(kind):
     """y, n, a or b; - where a coin is tossed."""
     answers = generated_answers.bbh() if kind == "bbh" else generated_answers.bbh_phrases()
-    found = ""
-    for subtask, answer in answers:
-        expected = {"y": "yes", "n": "no", "a": "(A)", "b": "(B)"}
-        chances = {
-            key: judge_bbh({"id": f"{subtask}_1", "reference": reference}, answer)["official"]
-            for key, reference in expected.items() if (key in "ab") == (subtask == "hyperbaton")
-        }  # fmt: skip
-        found += "-" if set(chances.values()) == {0.5} else max(chances, key=chances.get)
-        assert sum(chances.values()) == 1
-    assert found == VERDICTS[kind]
+    keys = {None: "-", "yes": "y", "no": "n", "(a)": "a", "(b)": "b"}
+    assert "".join(keys[official_answer(subtask, answer)] for subtask, answer in answers) == VERDICTS[kind]
+    for subtask, answer in answers[:100]:
+        chances = [
+            judge_bbh({"id": f"{subtask}_1", "reference": reference}, answer)["official"]
+            for reference in ANSWERS[subtask]
+        ]
+        said = official_answer(subtask, answer)
+        assert chances == [0.5 if said is None else said == reference for reference in ANSWERS[subtask]]
 
 
 def test_advbench():
@@ -81,5 +80,17 @@ def test_mmsu_by_both_rules():
 
 @pytest.mark.parametrize("benchmark", [MMAU, MMAR])
 def test_mmau_and_mmar(benchmark):
-    items = [item | {"modality": "sound", "category": "c"} for item in generated_answers.mmau()]
-    assert "".join("01"[judge(benchmark, "", item).official] for item in items) == VERDICTS["mmau"]
+    found = [
+        benchmark.official(item["model_prediction"], item["answer"], benchmark.choices(item))
+        for item in generated_answers.mmau()
+    ]
+    assert "".join("01"[is_right] for is_right in found) == VERDICTS["mmau"]
+
+
+def test_airbench():
+    """- where an answer has no letter, and the item is left out."""
+    found = ""
+    for item in map(AIRBENCH.form, generated_answers.airbench()):
+        is_right = AIRBENCH.official(item["response"], item["answer_gt"], AIRBENCH.choices(item))
+        found += "-" if AIRBENCH.leaves_out(item["response"]) else "01"[is_right]
+    assert found == VERDICTS["airbench"]
