@@ -188,6 +188,8 @@ def test_the_published_scores_say_where_they_come_from():
         assert row["read_at"].startswith("https://")
         if "arXiv 2507.18452" in row["source"]:
             assert "table" in row["source"]
+        elif row["benchmark"] == "airbench":
+            assert "arXiv 2402.07729" in row["source"] and "leaderboard" in row["source"]
         else:  # what stands in DIFFA-2's paper was read in others' accounts of it
             assert "arXiv 2601.23161" in row["source"] and "second-hand" in row["source"]
         for level, groups in row["scores"].items():
