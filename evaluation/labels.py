@@ -76,7 +76,7 @@ _POINTING = _ANNOUNCING | {
     "of", "for", "with", "except", "unlike", "eliminate", "exclude", "reject", "dismiss", "out", "definitely",
     "probably", "likely", "maybe", "perhaps", "possibly", "clearly", "obviously", "certainly", "surely", "just",
     "only", "simply", "yes", "yeah", "ok", "well", "um", "uh", "hmm", "sure", "correct", "right", "best",
-    "final", "number", "item", "alternative", "sentence", "statement", "label", "c'est", "it's", "i'd",
+    "final", "number", "item", "alternative", "sentence", "statement", "label", "c'est", "it's", "i'd", "هي", "هو",
 }  # fmt: skip
 _JOINING = {"and", "or", "nor", "but"}
 _LEADS_TO = re.compile(  # "changed my answer to B": but not "from point A to point B"

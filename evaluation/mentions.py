@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from evaluation.discourse import SENTENCE_END
 from evaluation.labels import Label, find_labels
 from evaluation.offered import Offered
-from evaluation.terms import MAX_LEAD, any_of, find_row, lead_of
+from evaluation.terms import MAX_LEAD, Term, any_of, find_row, lead_of
 from evaluation.yes_no import find_yes_no
 
 # How plainly a choice is named: somewhere in a sentence; as a label, or by a whole sentence; where an answer is
@@ -93,11 +93,32 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
             span = slice(place, place + len(row))
             mention = Mention(index, terms[place].start, terms[place + len(row) - 1].end)
             in_passing = set(row) <= _COMMON or (row[0] == "a" and text[mention.start] == "a")  # "in a minor key"
-            if not any(taken[span]) and (not in_passing or _level(text, mention) >= ANNOUNCED):
+            counts = row[0].isdigit() and _is_bound(text, terms, span)
+            if not any(taken[span]) and not counts and (not in_passing or _level(text, mention) >= ANNOUNCED):
                 taken[span] = [True] * len(row)
                 found.append(mention)
             place = find_row(row, said, place + 1)
     return found
+
+
+def _is_bound(text: str, terms: Sequence[Term], span: slice) -> bool:
+    """Whether a number is the end of a range: "between 10 and 20 seconds", "2-4", "3 or 4", "over 5", "3 or more"."""
+    before = ["", "", "", "", *(term.word for term in terms[max(0, span.start - 4) : span.start])]
+    behind = [*(term.word for term in terms[span.stop : span.stop + 2]), "", ""]
+    if before[-1] in ("over", "under", "above", "below") or (before[-1] == "and" and "between" in before[-4:-2]):
+        return True
+    if before[-1] == "between" and behind[0] == "and" and behind[1].isdigit():
+        return True
+    if (before[-1] in ("to", "or") and before[-2].isdigit()) or (before[-1].isdigit() and _dashed(text, terms, span)):
+        return True
+    return (behind[0] in ("to", "or") and (behind[1].isdigit() or behind[1] in ("more", "less", "fewer"))) or (
+        behind[0].isdigit() and _dashed(text, terms, slice(span.stop, span.stop + 1))
+    )
+
+
+def _dashed(text: str, terms: Sequence[Term], span: slice) -> bool:
+    """Whether a hyphen joins the words at `span` to the one before."""
+    return text[terms[span.start - 1].end : terms[span.start].start].strip() == "-"
 
 
 # --- how plainly ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from evaluation.labels import Label, find_labels
 from evaluation.terms import Term, clean, terms_of, without_articles, words_of
@@ -76,7 +77,9 @@ class Offered:
         """The words of a cleaned answer without articles; the label A, which is among its `labels`, is none."""
         terms = terms_of(text)
         labelled = {place for label in labels for place in range(label.start, label.end)}
-        kept = {term.start for term in without_articles(text, terms)} | labelled
+        keys = {tuple(row[:2]) for row in self.rows.values() if row[:1] == ["a"]}  # "A minor" beside "C minor"
+        notes = {a.start for a, b in pairwise(terms) if text[a.start] == "A" and (a.word, b.word) in keys}
+        kept = {term.start for term in without_articles(text, terms)} | labelled | notes
         return [term for term in terms if term.start in kept]
 
     def verbatim(self, response: str) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MAX_LEAD = 300  # letters before a word that are looked at
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_MARKS = str.maketrans("’‘“”「」『』–—―→。、・♯", '\'\'""""""--- ., #')
+_MARKS = str.maketrans("’‘“”「」『』–—―→、・♯", '\'\'""""""--- , #') | {ord("。"): ". "}
 _MARKUP = re.compile(r"<\|[^|>]*\|>|</?[a-zA-Z_]+>|\\(?:text|textbf|mathbf|mathrm)\b|[*_`{}$]|\\[()\[\]]")
 _THOUGHTS = re.compile(r"^.*</think>", re.DOTALL)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")

@@ -247,6 +247,11 @@ _IMPLIED = {
 }
 # Says nothing of where one ends.
 _ELSEWHERE = re.compile(rf"\b(?:fac(?:es?|ing)|(?:start|begin)s?(?: at| from| out from)?|(?:leaves?|leaving)) {_START}")
+# What somebody says of another: "Sam says Kim lies."
+_REPORTED = re.compile(
+    r"\b(?:says?|said|claims?|claimed|states?|stated)(?: that)? \w+ "
+    r"(?:lies|lied|is lying|is a liar|tells? the truth|told the truth|is telling the truth|is truthful)\b"
+)
 
 
 def strict_answer(subtask: str, response: str, prompt: str = "") -> str | None:
@@ -260,9 +265,11 @@ def strict_answer(subtask: str, response: str, prompt: str = "") -> str | None:
         if not said and not _HEDGES.search(shown):
             no, yes = _IMPLIED[subtask]
             shown = _ELSEWHERE.sub(" ", shown)
-            said = {
-                word for word, found in (("no", no.search(shown)), ("yes", yes.search(no.sub(" ", shown)))) if found
-            }
+            own = _REPORTED.sub(" ", shown)  # what is not another's word; nothing, and nothing is said
+            if no.search(own) or yes.search(own):
+                said = {
+                    word for word, found in (("no", no.search(shown)), ("yes", yes.search(no.sub(" ", shown)))) if found
+                }
         if said:
             return said.pop() if len(said) == 1 else None
     return None

@@ -9,7 +9,9 @@ _NAME = r"\b(?:score|rating|grade)\b"
 _ALONE = re.compile(rf"\W*(?:{_NAME}\W+(?:is\W+)?)?{_NUMBER}(?:\s*(?:/|out of)\s*5|\s*points?)?\W*", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[\[{_NUMBER}\]\]")
 _NAMED = re.compile(rf"{_NAME}(?: is|:| =)\s*{_NUMBER}", re.IGNORECASE)
-_VOTE = re.compile(r"\W*(yes|no)\b\s*(?:$|[^\w\s])", re.IGNORECASE)
+_VOTE = re.compile(
+    r"\W*(?:(?:final )?(?:answer|verdict)\W+(?:is\W+)?)?(yes|no|correct|incorrect)\b\s*(?:$|[^\w\s])", re.IGNORECASE
+)
 
 
 def parse_rating(reply: str) -> float | None:
@@ -22,6 +24,6 @@ def parse_rating(reply: str) -> float | None:
 
 
 def parse_vote(reply: str) -> float | None:
-    """1 for a yes, 0 for a no, None for anything else; what follows the word and a mark is not read."""
+    """1 for yes or correct, 0 for no or incorrect, else None; what follows the word and a mark is not read."""
     vote = _VOTE.match(visible_answer(reply))
-    return None if not vote else float(vote[1].lower() == "yes")
+    return None if not vote else float(vote[1].lower() in ("yes", "correct"))

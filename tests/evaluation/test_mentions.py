@@ -67,3 +67,15 @@ def test_what_is_dismissed(text, denied):
 )
 def test_the_one_that_is_named_most_plainly(text, index):
     assert most_plain(clean(text), found(text), OFFERED.alike) == index
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("10 seconds", 1), ("it takes 10 seconds", 1), ("at least 10 seconds", 1), ("over 10 seconds", 0),
+        ("between 5 and 10 seconds", 0), ("between 5 seconds and 10 seconds", 0), ("5-10 seconds", 0),
+        ("5 to 10 seconds", 0), ("10 seconds or more", 0), ("10 or 20 seconds", 0),
+    ],
+)  # fmt: skip
+def test_a_number_that_bounds_a_range_names_nothing(text, named):
+    assert len(find_mentions(clean(text), Offered.of(["5 seconds", "10 seconds", "20 seconds"]))) == named
