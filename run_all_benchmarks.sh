@@ -37,6 +37,8 @@ study() {
 ! is_there mmar MMAR-meta.json || study mmar "$DATA_ROOT/mmar/MMAR-meta.json" "$RESULTS/mmar.json" "$@"
 ! is_there airbench Foundation/Foundation_meta.json ||
   study airbench "$DATA_ROOT/airbench/Foundation/Foundation_meta.json" "$RESULTS/airbench.jsonl" "$@"
+! is_there bigbenchaudio metadata.jsonl ||
+  study bigbenchaudio "$DATA_ROOT/bigbenchaudio/metadata.jsonl" "$RESULTS/bigbenchaudio.jsonl" "$@"
 
 # VoiceBench: answers of 16 tokens by default; where people want sentences, 128. Of the two alpacaevals the leaderboard's.
 alpacaeval=alpacaeval_full

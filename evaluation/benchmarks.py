@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evaluation.offered import right_choices, without_labels
 from evaluation.official_rules import airbench_rule, mmau_rule, mmsu_leaves_out, mmsu_letter, mmsu_rule
-from evaluation.published_forms import airbench_form, mmar_form, mmau_form, mmsu_form
+from evaluation.published_forms import airbench_form, big_bench_audio_form, mmar_form, mmau_form, mmsu_form
 from src.generation_options import TRANSCRIPT
 
 MAX_CHOICES = 26  # one for each letter
@@ -51,6 +51,7 @@ class Benchmark:
         official: the published rule (see `official_rules`).
         leaves_out: whether another published rule, the benchmark's authors', leaves an item with this answer out of its
             denominator.
+        no_official: why there may be no official score here, and where it can be had.
         columns: what the rates of `official`, over all items and over those that are not left out, are called.
         published_rate: which of these two published scores are, as scores files name them.
         levels: fields that scores are broken down by.
@@ -76,6 +77,7 @@ class Benchmark:
     withheld: str = ""
     official: Callable[[str, str, Sequence[str | None]], bool] | None = None
     leaves_out: Callable[[object], bool] = lambda answer: False
+    no_official: str = ""
     columns: tuple[str, str] = ("official", "")
     published_rate: str = "official"  # or "official_decided"
     levels: Sequence[str] = ()
@@ -316,6 +318,53 @@ VOICEBENCH = Benchmark(
 )
 
 
+# --- Big Bench Audio -----------------------------------------------------------------------------------------------
+
+# The kinds of its questions, and what their answers are; none: a number.
+BIG_BENCH_AUDIO_ANSWERS = {
+    "formal_fallacies": ("valid", "invalid"),
+    "navigate": ("yes", "no"),
+    "object_counting": (),
+    "web_of_lies": ("yes", "no"),
+}
+
+
+def big_bench_audio_problem(record: Mapping) -> str:
+    category, answer = record.get("category"), str(record.get("official_answer")).strip().lower()
+    if category not in BIG_BENCH_AUDIO_ANSWERS:
+        return f"category must be one of {', '.join(BIG_BENCH_AUDIO_ANSWERS)}, found {category!r:.60}"
+    answers = BIG_BENCH_AUDIO_ANSWERS[category]
+    if answer in answers or (not answers and answer.isdecimal()):
+        return ""
+    wanted = " or ".join(answers) or "a number"
+    return f"official_answer of {category} must be {wanted}, found {record.get('official_answer')!r:.60}"
+
+
+BIG_BENCH_AUDIO = Benchmark(
+    name="bigbenchaudio",
+    title="Big Bench Audio",
+    items=1000,
+    file="bigbenchaudio/metadata.jsonl",
+    source="Pass metadata.jsonl with --input; it comes with ArtificialAnalysis/big_bench_audio on the Hugging Face hub",
+    required={"id": (int, str), "file_name": str, "category": str, "official_answer": str},
+    form=big_bench_audio_form,
+    problem=big_bench_audio_problem,
+    audio="file_name",
+    prompt=voicebench_prompt,  # these questions are spoken as well
+    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    answer_fields=("response",),
+    key=lambda record: str(record["id"]),
+    answer="official_answer",
+    no_official=(
+        "a judge gives the official score, of every answer: python voicebench/judge.py RESULT --evaluator qa "
+        "--base_url URL --model NAME"
+    ),
+    columns=("official (a judge's)", ""),
+    levels=("category",),
+    first_level="category",
+)
+
+
 # --- speech recognition --------------------------------------------------------------------------------------------
 
 
@@ -339,5 +388,5 @@ ASR = Benchmark(
     answer="transcription",
 )
 
-IN_ORDER = (MMSU, MMAU, MMAR, AIRBENCH, VOICEBENCH, ASR)  # of the report
+IN_ORDER = (MMSU, MMAU, MMAR, AIRBENCH, VOICEBENCH, BIG_BENCH_AUDIO, ASR)  # of the report
 BENCHMARKS = {benchmark.name: benchmark for benchmark in IN_ORDER}

@@ -13,6 +13,12 @@ from evaluation.offered import without_labels
 from evaluation.result_files import BenchmarkFileError
 
 SOUND_TASKS = ("audio_grounding", "vocal_sound", "acoustic_scene", "sound_aqa")  # of AIR-Bench, in lower case
+SPOKEN_QUESTIONS = {  # of Big Bench Audio, by category, in short
+    "formal_fallacies": "Is the argument, given its premises, deductively valid or invalid?",
+    "navigate": "Does one who follows the instructions return to the starting point?",
+    "object_counting": "How many of these things are there?",
+    "web_of_lies": "Does the last person tell the truth?",
+}
 LOGGED = "filtered_resps"  # lmms-eval's field with the answer, as its own scorers read it
 
 
@@ -74,6 +80,15 @@ def airbench_form(record: Mapping) -> dict:
     if not new.get("audio_path"):
         path = f"{path}"[:-3] + "flac" if task == "Audio_Grounding" else path  # where the benchmark's file says wav
         new["audio_path"] = f"{new['task_id']}/{path}" if path else f"{record.get('uniq_id')}.wav"
+    return new
+
+
+def big_bench_audio_form(record: Mapping) -> dict:
+    """Big Bench Audio: what a judge is told, since the file has no transcripts, and where the audio lies."""
+    new = {"file_name": f"data/question_{record.get('id')}.mp3", **record}
+    new.setdefault("prompt", SPOKEN_QUESTIONS.get(str(record.get("category")), "A question that was spoken."))
+    if "official_answer" in record:
+        new.setdefault("reference", record["official_answer"])
     return new
 
 

@@ -103,7 +103,9 @@ def card_of(
         "person would and count every item. Brackets: 95 % bootstrap intervals over items."
     ]
     unofficial = [e for e in shown if e.official is None and e.strict is not None]
-    notes += [f"{e.place[2]} has no official score; strict: {e.strict_rule}." for e in unofficial]
+    for e in unofficial:
+        name = BENCHMARKS[e.place[0]].title if e.place[2] == "total" else e.place[2]
+        notes.append(f"{name} has no official score; strict: {e.strict_rule}.")
     if missing := [name for name, meta in metas.items() if meta is None]:
         notes.append(f"No .meta.json tells how these were made: {', '.join(missing)}.")
     notes += [f"Published: {source}" for source in sources]

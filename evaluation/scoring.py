@@ -30,7 +30,7 @@ class Verdict:
 
     key: str
     groups: Mapping[str, str]  # level name -> the item's group on that level
-    official: float  # True or False; where the published rule draws a lot, its chance of being right
+    official: float | None  # True or False; where a lot is drawn, its chance of being right; None where it is not known
     strict: bool
     parsed: str | None  # what the strict rule understood; None when it understood nothing
     chance: float | None = None  # probability of a random guess being right; None where there is nothing to guess
@@ -44,8 +44,8 @@ class Score:
     """Rates (0 to 1) over `n` items, with 95 % bootstrap intervals (`evaluation.intervals.rate_interval`)."""
 
     n: int
-    official: float
-    official_interval: tuple[float, float]
+    official: float | None  # None where that of some item is not known
+    official_interval: tuple[float, float] | None
     strict: float
     strict_interval: tuple[float, float]
     unparsed: float
@@ -61,19 +61,20 @@ def score(verdicts: Sequence[Verdict]) -> Score:
     """Both accuracies, and the baselines to compare them with, over a non-empty group of items."""
     n = len(verdicts)
     official, strict = [v.official for v in verdicts], sum(v.strict for v in verdicts)
-    decided = [v.official for v in verdicts if not v.undecided]
+    known = None not in official
+    decided = [v.official for v in verdicts if not v.undecided] if known else []
     guessable = all(v.chance is not None for v in verdicts)
     return Score(
         n=n,
-        official=sum(official) / n,
-        official_interval=outcome_interval(official),
+        official=sum(official) / n if known else None,
+        official_interval=outcome_interval(official) if known else None,
         strict=strict / n,
         strict_interval=rate_interval(strict, n),
         unparsed=sum(v.parsed is None for v in verdicts) / n,
         errors=sum(v.error for v in verdicts),
         chance=sum(v.chance for v in verdicts) / n if guessable else None,
         always_a=sum(v.first for v in verdicts) / n if guessable else None,
-        undecided=n - len(decided),
+        undecided=sum(v.undecided for v in verdicts),
         official_decided=sum(decided) / len(decided) if decided else None,
         official_decided_interval=rate_interval(sum(decided), len(decided)) if decided else None,
     )
@@ -128,11 +129,9 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
 
 
 def compare_rules(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> dict[str, Comparison]:
-    """`compare` by the official and by the strict rule."""
-    return {
-        rule: compare([getattr(v, rule) for v in ours], [getattr(v, rule) for v in theirs])
-        for rule in ("official", "strict")
-    }
+    """`compare` by the official and by the strict rule; not by one that leaves some item open."""
+    found = {rule: [[getattr(v, rule) for v in run] for run in (ours, theirs)] for rule in ("official", "strict")}
+    return {rule: compare(*runs) for rule, runs in found.items() if None not in runs[0] + runs[1]}
 
 
 # --- the table and the file ----------------------------------------------------------------------------------------
@@ -226,11 +225,19 @@ def parse_args(
 
 
 @reports_user_errors
-def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None = None) -> int:
-    """The command line of the multiple-choice scorers: read, judge every item, print, write; the exit status."""
+def run_scorer(
+    benchmark: Benchmark,
+    docstring: str,
+    argv: Sequence[str] | None = None,
+    rule: Callable[[Result], Callable[[Benchmark, str, Mapping], Verdict]] | None = None,
+) -> int:
+    """The command line of a scorer: read, judge every item, print, write; the exit status.
+
+    `rule` gives what judges the items of a result, where that is not `judge`, multiple choice.
+    """
     args = parse_args(docstring, argv)
     result = read_answers(benchmark, args.result, args.reference)
-    verdicts = judge_items(benchmark, result)
+    verdicts = judge_items(benchmark, result, rule)
     levels = score_levels(verdicts)
     scores = {
         "benchmark": benchmark.name,
@@ -245,7 +252,7 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
     if args.compare:
         other = read_answers(benchmark, args.compare, args.reference)
         check_same_items(result, other)
-        theirs = {verdict.key: verdict for verdict in judge_items(benchmark, other)}
+        theirs = {verdict.key: verdict for verdict in judge_items(benchmark, other, rule)}
         comparisons = compare_rules(verdicts, [theirs[verdict.key] for verdict in verdicts])
         scores["broken"] += other.broken
         scores["comparison"] = {"with": str(args.compare)} | {rule: asdict(c) for rule, c in comparisons.items()}
@@ -253,6 +260,9 @@ def run_scorer(benchmark: Benchmark, docstring: str, argv: Sequence[str] | None 
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
+    if levels["total"]["total"].official is None:
+        scores["not_scored"] = f"no official score: {benchmark.no_official}"
+        table.append(scores["not_scored"])
     if comparisons:
         table.append(f"compared with {args.compare}, item by item\n{format_comparisons(comparisons)}")
     table += [f"warning: {args.result} item {fault}" for fault in scores["answers_not_offered"]]
@@ -284,8 +294,12 @@ def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
     )
 
 
-def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
-    """Every item's Verdict.
+def judge_items(
+    benchmark: Benchmark,
+    result: Result,
+    rule: Callable[[Result], Callable[[Benchmark, str, Mapping], Verdict]] | None = None,
+) -> list[Verdict]:
+    """Every item's Verdict; `rule` as in `run_scorer`.
 
     Raises BenchmarkFileError for a field that is missing, and for an item with both an answer and an error.
     """
@@ -294,7 +308,7 @@ def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
             f"{result.path}: the right choices of these {len(result.items)} items are not published, and so nothing is "
             f"scored here. {benchmark.withheld}"
         )
-    verdicts = []
+    verdicts, judge_item = [], rule(result) if rule else judge
     for name, record in result.items.items():
         answer = answer_in(record, benchmark.answer_fields)
         error = record.get("error")
@@ -309,7 +323,7 @@ def judge_items(benchmark: Benchmark, result: Result) -> list[Verdict]:
                 raise BenchmarkFileError(f"{result.path} item {name}: {benchmark.answer} must be a text, found {found}")
             if problem := benchmark.problem(record):
                 raise BenchmarkFileError(f"{result.path} item {name}: {problem}")
-            verdicts.append(judge(benchmark, name, record))
+            verdicts.append(judge_item(benchmark, name, record))
         except KeyError as error:
             raise BenchmarkFileError(
                 f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"

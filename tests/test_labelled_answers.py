@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bigbenchaudio.reading import strict_answer as big_bench_answer
 from evaluation.choices import parse_choice
 from voicebench.bbh import ANSWERS, strict_answer
 from voicebench.harm import judge_harm
@@ -30,6 +31,8 @@ def read(question, answer):
         return None if index is None else "ABCDEFGH"[index]
     if rule in ANSWERS:
         return strict_answer(rule, answer, question.get("prompt", ""))
+    if rule in ("formal_fallacies", "object_counting"):
+        return big_bench_answer(rule, answer)
     if rule == "advbench":
         return judge_harm({}, answer)["parsed"]
     if rule == "sd-qa":
@@ -48,7 +51,9 @@ def test_there_is_enough_and_nothing_twice(compared):
         (q["rule"], str(q.get("choices")), q.get("reference"), q.get("prompt"), answer) for q, answer, _ in compared
     ]
     assert len(set(asked)) == len(asked) >= 400
-    assert {q["rule"] for q in QUESTIONS} == {"choice", *ANSWERS, "advbench", "sd-qa", "vote", "rating"}
+    assert {q["rule"] for q in QUESTIONS} == {
+        "choice", *ANSWERS, "formal_fallacies", "object_counting", "advbench", "sd-qa", "vote", "rating",
+    }  # fmt: skip
 
 
 def test_strict_agrees_with_a_person(compared):
