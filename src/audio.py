@@ -34,6 +34,7 @@ class AudioFacts:
     missing_seconds: float  # that the header promises beyond those, or that are damaged
     silent_seconds: float = 0.0  # before the first sound
     warnings: tuple[str, ...] = ()  # what was done to make it usable
+    ends_within_frame: bool = False  # it was cut, and nothing tells how much is missing
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,13 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
                 waveform = resample(waveform, decoder.rate)[: int(seconds * SAMPLE_RATE)]
                 if not Level(waveform).silence:
                     warnings = warnings if num_windows else (*decoder.warnings, *warnings)
-                    yield Window(waveform, number * seconds, at_end and not decoder.cut_off, warnings)
+                    is_last = at_end and not decoder.cut_off and not decoder.ends_within_frame
+                    yield Window(waveform, number * seconds, is_last, warnings)
                     num_windows += 1
             if at_end:
                 break
         heard = position + len(ahead)
-        check_whole(decoder, name, heard, heard + decoder.cut_off, damaged_before=damaged)
+        check_whole(decoder, name, heard, heard + decoder.cut_off + decoder.ends_within_frame, damaged_before=damaged)
     if not num_windows:
         raise AudioError(f"{name}: {whole.silence or 'is silent'}")
 
@@ -163,7 +165,8 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
             raise AudioError(f"{name}: {level.silence}")
         missing = (decoder.damaged + decoder.cut_off) / decoder.rate
         warnings = tuple(dict.fromkeys((*decoder.warnings, *warnings)))
-        return AudioFacts(num_frames / decoder.rate, missing, num_silent / decoder.rate, warnings)
+        silent, cut = num_silent / decoder.rate, decoder.ends_within_frame
+        return AudioFacts(num_frames / decoder.rate, missing, silent, warnings, cut)
 
 
 def name_of(source: str | os.PathLike | bytes, name: str) -> str:
@@ -179,13 +182,20 @@ def check_whole(
     `heard`: frames read from `position` on, of at most `window`. `damaged_before`: `decoder.damaged` at `position`.
     """
     lost = decoder.damaged - damaged_before + min(decoder.cut_off, window - heard)
-    if heard and lost > MAX_MISSING_SHARE * min(window, heard + lost):
-        left = (position + heard) / decoder.rate
+    left = (position + heard) / decoder.rate
+    if (heard or not position) and lost > MAX_MISSING_SHARE * min(window, heard + lost):
         whole = left + (decoder.damaged + decoder.cut_off) / decoder.rate
         kind = "damaged" if decoder.damaged > decoder.cut_off else "cut"
         raise AudioError(
             f"{name}: the file is {kind}: {left:.2f} s are left of the {whole:.2f} s that its header promises"
         )
+    if decoder.ends_within_frame and heard < window:
+        raise AudioError(f"{name}: {cut_within_frame(left)}")
+
+
+def cut_within_frame(seconds: float) -> str:
+    """Why a file is refused that is cut after `seconds`."""
+    return f"the file is cut: it ends within a frame after {seconds:.2f} s, and nothing tells how much is missing"
 
 
 def mix_down(samples: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

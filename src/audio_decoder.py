@@ -18,9 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from src.audio_header import HeaderError, Samples, asf_seconds, ogg_bytes_cut, read_header
+from src.audio_header import HeaderError, Samples, asf_seconds, read_header
+from src.container_end import ends_within_unit
 from src.errors import UserError
-from src.frame_stream import FrameStream, find_frames
+from src.frame_stream import MEASURES, FrameStream, ends_within_frame, find_frames
 
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
@@ -34,16 +35,21 @@ INTEGER_SCALES = (2**15, 2**23, 2**31)  # of 16, 24 and 32 bits
 # What libsndfile reads, by its first bytes.
 UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"NIST")
 MAX_HINT_BYTES = 64
+# FFmpeg's names of containers: those that say how long a stream is, those that may say how long all of them are, and
+# those whose packets are frames of the codec.
+COUNTED = ("ape", "dsf", "flac", "mpc", "mpc8", "ogg", "tak", "tta", "wv")
+TIMED = ("matroska,webm", "flv", "rm")
+FRAMELESS = ("mpeg", "mpegts")
 NO_SOUND = {  # what stands in place of a file that was not fetched, by its first bytes in lower case
     b"version https://git-lfs": "is a pointer of Git LFS, not the sound itself: fetch it with git lfs pull",
     b"<!doctype html": "is a web page, not sound: fetch the file anew",
     b"<html": "is a web page, not sound: fetch the file anew",
 }
 # FFmpeg's demuxers. Those that open other files or addresses (playlists) are left out, and those that take anything for
-# their own; MP3, ADTS and AMR come as a FrameStream.
+# their own; MP3, ADTS, AC-3 and AMR come as a FrameStream.
 DEMUXERS = (
-    "3gp,ac3,aiff,ape,asf,au,avi,caf,dsf,eac3,flac,flv,ircam,matroska,mov,mp4,mpc,mpc8,mpeg,mpegts,"
-    "nistsphere,nut,ogg,rm,sox,tak,tta,voc,w64,wav,webm,wv"
+    "3gp,aiff,ape,asf,au,avi,caf,dsf,flac,flv,matroska,mov,mp4,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,rm,tak,tta,voc,w64,"
+    "wav,webm,wv"
 )
 
 
@@ -67,6 +73,7 @@ class Decoder(ABC):
         channels: their number.
         damaged: frames that are known to be lost before the current position.
         cut_off: at the end, frames that the header promises beyond it.
+        ends_within_frame: at the end, whether a packet or frame of the codec goes beyond it, and nothing promises more.
         full_scale: what samples are divided by, 1 but for floating-point samples at the scale of integers.
         is_float: whether the file stores floating-point samples.
     """
@@ -74,6 +81,7 @@ class Decoder(ABC):
     rate: int
     channels: int
     damaged = cut_off = 0
+    ends_within_frame = False
     full_scale = 1.0
     is_float = False
 
@@ -118,7 +126,8 @@ class SndfileDecoder(Decoder):
         try:
             self.sound = soundfile.SoundFile(file if isinstance(file, io.BytesIO) else file.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
-            raise UnknownFormatError(f"{name}: not readable as audio ({error.error_string})") from None
+            reason = "its encoding is not known" if "psf_" in error.error_string else error.error_string
+            raise UnknownFormatError(f"{name}: not readable as audio ({reason})") from None
         self.rate, self.channels = self.sound.samplerate, self.sound.channels
         self.is_float = self.sound.subtype in ("FLOAT", "DOUBLE")
         self.position, self.promised = 0, round(self.sound.frames / (samples.share if samples else 1))
@@ -146,7 +155,7 @@ class AvDecoder(Decoder):
         self.file, self.name, self.samples = file, name, samples
         self.num_packets = self.num_decoded = 0  # packets read, frames decoded
         self.position = self.rate = self.channels = 0
-        self.packet_seconds = 0.0  # of the last packet
+        self.packet_seconds, self.seconds_read, self.last_packet = 0.0, 0.0, b""  # of the last one, of all
         self.failed_seconds = self.pending_seconds = 0.0  # of packets that cannot be decoded, and of the last ones
         self.expected = math.inf  # seconds from the beginning, where the next packet should begin
         demuxer = file.format.demuxer if isinstance(file, FrameStream) else None
@@ -156,7 +165,7 @@ class AvDecoder(Decoder):
         try:
             self.container = self.av.open(content, format=demuxer, options=options, metadata_errors="replace")
         except self.av.FFmpegError as error:
-            invalid = isinstance(error, (self.av.InvalidDataError, self.av.EOFError))
+            invalid = isinstance(error, (self.av.InvalidDataError, self.av.EOFError, self.av.ArgumentError))
             reason = "its format is not known, or its header is damaged" if invalid else error.strerror
             raise UnknownFormatError(f"{name}: not readable as audio ({reason})") from None
         self.format = self.container.format.name
@@ -167,6 +176,8 @@ class AvDecoder(Decoder):
                 f"{name}: " + ("holds no audio" if self.stream is None else "its audio codec is not known")
             )
         self.is_float = self.stream.codec_context.name.startswith("pcm_f")
+        if self.format == "caf":  # else FFmpeg cuts the padding off the last packet of ALAC, which has none
+            self.stream.codec_context.options = {"flags2": "skip_manual"}
         self.waiting = self.decode_blocks()
         self.left = next(self.waiting, np.zeros((0, 1), np.float32))  # the first block tells rate and channels
         self.rate = self.rate or self.stream.codec_context.sample_rate
@@ -176,13 +187,16 @@ class AvDecoder(Decoder):
             for packet in self.container.demux(self.stream):
                 if packet.size:  # the last one is empty
                     self.num_packets += 1
+                    self.last_packet = bytes(packet) if self.format in FRAMELESS else b""
                     if packet.duration:  # else as long as the one before
                         self.packet_seconds = float(packet.duration * packet.time_base)
+                    self.seconds_read += self.packet_seconds
                     self.look_for_gap(packet)
                 yield packet
-        except self.av.FFmpegError as error:
-            at = self.num_decoded / max(1, self.rate)
-            raise AudioError(f"{self.name}: damaged after {at:.2f} s ({error.strerror})") from None
+        except self.av.FFmpegError:
+            promised = self.promised() / max(1, self.rate)
+            if not promised or self.seconds_read < promised - MAX_PADDING_SECONDS:  # else a tag, or other junk
+                raise AudioError(f"{self.name}: the file is damaged after {self.seconds_read:.2f} s") from None
 
     def look_for_gap(self, packet: Any) -> None:
         """Count what is missing before a packet, where packets tell their times and follow each other without a gap."""
@@ -249,8 +263,22 @@ class AvDecoder(Decoder):
             lost += self.num_decoded * self.file.skipped_share
         self.damaged = round(lost)
         if length < frames:
+            self.ends_within_frame = self.is_cut()
             self.cut_off = max(0, round(self.missing_at_end()) - self.damaged)
+            if self.ends_within_frame and self.format not in TIMED:
+                self.cut_off = 0  # more is missing than that one frame
         return samples
+
+    def is_cut(self) -> bool:
+        """`ends_within_frame`, all having been read."""
+        if isinstance(self.file, FrameStream):
+            return self.file.ends_within_frame and not self.file.promised_frames
+        if self.format.startswith("mov") and self.stream.frames:  # it lists them
+            return False
+        measure = MEASURES.get(self.stream.codec_context.codec.canonical_name)
+        if self.format in FRAMELESS and measure and ends_within_frame(self.last_packet, measure):
+            return True
+        return ends_within_unit(self.file, self.format, self.stream.id)
 
     def missing_at_end(self) -> float:
         """Frames that the file should have beyond those that were decoded: all of them."""
@@ -260,14 +288,11 @@ class AvDecoder(Decoder):
             if self.stream.codec_context.name.startswith("pcm_"):
                 return max(missing, listed - self.num_decoded)
             return max(missing, (listed - self.num_packets) * self.packet_seconds * self.rate)
-        slack = 0 if self.format == "flac" else MAX_DELAY_SECONDS * self.rate
-        missing = max(missing, self.promised() - slack - self.num_decoded)
+        slack = 0 if self.format == "flac" else MAX_DELAY_SECONDS + (self.packet_seconds if self.format in TIMED else 0)
+        missing = max(missing, self.promised() - slack * self.rate - self.num_decoded)
         part = self.samples.share if self.samples else 1.0  # that is there of the file
         if isinstance(self.file, FrameStream) and self.file.promised_frames:
             part = min(1.0, self.file.num_frames / self.file.promised_frames)
-        if self.format == "ogg":
-            size = self.file.seek(0, os.SEEK_END)
-            part = 1 - ogg_bytes_cut(self.file) / size
         return max(missing, self.num_decoded / part - self.num_decoded if part else 0)
 
     def promised(self) -> int:
@@ -275,9 +300,9 @@ class AvDecoder(Decoder):
         seconds = 0.0
         if self.samples is not None:
             return self.samples.frames if self.samples.is_compressed else 0
-        if self.format in ("flac", "ogg") or self.format.startswith("mov"):
+        if self.format in COUNTED or self.format.startswith("mov"):
             seconds = float((self.stream.duration or 0) * self.stream.time_base)
-        elif self.format.startswith("matroska") and len(self.container.streams) == 1:
+        elif self.format in TIMED and len(self.container.streams) == 1:
             seconds = (self.container.duration or 0) / self.av.time_base
         elif self.format == "asf":
             seconds = asf_seconds(self.file)
@@ -286,15 +311,22 @@ class AvDecoder(Decoder):
     def count_left(self, max_frames: int) -> int:
         frames = float(len(self.left))
         for packet in self.packets():
-            if packet.size and not packet.duration:  # the container does not tell
-                frames += sum(frame.samples for frame in packet.decode())
             frames += self.packet_seconds * self.rate if packet.size else 0
-            if frames > max_frames:
-                break
-        promised = self.promised()
-        if isinstance(self.file, FrameStream) and self.file.promised_frames == self.file.num_frames:
+            if frames > 2 * max_frames:  # what packets say is an estimate
+                return round(frames)
+        if isinstance(self.file, FrameStream):
+            if self.file.promised_frames != self.file.num_frames:
+                return round(frames)
             promised = round((self.stream.duration or 0) * self.stream.time_base * self.rate)  # without padding
-        return promised if promised > frames - MAX_PADDING_SECONDS * self.rate else round(frames)
+        else:
+            promised = self.promised()
+        if abs(promised - frames) <= MAX_PADDING_SECONDS * self.rate:
+            return promised
+        frames, again = 0, AvDecoder(self.file, self.name, self.samples)
+        while frames <= max_frames and len(block := again.read(BLOCK_FRAMES)):
+            frames += len(block)
+        again.close()
+        return frames
 
     def close(self) -> None:
         self.container.close()
@@ -357,7 +389,13 @@ def make_decoder(file: BinaryIO, name: str) -> Decoder:
         and head[8:12] != b"AVI "
         and not (samples and (samples.promised is None or samples.is_compressed))
     ):
-        return SndfileDecoder(file, name, samples)
+        try:
+            return SndfileDecoder(file, name, samples)
+        except UnknownFormatError as error:  # CAF may hold what FFmpeg alone decodes
+            try:
+                return AvDecoder(file, name, samples)
+            except AudioError:
+                raise error from None
     if frames := find_frames(file):
         return AvDecoder(frames, name)
     try:

@@ -1,4 +1,4 @@
-"""How much sound a header promises (WAV, RF64, W64, AIFF, CAF, AU; ASF, Ogg), and whether its numbers can be true."""
+"""How much sound a header promises (WAV, RF64, W64, AIFF, CAF, AU; ASF), and whether its numbers can be true."""
 
 import math
 import os
@@ -9,18 +9,19 @@ from typing import BinaryIO, Literal
 
 from src.errors import UserError
 
+IFF = (b"8SVX", b"16SV")  # of the Amiga
 MAX_CHUNKS = 1000  # of one file
 MAX_EXCESS_SHARE = 0.01  # of the samples: so much may follow them, whatever it is
 # Programs that cannot know the length yet (they write into a pipe, or were stopped) promise as many bytes, and mean "to
 # the end"; a promise above the second number means that, too, where less than the share of it is there.
 UNKNOWN_BYTES, UNLIKELY_BYTES, UNLIKELY_SHARE = 0x7FF00000, 10**9, 0.1
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-# Format tags of WAV, and those of codecs with as many bytes a second at any time: ADPCM, GSM.
+# Format tags of WAV, and those of codecs with as many bytes a second at any time: ADPCM, GSM. FFmpeg knows no NMS.
 PCM, FLOAT, ALAW, ULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+NMS_ADPCM = 0x38
 CONSTANT_RATE = (0x02, 0x11, 0x14, 0x16, 0x31, 0x40, 0x45, 0x64, 0x65)
 OLD_RATES = (5512, 5513, 7418, 8012, 8013, 11127, 22254, 22255)  # Hz, of old machines; all others are multiples of 25
 AU_BYTES = {2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample by its encoding
-MAX_OGG_PAGE = 65_307  # bytes
 
 
 class HeaderError(UserError):
@@ -64,7 +65,7 @@ def container_of(head: bytes) -> Container | None:
     """By a file's first 40 bytes; None for any other format."""
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return RIFF
-    if head[:4] == b"RIFX" or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")):
+    if head[:4] == b"RIFX" or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", *IFF)):
         return FORM
     if head[:4] == b"caff":
         return CAF
@@ -127,7 +128,7 @@ def read_header(file: BinaryIO) -> Samples | None:
         if name == b"fmt ":
             wave = read_wave_format(file.read(min(size, 40)), container.order)
         elif name == b"fact":
-            num_frames = int.from_bytes(file.read(4), container.order)
+            num_frames = int.from_bytes(file.read(min(size, container.size_bytes)), container.order)
         elif name == b"ds64":
             sizes = file.read(16)
             total, size64 = int.from_bytes(sizes[:8], "little") + 8, int.from_bytes(sizes[8:], "little")
@@ -140,14 +141,15 @@ def read_header(file: BinaryIO) -> Samples | None:
             samples = samples_of(file, container, place + 8 + offset, size - 8 - offset, total)
             check_aiff(common, samples.promised if head[8:12] == b"AIFF" else None)
             return samples
+        elif name == b"body" and head[8:12] in IFF:
+            return samples_of(file, container, place, size, total)
         elif name == b"data" and container == CAF:  # its first four bytes count edits
             return Samples(None, 0) if size == 2**64 - 1 else samples_of(file, container, place + 4, size - 4, 0)
         elif name == b"data":
             samples = samples_of(file, container, place, size64 if size == 0xFFFFFFFF and size64 else size, total)
             if wave is None or not wave.is_compressed:
                 return samples
-            wave.check_frames(num_frames, samples.promised)
-            return replace(samples, is_compressed=True, frames=num_frames)
+            return replace(samples, is_compressed=True, frames=wave.check_frames(num_frames, samples.promised))
     return None
 
 
@@ -187,22 +189,28 @@ class WaveFormat:
     """The `fmt ` chunk of a WAV file."""
 
     tag: int
+    channels: int
     rate: int  # samples a second, of each channel
     byte_rate: int  # bytes a second
 
     @property
     def is_compressed(self) -> bool:
-        return self.tag not in (PCM, FLOAT, ALAW, ULAW)
+        return self.tag not in (PCM, FLOAT, ALAW, ULAW, NMS_ADPCM)
 
-    def check_frames(self, frames: int, promised: int | None) -> None:
-        """Raise HeaderError unless as many frames take as long as the bytes, where that can be said."""
+    def check_frames(self, frames: int, promised: int | None) -> int:
+        """What `frames` should be; 0: nothing is known. Raises HeaderError where they contradict the bytes."""
+        if frames >= UNKNOWN_BYTES:
+            return 0
         if self.tag in CONSTANT_RATE and frames and promised and self.rate and self.byte_rate:
-            seconds, expected = frames / self.rate, promised / self.byte_rate
-            if abs(seconds - expected) > 0.03 * expected + 0.1:  # the last block may be padded
-                raise HeaderError(
-                    f"its header contradicts itself: {frames} samples take {seconds:.2f} s, and {promised} bytes "
-                    f"{expected:.2f} s"
-                )
+            expected = promised / self.byte_rate
+            for count in (frames, frames * self.channels):  # libsndfile's of IMA ADPCM are divided by the channels
+                if abs(count / self.rate - expected) <= 0.03 * expected + 0.1:  # the last block may be padded
+                    return count
+            raise HeaderError(
+                f"its header contradicts itself: {frames} samples take {frames / self.rate:.2f} s, and {promised} "
+                f"bytes {expected:.2f} s"
+            )
+        return frames
 
 
 def read_wave_format(facts: bytes, order: Literal["little", "big"]) -> WaveFormat:
@@ -213,8 +221,8 @@ def read_wave_format(facts: bytes, order: Literal["little", "big"]) -> WaveForma
     tag, channels, rate, byte_rate, bits = (int.from_bytes(facts[start:stop], order) for start, stop in places)
     if tag == EXTENSIBLE:
         tag = int.from_bytes(facts[24:26], order)
-    wave, expected = WaveFormat(tag, rate, byte_rate), rate * channels * -(-bits // 8)
-    if not wave.is_compressed and byte_rate not in (0, expected):
+    wave, expected = WaveFormat(tag, channels, rate, byte_rate), rate * channels * -(-bits // 8)
+    if tag in (PCM, FLOAT, ALAW, ULAW) and byte_rate not in (0, expected):
         raise HeaderError(
             f"its header contradicts itself: {rate} samples a second, {channels} channels, {bits} bits are {expected} "
             f"bytes a second, and it says {byte_rate}"
@@ -239,16 +247,3 @@ def check_rate(rate: float) -> None:
     """Raise HeaderError for a rate that no machine has; of formats in which no other number tells that it is wrong."""
     if rate % 25 and int(rate) not in OLD_RATES:
         raise HeaderError(f"its header is damaged: it says {rate:g} samples a second; convert it if that is right")
-
-
-def ogg_bytes_cut(file: BinaryIO) -> int:
-    """Bytes at the end of an Ogg file that belong to a page the rest of which is missing."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - MAX_OGG_PAGE))
-    tail = file.read()
-    place = tail.rfind(b"OggS")
-    if place < 0:
-        return 0
-    segments = tail[place + 27 : place + 27 + tail[place + 26]] if len(tail) > place + 26 else b""
-    is_whole = len(tail) > place + 26 and place + 27 + tail[place + 26] + sum(segments) <= len(tail)
-    return 0 if is_whole else len(tail) - place

@@ -1,9 +1,10 @@
-"""MPEG audio (MP3), ADTS (AAC) and AMR: frames without a container, told apart from what is around them.
+"""MPEG audio (MP3, MP2), ADTS (AAC), AC-3 and AMR: frames without a container, told apart from what is around them.
 
 Tags, zeros or other junk before, between and behind the frames would be taken for frames by a decoder, or hide the Info
 frame from it, which says how long an MP3 file really is. A `FrameStream` holds the frames alone.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,6 +14,7 @@ from src.audio_header import HeaderError
 CHAIN = 4  # headers that must follow each other before they are taken for frames
 MAX_FRAME = 8192  # bytes
 INFO_PLACES = (13, 21, 36)  # in a frame of MP3, where the name of an Info frame may stand
+FRAME_BEGINNING = re.compile(rb"\xff|\x0b\x77")
 READ_BYTES = 2**16  # more than CHAIN frames
 HEADER_BYTES = 7  # the longest header, ADTS'
 # kbit/s by bitrate index 1 to 14: MPEG-1 layer I, II, III; MPEG-2 and 2.5 layer I, II and III
@@ -25,6 +27,7 @@ BITRATES = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, MPEG-1, 2, 2.5
+AC3_BITRATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)  # kbit/s
 AMR_NARROW = {0: 13, 1: 14, 2: 16, 3: 18, 4: 20, 5: 21, 6: 27, 7: 32, 8: 6, 15: 1}  # bytes of a frame by its type
 AMR_WIDE = {0: 18, 1: 24, 2: 33, 3: 37, 4: 41, 5: 47, 6: 51, 7: 59, 8: 61, 9: 6, 14: 1, 15: 1}
 
@@ -57,6 +60,19 @@ def measure_adts(header: bytes) -> tuple[int, object]:
     return size, word >> 30 & ~(1 << 3)  # without the private bit
 
 
+def measure_ac3(header: bytes) -> tuple[int, object]:
+    """ETSI TS 102 366, sections 4.4.1 and E.1.3.1: AC-3 and E-AC-3."""
+    if len(header) < 6 or header[:2] != b"\x0b\x77":
+        return 0, None
+    rate, code, version = header[4] >> 6, header[4] & 0x3F, header[5] >> 3
+    if version > 10:
+        return 2 * (1 + ((header[2] & 7) << 8 | header[3])), "eac3"
+    if rate == 3 or code >= 2 * len(AC3_BITRATES):
+        return 0, None
+    bits = AC3_BITRATES[code >> 1] * 1000 * 1536  # of a frame, times the rate
+    return 2 * (bits // (16 * (48_000, 44_100, 32_000)[rate]) + (code & 1 if rate == 1 else 0)), "ac3"
+
+
 def measure_amr(sizes: dict[int, int]) -> Measure:
     """RFC 4867, section 5.3; frames marked as damaged are not taken."""
 
@@ -66,6 +82,14 @@ def measure_amr(sizes: dict[int, int]) -> Measure:
         return sizes.get(header[0] >> 3 & 15, 0), None
 
     return measure
+
+
+# By FFmpeg's names of codecs, those of which each frame says how long it is.
+MEASURES: dict[str, Measure] = {
+    **dict.fromkeys(("mp1", "mp2", "mp3"), measure_mpeg),
+    **dict.fromkeys(("ac3", "eac3"), measure_ac3),
+    "aac": measure_adts,
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,7 @@ class StreamFormat:
 
 MPEG = StreamFormat("mp3", b"", measure_mpeg)
 ADTS = StreamFormat("aac", b"", measure_adts)
+AC3 = StreamFormat("ac3", b"", measure_ac3)  # E-AC-3, too
 AMR = (
     StreamFormat("amr", b"#!AMR-WB\n", measure_amr(AMR_WIDE)),
     StreamFormat("amr", b"#!AMR\n", measure_amr(AMR_NARROW)),
@@ -94,11 +119,12 @@ class FrameStream:
     skipped_share: float  # bytes between the frames that belong to none, by those of the frames: the file is damaged
     num_frames: int
     promised_frames: int = 0  # of MP3, by its first frame; 0: it does not say
+    ends_within_frame: bool = False  # the beginning of another one is behind the last
 
 
 def read_frames(data: bytes, start: int, format: StreamFormat) -> FrameStream:
     """The frames from `start` on, and those after damaged places."""
-    frames, kind = [format.magic], None
+    frames, kind, end = [format.magic], None, start  # end: of the last frame
     passed = skipped = doubtful = 0  # bytes; of the last it is not known yet whether frames follow
     first = start
     in_step = False  # a frame ended here
@@ -112,7 +138,7 @@ def read_frames(data: bytes, start: int, format: StreamFormat) -> FrameStream:
                 frames.append(frame)
                 passed += size
             skipped, doubtful, kind, in_step = skipped + doubtful, 0, found, True
-            start += size
+            start = end = start + size
         elif tag := id3_bytes(data[start : start + 10]):
             start += tag
         else:
@@ -121,7 +147,20 @@ def read_frames(data: bytes, start: int, format: StreamFormat) -> FrameStream:
     if format is MPEG and passed:
         promised = read_info(data[max(0, first - MAX_FRAME) : first], frames[1], len(frames) - 2)
     num_frames = len(frames) - 1 - (promised > 0)  # without the Info frame
-    return FrameStream(format, b"".join(frames), skipped / max(1, passed), num_frames, promised)
+    rest = data[end : end + MAX_FRAME]
+    size, found = format.measure(rest[:HEADER_BYTES])
+    is_cut = len(rest) < size and found == kind
+    if not size and len(rest) < HEADER_BYTES:  # not even the header is whole
+        is_cut = len(rest) > 0 and frames[-1].startswith(rest[:2])
+    return FrameStream(format, b"".join(frames), skipped / max(1, passed), num_frames, promised, is_cut)
+
+
+def ends_within_frame(data: bytes, measure: Measure) -> bool:
+    """Whether the last of the frames that follow each other in `data` is not all there."""
+    start = 0
+    while start < len(data) and (size := measure(data[start : start + HEADER_BYTES])[0]):
+        start += size
+    return start > len(data)
 
 
 def is_info_frame(frame: bytes) -> bool:
@@ -185,10 +224,8 @@ def find_frames(file: BinaryIO, max_junk: int = 0) -> FrameStream | None:
     last = tags + max_junk - start
     data = file.read(last + READ_BYTES)
     at_end = len(data) < last + READ_BYTES
-    place = data.find(b"\xff")
-    while 0 <= place <= last:
-        for format in (MPEG, ADTS):
-            if is_chain(data, place, format.measure, at_end):
-                return read_frames(data + file.read(), place, format)
-        place = data.find(b"\xff", place + 1)
+    for beginning in FRAME_BEGINNING.finditer(data, endpos=last + 2):
+        for format in (MPEG, ADTS) if beginning[0] == b"\xff" else (AC3,):
+            if is_chain(data, beginning.start(), format.measure, at_end):
+                return read_frames(data + file.read(), beginning.start(), format)
     return None

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from src.audio import MAX_MISSING_SHARE, AudioError, AudioFacts, inspect_audio
+from src.audio import MAX_MISSING_SHARE, AudioError, AudioFacts, cut_within_frame, inspect_audio
 from src.configuration_DIFFA import MAX_TEXT_TOKENS, WINDOW_SECONDS
 from src.errors import reports_user_errors
 from src.files import OutputError, check_outputs, write_file
@@ -136,6 +136,8 @@ def problems_of_audio(found: AudioFacts, told: object, max_seconds: float) -> It
     yield from problems_of_length(found.seconds, max_seconds)
     if found.missing_seconds > MAX_MISSING_SHARE * found.seconds:  # less is how some programs write headers
         yield f"the file is cut: {found.seconds:.2f} s are left, the header promises {found.missing_seconds:.2f} more"
+    elif found.ends_within_frame:
+        yield cut_within_frame(found.seconds)
     if found.silent_seconds >= max_seconds:
         yield f"is silent for its first {found.silent_seconds:.2f} s, and {max_seconds:g} s are heard"
     if isinstance(told, (int, float)) and 0 < told < MAX_DURATION and abs(told - found.seconds) > DURATION_TOLERANCE:

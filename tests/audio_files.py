@@ -10,13 +10,21 @@ WITH_SOUNDFILE = {  # libsndfile's format and subtype
     "wav": ("WAV", "PCM_16"), "float": ("WAV", "FLOAT"), "aiff": ("AIFF", "PCM_16"), "au": ("AU", "PCM_16"),
     "caf": ("CAF", "PCM_16"), "w64": ("W64", "PCM_16"), "rf64": ("RF64", "PCM_16"), "flac": ("FLAC", "PCM_16"),
     "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "gsm": ("WAV", "GSM610"),
-    "adpcm": ("WAV", "MS_ADPCM"),
+    "adpcm": ("WAV", "MS_ADPCM"), "ima": ("WAV", "IMA_ADPCM"), "nms": ("WAV", "NMS_ADPCM_16"), "svx": ("SVX", "PCM_16"),
 }  # fmt: skip
 WITH_AV = {  # FFmpeg's muxer and encoder
     "webm": ("webm", "libopus"), "m4a": ("ipod", "aac"), "mp4": ("mp4", "aac"), "aac": ("adts", "aac"),
     "amr": ("amr", "libopencore_amrnb"), "3gp": ("3gp", "libopencore_amrnb"), "wma": ("asf", "wmav2"),
+    "live": ("webm", "libopus"), "fragments": ("mp4", "aac"), "ac3": ("ac3", "ac3"), "eac3": ("eac3", "eac3"),
+    "mp2": ("mp2", "mp2"), "ts": ("mpegts", "aac"), "ps": ("mpeg", "mp2"), "flv": ("flv", "aac"), "rm": ("rm", "ac3"),
+    "voc": ("voc", "pcm_u8"), "alac": ("ipod", "alac"), "alac caf": ("caf", "alac"), "tta": ("tta", "tta"),
+    "wv": ("wv", "wavpack"), "mka": ("matroska", "aac"),
 }  # fmt: skip
-RATES = {"webm": 48_000, "opus": 48_000, "amr": 8_000, "3gp": 8_000, "gsm": 8_000}  # Hz, that codecs ask for
+RATES = {  # Hz, that codecs ask for
+    **dict.fromkeys(("webm", "live", "opus", "ac3", "eac3", "rm"), 48_000),
+    **dict.fromkeys(("flv", "ps"), 44_100), **dict.fromkeys(("amr", "3gp", "gsm", "nms"), 8_000),
+}  # fmt: skip
+OPTIONS = {"live": {"live": "1"}, "fragments": {"movflags": "empty_moov+frag_every_frame"}}  # of the muxer
 
 
 def encode(samples: np.ndarray, rate: int, kind: str, **options: str) -> bytes:
@@ -28,6 +36,7 @@ def encode(samples: np.ndarray, rate: int, kind: str, **options: str) -> bytes:
         soundfile.write(file, samples, rate, format=format_, subtype=subtype)
         return file.getvalue()
     muxer, encoder = WITH_AV[kind]
+    options = OPTIONS.get(kind, {}) | options
     layout = "mono" if samples.shape[1] == 1 else "stereo"
     with av.open(file, "w", format=muxer, options=options) as container:
         stream = container.add_stream(encoder, rate=rate, layout=layout)

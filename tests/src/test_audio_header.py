@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from src.audio import AudioError, read_audio
-from src.audio_header import HeaderError, Samples, asf_seconds, ogg_bytes_cut, read_header
+from src.audio_header import HeaderError, Samples, asf_seconds, read_header
 from tests.audio_files import encode, sweep, sweep_file, tone
 
 KINDS = ("wav", "float", "rf64", "w64", "aiff", "au", "caf")
@@ -147,15 +147,6 @@ def test_windows_media_says_how_long_it_plays():
     assert asf_seconds(io.BytesIO(content)) == pytest.approx(3, abs=0.05)
     assert asf_seconds(io.BytesIO(content[: len(content) // 2])) == pytest.approx(3, abs=0.05)
     assert asf_seconds(io.BytesIO(WAV)) == 0
-
-
-def test_an_ogg_file_that_ends_within_a_page_is_cut():
-    content = sweep_file("ogg")
-    last = content.rindex(b"OggS")
-    assert ogg_bytes_cut(io.BytesIO(content)) == ogg_bytes_cut(io.BytesIO(content + bytes(100))) == 0
-    for end in (last + 4, last + 26, last + 27, last + 40, len(content) - 1):
-        assert ogg_bytes_cut(io.BytesIO(content[:end])) == end - last
-    assert ogg_bytes_cut(io.BytesIO(content[:last])) == ogg_bytes_cut(io.BytesIO(WAV)) == 0
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "ULAW"])
