@@ -35,6 +35,7 @@ study() {
 ! is_there mmsu mmsu.jsonl || study mmsu "$DATA_ROOT/mmsu/mmsu.jsonl" "$RESULTS/mmsu.jsonl" "$@"
 ! is_there mmau mmau-test-mini.json || study mmau "$DATA_ROOT/mmau/mmau-test-mini.json" "$RESULTS/mmau.json" "$@"
 ! is_there mmar MMAR-meta.json || study mmar "$DATA_ROOT/mmar/MMAR-meta.json" "$RESULTS/mmar.json" "$@"
+! is_there mmaupro test.parquet || study mmaupro "$DATA_ROOT/mmaupro/test.parquet" "$RESULTS/mmaupro.jsonl" "$@"
 ! is_there airbench Foundation/Foundation_meta.json ||
   study airbench "$DATA_ROOT/airbench/Foundation/Foundation_meta.json" "$RESULTS/airbench.jsonl" "$@"
 ! is_there bigbenchaudio metadata.jsonl ||

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bigbenchaudio.reading import strict_answer
-from evaluation.benchmarks import BIG_BENCH_AUDIO, BIG_BENCH_AUDIO_ANSWERS, Benchmark
+from evaluation.benchmark import Benchmark
+from evaluation.benchmarks import BIG_BENCH_AUDIO, BIG_BENCH_AUDIO_ANSWERS
 from evaluation.result_files import Result, answer_of
 from evaluation.scoring import Verdict, groups_of, run_scorer
 from voicebench.qa import judge_outcomes

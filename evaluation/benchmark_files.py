@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark
+from evaluation.benchmark import Benchmark
 from evaluation.published_forms import from_log, is_logged, with_questions
 from evaluation.result_files import Result, read_records, read_result
 

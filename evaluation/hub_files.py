@@ -1,13 +1,14 @@
 """Benchmarks as they come from the Hugging Face hub: Parquet files, several to a split, with the audio inside."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet
 
 from evaluation.result_files import BenchmarkFileError
+from src.files import write_file
 
 AUDIO_COLUMNS = ("audio", "context")  # MMAU's is called context
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)$")
@@ -54,6 +55,15 @@ def open_parquet(file: Path, source: str = "") -> Iterator[pyarrow.parquet.Parqu
             yield parquet
     except (pyarrow.ArrowException, OSError) as error:
         raise BenchmarkFileError(f"{file} is not a Parquet file ({error}). {source}") from None
+
+
+def write_answered(files: Sequence[Path], answers: Sequence[str | None], column: str, output: Path) -> None:
+    """Write the rows of Parquet files to one, with `answers` to the first of them as a new column."""
+    table = pyarrow.concat_tables([pyarrow.parquet.read_table(file) for file in files])
+    texts = [*answers, *[None] * (table.num_rows - len(answers))]
+    content = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table.append_column(column, pyarrow.array(texts, pyarrow.string())), content)
+    write_file(output, content.getvalue().to_pybytes())
 
 
 def audio_column(parquet: pyarrow.parquet.ParquetFile) -> str | None:

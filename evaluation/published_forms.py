@@ -61,6 +61,12 @@ def mmar_form(record: Mapping, labelled: bool = False) -> dict:
     return {**record, "choices": bare} | ({"answer": right} if "answer" in record else {})
 
 
+def mmau_pro_form(record: Mapping) -> dict:
+    """MMAU-Pro: a question about several clips is asked about the first alone."""
+    paths = record.get("audio_path")
+    return {**record, "audio_path": paths[0]} if isinstance(paths, list) and paths else dict(record)
+
+
 def airbench_form(record: Mapping) -> dict:
     """AIR-Bench foundation: where the audio lies, the task as its scorer counts it, and sound, speech or music.
 

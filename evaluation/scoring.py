@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evaluation.benchmark import Benchmark, answers_not_offered, is_withheld
 from evaluation.benchmark_files import read_answers
-from evaluation.benchmarks import Benchmark, answers_not_offered, is_withheld
 from evaluation.choices import parse_choice
 from evaluation.intervals import mcnemar, mean_interval, outcome_interval, rate_interval
 from evaluation.offered import right_choices
@@ -260,6 +260,8 @@ def run_scorer(
     if benchmark.columns[1]:
         unread, (all_items, decided) = levels["total"]["total"].undecided, benchmark.columns
         table.append(f"{unread} answer(s) without a letter: wrong in {all_items}, left out of {decided}")
+    if others := len(result.items) - len(verdicts):
+        table.append(f"{others} item(s) without choices are not scored here")
     if levels["total"]["total"].official is None:
         scores["not_scored"] = f"no official score: {benchmark.no_official}"
         table.append(scores["not_scored"])
@@ -282,7 +284,7 @@ def judge(benchmark: Benchmark, name: str, record: Mapping) -> Verdict:
     return Verdict(
         key=name,
         groups=groups_of(record, benchmark.levels),
-        official=benchmark.official(response, answer, choices),
+        official=benchmark.official(response, answer, choices) if benchmark.official else None,
         strict=index in right,
         parsed=None if index is None else string.ascii_uppercase[index],
         chance=len(right) / max(1, len(offered)),
@@ -310,6 +312,8 @@ def judge_items(
         )
     verdicts, judge_item = [], rule(result) if rule else judge
     for name, record in result.items.items():
+        if not benchmark.is_scored(record):
+            continue
         answer = answer_in(record, benchmark.answer_fields)
         error = record.get("error")
         if error and str(answer or "").strip():
@@ -328,6 +332,8 @@ def judge_items(
             raise BenchmarkFileError(
                 f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"
             ) from None
+    if not verdicts:
+        raise BenchmarkFileError(f"{result.path}: of {len(result.items)} items none is scored here")
     return verdicts
 
 

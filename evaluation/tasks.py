@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.benchmarks import Benchmark, answers_not_offered, is_withheld
+from evaluation.benchmark import Benchmark, answers_not_offered, is_withheld
 from evaluation.hub_files import find_files
 from evaluation.parquet_audio import ParquetAudio, read_rows
 from evaluation.result_files import check_records, read_benchmark

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import GOLDEN
 from tests.test_train import ROOT, environment, run, write_manifest
 
+BENCHMARKS = ("mmsu", "mmau", "mmar", "mmaupro", "airbench", "bigbenchaudio", "voicebench")  # with a run_*_inference.sh
+
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
@@ -96,7 +98,7 @@ def test_missing_paths_stop_before_python_starts(tmp_path, commands, script, cha
         "train_stage1",
         "train_stage2",
         "train_stage3",
-        *(f"run_{name}_inference" for name in ("mmsu", "mmau", "mmar", "airbench", "bigbenchaudio", "voicebench")),
+        *(f"run_{name}_inference" for name in BENCHMARKS),
     ],
 )
 def test_frozen_parts_may_be_named_in_two_ways(tmp_path, commands, script):
@@ -232,7 +234,7 @@ def test_more_nodes_reach_the_launcher(tmp_path, commands):
     assert alone.startswith("python -m torch.distributed.run --standalone --nproc_per_node 1 train.py ")
 
 
-@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "mmar", "airbench", "bigbenchaudio", "voicebench"])
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_more_nodes_share_a_benchmark_and_the_first_one_scores(tmp_path, commands, benchmark):
     script, model = f"run_{benchmark}_inference.sh", {"MODEL_PATH": str(GOLDEN), "DATA": "bbh"}
     nodes = environment(tmp_path, **model, NNODES="2", NPROC="1", MASTER_ADDR="10.0.0.1", OUTPUT="o")
@@ -334,7 +336,7 @@ def test_paths_count_from_where_a_training_script_is_started(stage, commands, tm
     assert done.returncode == 2 and "TRAIN_DATASET=README.md does not exist" in done.stderr
 
 
-@pytest.mark.parametrize("benchmark", ["mmsu", "mmau", "mmar", "airbench", "bigbenchaudio", "voicebench"])
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_paths_count_from_where_an_inference_script_is_started(benchmark, commands, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "docs").mkdir(parents=True)
