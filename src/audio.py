@@ -13,8 +13,9 @@ import soxr
 import torch
 from transformers import WhisperFeatureExtractor
 
-from src.audio_decoder import AudioError, Decoder, open_decoder
+from src.audio_decoder import open_decoder
 from src.configuration_DIFFA import SAMPLE_RATE, WINDOW_SECONDS
+from src.decoder import AudioError, Decoder
 
 MAX_MISSING_SHARE = 0.01  # of what a header promises; a file that lacks more was cut
 MIN_WINDOW_SECONDS = 0.1  # a shorter remainder is no window of its own; encoders of MP3 pad by as much

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from src.audio_decoder import AudioError, check_file
+from src.audio_decoder import check_file
 from src.configuration_DIFFA import STAGES
+from src.decoder import AudioError
 from src.errors import UserError, is_unicode
 from src.files import write_file
 from src.json_records import JSONFileError, read_json_records, shorten

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from src import audio_decoder
 from src.audio import AudioError, first_window, inspect_audio, read_audio, read_windows
-from src.audio_decoder import AvDecoder, MissingPackageError, SndfileDecoder, check_file, open_decoder
+from src.audio_decoder import SndfileDecoder, check_file, open_decoder
+from src.av_decoder import DEMUXERS, AvDecoder
+from src.decoder import MissingPackageError
 from tests.audio_files import RATES, WITH_AV, WITH_SOUNDFILE, encode, sweep, sweep_file
 from tests.conftest import GOLDEN
 
@@ -277,7 +278,7 @@ def test_a_rate_or_a_number_of_channels_that_changes(monkeypatch):
 
 def test_demuxers_are_ffmpegs_names():
     known = {part for name in av.formats_available for part in name.split(",")}
-    assert set(audio_decoder.DEMUXERS.split(",")) - known == set()
+    assert set(DEMUXERS.split(",")) - known == set()
 
 
 @pytest.mark.filterwarnings("error")  # NumPy's
