@@ -13,6 +13,7 @@ FONTS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei", "NanumGothic",
     "PingFang SC", "Apple SD Gothic Neo", "Microsoft YaHei", "Malgun Gothic",
 )  # fmt: skip
+OPENING = "([{（［「『【〈《"
 INCHES_A_LETTER, INCHES_OF_A_MARK = 0.078, 0.55  # of a legend's text at 9 points
 
 
@@ -35,8 +36,9 @@ def wrap_name(name: str, width: int) -> str:
             line = ""
         for letter in part:
             if width_of((line + letter).rstrip()) > width:
-                lines.append(line.rstrip())
-                line = ""
+                opening = line[-1] if len(line) > 1 and line[-1] in OPENING else ""  # belongs to what follows
+                lines.append(line.removesuffix(opening).rstrip())
+                line = opening
             line += letter
     return "\n".join([*lines, line.rstrip()] if line.strip() else lines)
 

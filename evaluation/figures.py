@@ -134,6 +134,7 @@ def draw_bars(entries: Sequence[ScoreEntry], rows: Sequence[Place]) -> bytes:
     """PNG: for each place a bar a run with its 95 % interval, and a line at chance; a level's name stands once."""
     shown = [e for e in entries if e.place in rows and e.shown[0] is not None]
     runs = runs_of(shown)
+    rules = {title_of_rule(e.place[0]) if e.official is not None else f"not official: {e.strict_rule}" for e in shown}
     styles = dict(zip(runs, styles_of(runs), strict=True))
     levels = dict.fromkeys(level for _, level, _ in rows if level not in ("total", "subset"))
     titled = len(levels) == 1 and all(level in levels for _, level, _ in rows)  # one level alone: in the title
@@ -155,10 +156,11 @@ def draw_bars(entries: Sequence[ScoreEntry], rows: Sequence[Place]) -> bytes:
             plot.plot([low, high], [y, y], color="black", linewidth=1.2)
             plot.annotate(
                 f"{value:.1f}{style.mark}", (max(high, value), y), (4, 0), textcoords="offset points", va="center",
-                fontsize=7,
+                fontsize=7, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )  # fmt: skip
             y += 1
-        ticks[y - len(bars) / 2 - 0.5] = wrap_name(group, NAME_WIDTH) + _remark(bars or entries, place, "\n")
+        remark = _remark(bars or entries, place, "\n") if len(rules) > 1 or (bars and bars[0].unit != "rate") else ""
+        ticks[y - len(bars) / 2 - 0.5] = wrap_name(group, NAME_WIDTH) + remark
         chance = next((e.chance for e in bars if e.chance is not None), None)
         if chance is not None:
             plot.plot([100 * chance] * 2, [y - len(bars) - 0.7, y - 0.3], color="tab:red", linewidth=1.5)
@@ -168,13 +170,14 @@ def draw_bars(entries: Sequence[ScoreEntry], rows: Sequence[Place]) -> bytes:
     plot.plot([], [], color="black", label="95 % interval")
     if any(e.chance is not None for e in shown):
         plot.plot([], [], color="tab:red", label="chance")
-    if any(e.official is None for e in shown):
+    if any(e.official is None for e in shown) and len(rules) > 1:
         plot.barh(0, 0, label="outline: not the official rule", height=0.92, facecolor="white", edgecolor="0.3")
     plot.set_yticks(list(ticks), list(ticks.values()))
     for tick, text in zip(ticks, plot.get_yticklabels(), strict=True):
         text.set_color("0.4" if tick in headings else "black")
     benchmark = BENCHMARKS[rows[0][0]]
-    plot.set(xlim=(0, _end(shown)), ylim=(y - 0.4, -1), xlabel=f"%, {title_of_rule(benchmark.name)}")
+    rule = rules.pop() if len(rules) == 1 else title_of_rule(benchmark.name)
+    plot.set(xlim=(0, _end(shown)), ylim=(y - 0.4, -1), xlabel=f"%, {rule}")
     plot.grid(alpha=0.3, axis="x")
     _finish(figure, benchmark.title + (f": {next(iter(levels))}" if titled else ""), entries, shown)
     return _png(figure)
@@ -227,8 +230,8 @@ def _axis_label(place: Place, entries: Sequence[ScoreEntry]) -> str:
 def _remark(entries: Sequence[ScoreEntry], place: Place, before: str) -> str:
     """How a score was brought to per cent, or by what rule it is, where that is not plain."""
     here = [e for e in entries if e.place == place]
-    if here and all(e.official is None for e in here):
-        return f"{before}(not official: {here[0].strict_rule})"
+    if open_ := [e for e in here if e.official is None]:
+        return f"{before}({'not official' if len(open_) == len(here) else 'outline'}: {open_[0].strict_rule})"
     unit = here[0].unit if here else "rate"
     return {"rate": "", "rating": f"{before}(rating x 20)", "error rate": f"{before}(lower is better)"}[unit]
 

@@ -11,6 +11,7 @@ from evaluation.figure_text import columns_of, width_of, wrap_name
         ("lora-r64-lr2e-5", ["lora-r64-", "lr2e-5"]),
         ("abcdefghijklmnop", ["abcdefghij", "klmnop"]),
         ("日本語の実験", ["日本語の実", "験"]),
+        ("日本語の(実験)", ["日本語の", "(実験)"]),  # a bracket stands before what it opens
         ("", [""]),
     ],
 )

@@ -128,6 +128,21 @@ def test_what_is_not_official_is_an_outline_and_not_in_the_radar(drawn):
     draw_radar([unofficial, *official], radar_axes([unofficial, *official]))
 
 
+def test_where_nothing_is_official_the_axis_says_it_once(drawn):
+    places = [("bigbenchaudio", "total", "total"), ("bigbenchaudio", "category", "navigate")]
+    draw_bars([ScoreEntry("a", place, None, strict=0.5) for place in places], places)
+    plot = drawn[0].axes[0]
+    assert plot.get_xlabel() == "%, not official: strict rule"
+    assert [text.get_text() for text in plot.get_yticklabels()] == ["total", "category:", "navigate"]
+
+
+def test_an_outline_beside_published_scores_says_what_it_is_by(drawn):
+    place = ("voicebench", "subset", "sd-qa")
+    unofficial = ScoreEntry("a", place, None, strict=0.5, strict_rule="it holds the reference")
+    draw_bars([unofficial, ScoreEntry("DIFFA", place, 0.34, published=True)], [place])
+    assert drawn[0].axes[0].get_yticklabels()[0].get_text() == "sd-qa\n(outline: it holds the reference)"
+
+
 @pytest.mark.parametrize(("items", "warned"), [(336, True), (5000, False)])
 def test_own_questions_never_stand_beside_published_scores_without_a_warning(drawn, items, warned):
     entries = [entry("mini", place, 0.5, items=items) for place in PLACES[:1]]
