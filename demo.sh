@@ -26,8 +26,10 @@ STAGE1_STEPS=${STAGE1_STEPS:-400}
 STAGE2_STEPS=${STAGE2_STEPS:-900}
 STAGE3_STEPS=${STAGE3_STEPS:-600}
 STAGE4_STEPS=${STAGE4_STEPS:-100}
-GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
-export NPROC=${NPROC:-$(( GPUS == 1 ? 1 : 2 ))}  # two processes, so that ZeRO-1 has something to share out
+if [ -z "${NPROC:-}" ]; then  # two processes, so that ZeRO-1 has something to share out
+  NPROC=$(python -c 'import torch; print(1 if torch.cuda.device_count() == 1 else 2)')
+fi
+export NPROC
 
 DIFFA2= FRESH=
 for flag in "$@"; do

@@ -21,8 +21,6 @@ from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import TrainerState
 
 from src.audio import window_seconds
 from src.checkpoint import CheckpointError, read_json, resolve
@@ -189,7 +187,7 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
     if checkpoint and trainer.steps_done(checkpoint) >= trainer.planned_steps():
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
-        trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        trainer.state = dLLMTrainer.state_of(checkpoint)
         trainer.model.load_adapters(checkpoint)
         trainer.make_up_last_evaluation()
         best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint

@@ -38,9 +38,18 @@ looks_like_hub_name() {
     ! [[ "$1" =~ ^(checkpoints|data|exp|models|results)/ ]]
 }
 
+# count_gpus: print how many PyTorch finds. None where they are all hidden: that is known without its two seconds.
+count_gpus() {
+  if [ -n "${CUDA_VISIBLE_DEVICES+set}" ] && [ -z "$CUDA_VISIBLE_DEVICES" ]; then
+    echo 0
+  else
+    python -c 'import torch; print(torch.cuda.device_count())'
+  fi
+}
+
 # find_devices: set GPUS, NPROC and the threads of each process.
 find_devices() {
-  GPUS=$(python -c 'import torch; print(torch.cuda.device_count())')
+  GPUS=$(count_gpus)
   if [ "$GPUS" -gt 0 ]; then
     NPROC=${NPROC:-$GPUS}      # one process a GPU
     if [ "$NPROC" -gt "$GPUS" ]; then

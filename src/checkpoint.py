@@ -144,10 +144,22 @@ def damage_of(path: Path, error: Exception) -> str:
     return f"{type(error).__name__}: {reason}. It has {size} bytes; if that is too few, download it again"
 
 
+@contextmanager
+def no_weights() -> Iterator[None]:
+    """Modules made in here have shapes alone: their weights take neither memory nor time, and come by `assign`.
+
+    PyTorch would draw them, on the meta device too, by way of its compiler: a second until that is imported.
+    """
+    from transformers.modeling_utils import no_init_weights  # late: src/optional_packages.py comes first
+
+    with torch.device("meta"), no_init_weights():
+        yield
+
+
 def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
     """Put `tensor` in the place of the parameter or buffer `name`, keeping whether it wants a gradient.
 
-    Works on modules built on the meta device, so that weights never stand in memory twice.
+    Works on modules made under `no_weights`, so that weights never stand in memory twice.
     Raises CheckpointError when the shapes differ.
     """
     owner_name, _, leaf = name.rpartition(".")

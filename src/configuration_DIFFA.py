@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+import src.optional_packages  # noqa: F401  before transformers imports them
+
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
 SAMPLE_RATE = 16_000  # Hz, of Whisper's input
 WINDOW_SECONDS = 30.0  # the public Whisper window; a checkpoint's preprocessor_config.json may say less

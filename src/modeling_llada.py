@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from src.checkpoint import CheckpointError, assign, check_names, read_json, read_tensors
+from src.checkpoint import CheckpointError, assign, check_names, no_weights, read_json, read_tensors
 from src.configuration_DIFFA import LLaDAConfig
 from src.lora import LoRA
 
@@ -164,7 +164,7 @@ class LLaDAModel(nn.Module):
         LoRA factors that do not fit.
         """
         path = Path(path)
-        with torch.device("meta"):
+        with no_weights():
             model = cls(cls.read_config(path)).requires_grad_(False)
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         if lora:

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from src.checkpoint import CheckpointError, assign, check_names, read_json, read_tensors
+from src.checkpoint import CheckpointError, assign, check_names, no_weights, read_json, read_tensors
 
 # Full models name the encoder's weights `model.encoder.*`, encoder-only files `encoder.*` or nothing.
 ENCODER_PREFIXES = ("model.encoder.", "encoder.")
@@ -36,7 +36,7 @@ class WhisperAudioEncoder(nn.Module):
         Raises CheckpointError for missing, unexpected or misshapen encoder weights.
         """
         path = Path(path)
-        with torch.device("meta"):
+        with no_weights():
             model = cls(cls.read_config(path)).requires_grad_(False)
         expected = set(model.encoder.state_dict())
         found = set()

@@ -129,9 +129,14 @@ class dLLMTrainer(AdapterTrainer):
         return self.set_initial_training_values(args, self.get_train_dataloader(), effective_batch_size(args))[-1]
 
     @staticmethod
-    def steps_done(checkpoint: str) -> int:
+    def state_of(checkpoint: str) -> TrainerState:
+        """What Trainer keeps beside the weights of a checkpoint folder."""
+        return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
+
+    @classmethod
+    def steps_done(cls, checkpoint: str) -> int:
         """Optimizer steps behind a checkpoint folder."""
-        return TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME)).global_step
+        return cls.state_of(checkpoint).global_step
 
     def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
         """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""

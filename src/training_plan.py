@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-from src.checkpoint import read_json, resolve, weight_files
+from src.checkpoint import no_weights, read_json, resolve, weight_files
 from src.configuration_DIFFA import IGNORE_INDEX, SAMPLE_RATE, STAGES, DIFFAConfig
 from src.data_sampler import TrainingSampler
 from src.dataloader import DIFFACollator, DIFFADataset, Example
@@ -46,7 +46,7 @@ def meta_model(args: ModelArguments) -> DIFFAModel:
         lora = read_lora(start, config.lora_alpha) if stage.lora else None
     classes = ((llm_class(llm), llm), (encoder_class(whisper), whisper))
     frozen = [(part, part.read_config(folder)) for part, folder in classes]
-    with torch.device("meta"):
+    with no_weights():
         model = (PreferenceModel if stage.prefers else DIFFAModel)(
             config,
             *(part(of_part) for part, of_part in frozen),

@@ -29,6 +29,7 @@ def commands(tmp_path, monkeypatch):
         (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # empty, it hides them all
     monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))  # so that the script leaves the PATH alone
 
 
@@ -153,6 +154,8 @@ def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):
     assert "--nproc_per_node 2 train.py" in run("train_stage1.sh", gpus).stdout
     assert "--nproc_per_node 2 inference" in run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda"}).stdout
     assert run("run_mmau_inference.sh", gpus | {"DEVICE": "cuda:1"}).stdout.startswith("python inference_stage2_mmau")
+    hidden = run("train_stage1.sh", gpus | {"CUDA_VISIBLE_DEVICES": ""}).stdout
+    assert "--nproc_per_node 1 train.py" in hidden and "--use_cpu" in hidden
 
 
 def settings_of(started: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Stage 3, which trains LoRA factors of the LLM beside both adapters, as train.py does it."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 import train
 from src.checkpoint import CheckpointError
-from src.configuration_DIFFA import ROOT
 from src.lora import LORA_TARGETS, is_factor, published_name, read_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import SettingsError
@@ -24,6 +23,7 @@ from tests.test_train import (
     same_course,
     start,
     steps_logged,
+    train_here,
     write_manifest,
 )
 from tests.test_train import run as run_script
@@ -31,37 +31,40 @@ from tests.test_train import run as run_script
 PARTS = GOLDEN2 / "llada", GOLDEN2 / "whisper"
 
 
-def run(folder: Path, checkpoint: Path, *flags: str) -> subprocess.CompletedProcess:
-    """Training in stage 3 from a checkpoint, four steps unless flags say otherwise."""
-    samples = [
-        {
-            "audio_id": f"a{n}", "audio_filepath": str(GOLDEN2 / f"clip{n % 2}.wav"), "input": "hello",
-            "target": "ten one", "transcription": "", "dataset": "golden", "duration": 1.0,
-        }
-        for n in range(4)
-    ]  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(samples))
-    settings = {
-        "stage": 3, "start_checkpoint": checkpoint, "llm_path": PARTS[0], "whisper_path": PARTS[1], "max_steps": 4,
-        "train_dataset_path": folder / "manifest.json", "output_dir": folder / "out", "learning_rate": 0.01,
-        "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps",
-        "report_to": "none", "dataloader_num_workers": 0, "use_cpu": True,
-    }  # fmt: skip
-    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, str(ROOT / "train.py"), *words, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
+    """Training in stage 3 from a checkpoint, in this process, four steps unless flags say otherwise."""
+
+    def start(folder: Path, checkpoint: Path, *flags: str) -> SimpleNamespace:
+        samples = [
+            {
+                "audio_id": f"a{n}", "audio_filepath": str(GOLDEN2 / f"clip{n % 2}.wav"), "input": "hello",
+                "target": "ten one", "transcription": "", "dataset": "golden", "duration": 1.0,
+            }
+            for n in range(4)
+        ]  # fmt: skip
+        (folder / "manifest.json").write_text(json.dumps(samples))
+        settings = {
+            "stage": 3, "start_checkpoint": checkpoint, "llm_path": PARTS[0], "whisper_path": PARTS[1], "max_steps": 4,
+            "train_dataset_path": folder / "manifest.json", "output_dir": folder / "out", "learning_rate": 0.01,
+            "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps",
+            "report_to": "none", "dataloader_num_workers": 0, "use_cpu": True, "bf16": False,
+        }  # fmt: skip
+        words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        return train_here(monkeypatch, capsys, *words, *flags)
+
+    return start
 
 
 @pytest.mark.slow
-def test_factors_are_trained_saved_and_go_on(tmp_path):
+def test_factors_are_trained_saved_and_go_on(tmp_path, run):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
     done = run(whole, GOLDEN2 / "diffa2_stage1", "--lora_r", "4", "--lora_target_modules", "q_proj", "v_proj")
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.err[-3000:]
     assert (
-        "stage 3: loaded semantic_connector, acoustic_connector; new nothing\nLoRA factors of the LLM: new"
-        in done.stdout
+        "stage 3: loaded semantic_connector, acoustic_connector; new nothing\nLoRA factors of the LLM: new" in done.out
     )
     state = load_file(whole / "out" / "model.safetensors")
     assert {name.split(".")[0] for name in state} == {"semantic_connector", "acoustic_connector", "llm_model"}
@@ -72,23 +75,21 @@ def test_factors_are_trained_saved_and_go_on(tmp_path):
 
     same = ("--lora_r", "4", "--lora_target_modules", "q_proj", "v_proj")
     first = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--max_steps", "2", "--lr_scheduler_type", "constant")
-    assert first.returncode == 0, first.stderr[-3000:]
+    assert first.returncode == 0, first.err[-3000:]
     again = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--lora_dropout", "0.5")
-    assert again.returncode == 2 and "objective lora_dropout was 0.05, now 0.5" in again.stderr
+    assert again.returncode == 2 and "objective lora_dropout was 0.05, now 0.5" in again.err
     resumed = run(cut, GOLDEN2 / "diffa2_stage1", *same, "--lr_scheduler_type", "constant")
     straight = run(whole, GOLDEN2 / "diffa2_stage1", *same, "--lr_scheduler_type", "constant", "--overwrite_output_dir")
-    assert resumed.returncode == straight.returncode == 0, resumed.stderr[-3000:] + straight.stderr[-3000:]
+    assert resumed.returncode == straight.returncode == 0, resumed.err[-3000:] + straight.err[-3000:]
     found, expected = (load_file(folder / "out" / "model.safetensors") for folder in (cut, whole))
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-5)
 
     on = run(tmp_path, whole / "out", "--max_steps", "1")  # with other data, say
-    assert on.returncode == 0 and "LoRA factors of the LLM: going on with the checkpoint's" in on.stdout, on.stderr[
-        -3000:
-    ]
+    assert on.returncode == 0 and "LoRA factors of the LLM: going on with the checkpoint's" in on.out, on.err[-3000:]
     assert read_lora(tmp_path / "out").rank == 4
     contradiction = run(tmp_path, whole / "out", "--overwrite_output_dir", "--lora_r", "2")
-    assert contradiction.returncode == 2 and "brings LoRA factors, which training goes on with" in contradiction.stderr
+    assert contradiction.returncode == 2 and "brings LoRA factors, which training goes on with" in contradiction.err
 
 
 def two_processes(folder: Path, config: str) -> dict[str, str]:
