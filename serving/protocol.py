@@ -1,5 +1,6 @@
 """OpenAI's requests: their fields, and which parameters are taken."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,9 +20,9 @@ NEUTRAL = {
     "n": (1,), "top_p": (1,), "frequency_penalty": (0,), "presence_penalty": (0,), "logprobs": (False,),
     "top_logprobs": (0,), "logit_bias": ({},), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],),
     "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "modalities": (["text"],),
-    "audio": (), "reasoning_effort": (), "verbosity": (), "web_search_options": (), "moderation": (),
+    "audio": (), "reasoning_effort": ("none",), "verbosity": (), "web_search_options": (), "moderation": (),
     "top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,), "length_penalty": (1,), "best_of": (1,),
-    "min_tokens": (0,), "echo": (False,), "ignore_eos": (False,), "use_beam_search": (False,),
+    "min_tokens": (0,), "bad_words": ([],), "stop_token_ids": ([],), "echo": (False,), "ignore_eos": (False,), "use_beam_search": (False,),
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (True,), "include_stop_str_in_output": (False,),
     "add_generation_prompt": (True,), "continue_final_message": (False,),
     "chat_template_kwargs": ({}, {"enable_thinking": False}),
@@ -51,12 +52,13 @@ class RequestError(Exception):
 # --- the request's fields ------------------------------------------------------------------------------------------
 
 
+TEXTS = ("text", "refusal")  # parts without sound
 ShortText = Annotated[str, Field(max_length=200)]
 
 
 class InputAudio(BaseModel):
     data: str  # base64 of a file, or a data: URI
-    format: str | None = None  # what is in it counts
+    format: Any = None  # what is in it counts
 
 
 class AudioUrl(BaseModel):
@@ -64,8 +66,9 @@ class AudioUrl(BaseModel):
 
 
 class ContentPart(BaseModel):
-    type: Literal["text", "input_audio", "audio_url"]
+    type: Literal["text", "input_audio", "audio_url", "refusal"]  # the last one: of an assistant
     text: str | None = Field(None, max_length=MAX_CHARACTERS)
+    refusal: str | None = Field(None, max_length=MAX_CHARACTERS)
     input_audio: InputAudio | None = None
     audio_url: AudioUrl | None = None
 
@@ -94,12 +97,12 @@ class ChatMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        return "\n".join(part.text for part in self.content if part.type == "text")
+        return "\n".join(part.text or part.refusal or "" for part in self.content if part.type in TEXTS)
 
     @property
     def clips(self) -> list[str]:
         """Base64, or URIs that ought to be data: URIs, of its audio."""
-        parts = [part for part in self.content if part.type != "text"]
+        parts = [part for part in self.content if part.type not in TEXTS]
         return [part.input_audio.data if part.type == "input_audio" else part.audio_url.url for part in parts]
 
 
@@ -164,12 +167,22 @@ Parameters = TypeVar("Parameters", bound=DecodingParameters)
 
 def parse_request(body: bytes) -> ChatRequest:
     """Raises RequestError for what is no request, or asks for what DIFFA cannot do."""
-    return checked(ChatRequest.model_validate_json, body, NEUTRAL)
+    return checked(ChatRequest.model_validate_json, without_mark(body), NEUTRAL)
+
+
+def without_mark(body: bytes) -> bytes:
+    """JSON without the mark that some editors and shells put before UTF-8. Raises RequestError for other encodings."""
+    if not body.strip():
+        raise RequestError("the body: it is empty; expected a JSON object")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:2]:
+        raise RequestError("the body: it looks like UTF-16, as some shells write it; send it in UTF-8")
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def parse_form(fields: Mapping[str, Any]) -> TranscriptionRequest:
-    """Raises RequestError as `parse_request` does."""
-    return checked(TranscriptionRequest.model_validate, fields, NEUTRAL_IN_FORMS)
+    """Raises RequestError as `parse_request` does. A field that was left empty was not filled in."""
+    filled = {name: value for name, value in fields.items() if value != ""}
+    return checked(TranscriptionRequest.model_validate, filled, NEUTRAL_IN_FORMS)
 
 
 def checked(parse: Callable[[Any], Parameters], source: Any, neutral: Mapping[str, Sequence[Any]]) -> Parameters:

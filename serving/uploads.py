@@ -12,6 +12,7 @@ from serving.protocol import RequestError
 
 MAX_UPLOAD_SECONDS, MAX_PAUSE_SECONDS = 60, 10  # of a whole body, and of a wait for more of it
 BODIES_HELD = 16  # of the largest size: so much of all bodies together is held in memory
+MAX_MEMBERS = 100  # gzip files in a row, which are one
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 
 
@@ -68,18 +69,24 @@ class Uploads:
 
     def unpack(self, body: bytes, encoding: str) -> bytes:
         """What was sent with a Content-Encoding. Raises RequestError. Slow: not for an event loop."""
-        if not encoding.endswith("gzip"):
+        if not encoding.endswith("gzip") or not body:
             return body
-        try:
-            unpacker = zlib.decompressobj(wbits=31)
-            unpacked = unpacker.decompress(body, self.max_bytes + 1)
-        except zlib.error:
-            raise RequestError("the body says Content-Encoding gzip and is none") from None
-        if len(unpacked) > self.max_bytes:
-            raise self.too_large()
-        if not unpacker.eof:
-            raise RequestError("the gzip body is cut")
-        return unpacked
+        unpacked, rest = bytearray(), body
+        for _ in range(MAX_MEMBERS):
+            try:
+                unpacker = zlib.decompressobj(wbits=31)
+                unpacked += unpacker.decompress(rest, self.max_bytes + 1 - len(unpacked))
+            except zlib.error:
+                fault = "is followed by something else" if unpacked else "is none"
+                raise RequestError(f"the body says Content-Encoding gzip and {fault}") from None
+            if len(unpacked) > self.max_bytes:
+                raise self.too_large()
+            if not unpacker.eof:
+                raise RequestError("the gzip body is cut")
+            rest = unpacker.unused_data
+            if not rest:
+                return bytes(unpacked)
+        raise RequestError(f"the gzip body is of more than {MAX_MEMBERS} parts")
 
     def too_large(self) -> RequestError:
         return RequestError(f"the request is larger than {self.max_bytes} bytes", code="too_large", status=413)

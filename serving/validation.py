@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -162,6 +163,7 @@ def decode_base64(text: str) -> bytes:
         kind, comma, text = rest.partition(",")
         if not comma or not kind.lower().endswith(";base64"):
             raise RequestError("a data: URI of audio must say ;base64 before its comma", "messages", "invalid_base64")
+        text = unquote(text)  # a URI may write + and = as %2B and %3D
     text = "".join(text.split()).rstrip("=").translate(URL_ALPHABET)
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 REMASKING_RULES = ("low_confidence", "random")
 CACHE_MODES = ("none", "prefix", "dual")
+MAX_CFG_SCALE = 1000  # far above what is of use, and far below what overflows
 # A transcript's, which for 30 s of speech takes about 100 tokens.
 TRANSCRIPT: Mapping[str, int] = MappingProxyType({"steps": 128, "block_length": 16, "max_new_tokens": 128})
 
@@ -76,6 +77,8 @@ class GenerationOptions:
         for name in ("temperature", "cfg_scale"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative, and it must be finite")
+        if self.cfg_scale > MAX_CFG_SCALE:
+            raise ValueError(f"cfg_scale is {self.cfg_scale}; it is at most {MAX_CFG_SCALE}")
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; expected a whole number of 64 bits")
         for name, allowed in (("remasking", REMASKING_RULES), ("cache", CACHE_MODES)):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from serving.protocol import RequestError, check_greedy, parse_request
@@ -13,7 +15,7 @@ from tests.serving.test_validation import audio, parse, text, user
         ({"logprobs": True}, "logprobs", "logprobs is not supported: leave it out, or say False"),
         ({"response_format": {"type": "json_object"}}, "response_format", "response_format is not supported"),
         ({"modalities": ["text", "audio"]}, "modalities", "modalities is not supported"),
-        ({"reasoning_effort": "low"}, "reasoning_effort", "reasoning_effort is not supported: leave it out$"),
+        ({"reasoning_effort": "low"}, "reasoning_effort", "reasoning_effort is not supported: leave it out, or say 'none'$"),
         ({"repetition_penalty": 1.1}, "repetition_penalty", "repetition_penalty is not supported: leave it out, or sa"),
         ({"skip_special_tokens": False}, "skip_special_tokens", "leave it out, or say True"),
         ({"chat_template_kwargs": {"a": 1}}, "chat_template_kwargs", "leave it out, or say {}"),
@@ -49,6 +51,7 @@ def test_what_asks_for_nothing_special_is_accepted():
     parse(n=1, top_p=1.0, tools=[], stop=None, logprobs=False, response_format={"type": "text"}, user="me", store=False,
           frequency_penalty=0.0, presence_penalty=0, modalities=["text"], metadata={"a": "b"})  # fmt: skip
     parse(repetition_penalty=1.0, min_p=0, top_k=-1, skip_special_tokens=True, chat_template_kwargs={}, best_of=1)
+    parse(bad_words=[], stop_token_ids=[], reasoning_effort="none")
     assert parse(stop="x").stop == ["x"]
 
 
@@ -59,6 +62,23 @@ def test_audio_comes_as_input_audio_or_as_a_url():
     assert parse(messages=[message]).messages[0].clips == ["AAAA", "data:x", "y"]
     with pytest.raises(RequestError, match=r"a part of type 'audio_url' must have 'audio_url'"):
         parse(messages=[user({"type": "audio_url"})])
+
+
+def test_a_format_may_be_anything_since_what_is_in_the_file_counts():
+    for name in ("mp9", None, 7):
+        parse(messages=[user({"type": "input_audio", "input_audio": {"data": "AAAA", "format": name}})])
+
+
+def test_json_may_begin_with_a_mark_and_other_encodings_are_named():
+    text = json.dumps({"model": "diffa", "messages": [user(audio("AAAA"))]})
+    assert parse_request(text.encode("utf-8-sig")).model == "diffa"
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(
+            RequestError, match=r"^the body: it looks like UTF-16, as some shells write it; send it in UTF-8"
+        ):
+            parse_request(text.encode(encoding))
+    with pytest.raises(RequestError, match=r"^the body: it is empty; expected a JSON object"):
+        parse_request(b" ")
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"[]", b'{"model": "diffa"', b"\xff\xfe"])

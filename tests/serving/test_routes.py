@@ -145,11 +145,15 @@ def test_gzip_is_read_and_bounded_and_other_encodings_are_named(address, api):
     body = json.dumps({"model": "diffa", "messages": MESSAGES}).encode()
     packed = gzip.compress(body)
     assert post(address, packed, content_encoding="gzip").json()["choices"][0]["finish_reason"] == "stop"
+    parts = gzip.compress(body[:50]) + gzip.compress(body[50:])
+    assert post(address, parts, content_encoding="gzip").json()["choices"][0]["finish_reason"] == "stop"
     bomb = gzip.compress(b" " * (2**20 + 1))
     for content, encoding, status, message in (
         (body, "br", 415, "a body of Content-Encoding 'br' is not read: send it as it is, or gzip"),
         (body, "gzip", 400, "the body says Content-Encoding gzip and is none"),
         (packed[:-20], "gzip", 400, "the gzip body is cut"),
+        (packed + b"more", "gzip", 400, "the body says Content-Encoding gzip and is followed by something else"),
+        (gzip.compress(b" ") * 101, "gzip", 400, "the gzip body is of more than 100 parts"),
         (bomb, "gzip", 413, "the request is larger than 1048576 bytes"),
     ):
         response = post(address, content, content_encoding=encoding)

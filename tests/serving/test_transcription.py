@@ -44,7 +44,7 @@ def test_a_form_has_a_file_and_fields():
     request, content = read(
         ("file", CLIP), ("language", "en"), ("response_format", "verbose_json"), ("temperature", "0.5"), ("seed", "7"),
         ("timestamp_granularities[]", "segment"), ("preset", "fast"), ("stop_at_eos", "true"), ("user", "me"),
-        ("stream", "false"), ("prompt", ""), ("chunking_strategy", "auto"),
+        ("stream", "false"), ("prompt", ""), ("chunking_strategy", "auto"), ("canvas", ""),
     )  # fmt: skip
     assert content == CLIP
     assert (request.language, request.response_format, request.temperature, request.seed) == (

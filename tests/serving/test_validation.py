@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -113,6 +114,7 @@ HISTORIES = [  # messages, the clip's number and its turn
     ([user(audio(), text("a")), assistant("b"), user(audio(OTHER_CLIP), text("c"))], 1, 2),
     ([user(text("a")), assistant("b"), user(audio(), text("c"))], 0, 2),
     ([user(audio()), user(text("b")), assistant(None), user(text("c"))], 0, 0),
+    ([user(audio()), assistant([{"type": "refusal", "refusal": "no"}]), user(text("c"))], 0, 0),
 ]
 
 
@@ -216,8 +218,9 @@ def test_what_is_no_usable_audio_is_refused(service, data, message):
         lambda data: data.rstrip("="),
         lambda data: f"data:audio/wav;base64,{data}",
         lambda data: f"DATA:audio/x-wav;codecs=1;BASE64,{data}",
+        lambda data: f"data:audio/wav;base64,{quote(data, safe='')}",
     ],
-    ids=["lines", "CRLF", "url-safe", "unpadded", "URI", "URI in capitals"],
+    ids=["lines", "CRLF", "url-safe", "unpadded", "URI", "URI in capitals", "URI with percents"],
 )
 def test_base64_is_read_however_it_is_spelled(service, clips, spelling):
     for size in (1000, 1001, 1002):

@@ -79,6 +79,7 @@ def test_settings_win_over_a_preset():
         ({"remasking": "lowest"}, "remasking is 'lowest'; expected one of low_confidence, random"),
         ({"temperature": -0.5}, "temperature is -0.5; it must not be negative"),
         ({"cfg_scale": -1.0}, "cfg_scale is -1.0"),
+        ({"cfg_scale": 1e308}, "cfg_scale is 1e\\+308; it is at most 1000"),
         ({"cache": "double"}, "cache is 'double'; expected one of none, prefix, dual"),
         ({"cache": "dual", "refresh_interval": 0}, "refresh_interval is 0; it must be at least 1"),
         ({"refresh_interval": 2}, "refresh_interval .* needs cache='prefix' or 'dual'"),
