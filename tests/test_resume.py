@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import train
 from src.checkpoint import CheckpointError
 from src.sft_trainer import dLLMTrainer
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, load_golden, short_encoder
 from tests.test_train import (
     ROOT,
     kill_launcher,
@@ -72,7 +72,7 @@ def write_manifests(folder: Path) -> None:
 
 def flags_of(folder: Path, out: Path, settings: dict[str, str]) -> list[str]:
     flags = {
-        "llm_path": str(GOLDEN / "llada"), "whisper_path": str(GOLDEN / "whisper"), "output_dir": str(out),
+        "llm_path": str(GOLDEN / "llada"), "whisper_path": str(short_encoder(folder)), "output_dir": str(out),
         "train_dataset_path": str(folder / "train.json"), "max_steps": str(STEPS), "save_steps": "1", "seed": "7",
         "per_device_train_batch_size": "2", "logging_steps": "1", "bf16": "False", "use_cpu": "True",
         "report_to": "none", "disable_tqdm": "True", "warmup_steps": "1", "save_safetensors": "True",

@@ -30,7 +30,7 @@ from src.modeling_DIFFA import DIFFAModel
 from src.sft_trainer import dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from src.word_errors import total
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, load_golden, short_encoder
 from tests.src.test_sft_trainer import trainer_for
 from tests.src.test_training_arguments import frozen_flags
 
@@ -59,7 +59,7 @@ def write_manifest(folder: Path, transcription: str = "") -> Path:
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
     settings = {
-        "LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(GOLDEN / "whisper"),
+        "LLM_PATH": str(GOLDEN / "llada"), "WHISPER_PATH": str(short_encoder(folder)),
         "TRAIN_DATASET": str(folder / "manifest.json"), "OUTPUT_DIR": str(folder / "out"), "BATCH_SIZE": "1",
         "GRADIENT_ACCUMULATION": "1", "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "WORKERS": "0",
         "BF16": "False",

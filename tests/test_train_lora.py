@@ -14,7 +14,7 @@ from src.checkpoint import CheckpointError
 from src.lora import LORA_TARGETS, is_factor, published_name, read_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.training_arguments import SettingsError
-from tests.conftest import GOLDEN, GOLDEN2
+from tests.conftest import GOLDEN, GOLDEN2, short_encoder
 from tests.src.test_training_arguments import parsed
 from tests.test_train import (
     environment,
@@ -45,7 +45,8 @@ def run(monkeypatch, capsys) -> Callable[..., SimpleNamespace]:
         ]  # fmt: skip
         (folder / "manifest.json").write_text(json.dumps(samples))
         settings = {
-            "stage": 3, "start_checkpoint": checkpoint, "llm_path": PARTS[0], "whisper_path": PARTS[1], "max_steps": 4,
+            "stage": 3, "start_checkpoint": checkpoint, "llm_path": PARTS[0], "max_steps": 4,
+            "whisper_path": short_encoder(folder, GOLDEN2),
             "train_dataset_path": folder / "manifest.json", "output_dir": folder / "out", "learning_rate": 0.01,
             "per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps",
             "report_to": "none", "dataloader_num_workers": 0, "use_cpu": True, "bf16": False,
@@ -97,7 +98,7 @@ def two_processes(folder: Path, config: str) -> dict[str, str]:
     manifest = write_manifest(folder)
     env = environment(
         folder, NPROC="2", DS_CONFIG=config, STAGE2_CKPT=str(GOLDEN2 / "diffa2_stage1"), LEARNING_RATE="1e-3",
-        LLM_PATH=str(PARTS[0]), WHISPER_PATH=str(PARTS[1]), GLOBAL_BATCH="2",
+        LLM_PATH=str(PARTS[0]), WHISPER_PATH=str(short_encoder(folder / "parts", GOLDEN2)), GLOBAL_BATCH="2",
     )  # fmt: skip
     other = manifest.with_name("other.json")
     other.write_text(manifest.read_text())

@@ -12,7 +12,7 @@ import pytest
 
 from src.configuration_DIFFA import ROOT
 from src.lora import read_lora
-from tests.conftest import GOLDEN2
+from tests.conftest import GOLDEN2, short_encoder
 from tests.test_train import kill_launcher, read_until_logged, same_course, steps_logged
 
 PAIRS = [("one two three", "one two four five"), ("ten", "ten nine eight seven six")]
@@ -31,7 +31,8 @@ def command(folder: Path) -> list[str]:
     (folder / "pairs.json").write_text(json.dumps(entries))
     settings = {
         "stage": 4, "start_checkpoint": GOLDEN2 / "diffa2_stage3", "llm_path": GOLDEN2 / "llada",
-        "whisper_path": GOLDEN2 / "whisper", "train_dataset_path": folder / "pairs.json", "output_dir": folder / "out",
+        "whisper_path": short_encoder(folder, GOLDEN2), "train_dataset_path": folder / "pairs.json",
+        "output_dir": folder / "out",
         "max_steps": 6, "learning_rate": 1e-3, "per_device_train_batch_size": 1, "logging_steps": 1, "save_steps": 1,
         "report_to": "none", "dataloader_num_workers": 0, "use_cpu": True, "bf16": False, "ddp_backend": "gloo",
         "vrpo_draws": 2, "deepspeed": ROOT / "config" / "dp_config.json", "ddp_find_unused_parameters": False,
