@@ -173,11 +173,13 @@ def _facts(meta: Mapping) -> dict[str, str]:
     }  # fmt: skip
     named = {"checkpoint": parts.get("diffa"), "llm": parts.get("llm"), "whisper": parts.get("whisper")}
     versions = meta.get("versions", {})
+    number_format = precision.get("name", settings.get("dtype"))
+    rounded = f", the LLM's weights in {settings['quantize']}" if settings.get("quantize") else ""
     return {
         "commit": meta.get("commit", "not recorded") + (" and changes" if meta.get("changed") else ""),
         **{part: f"{named[part]} ({hashes[part]})" if hashes[part] else str(named[part]) for part in named},
         "stage, family": f"{parts.get('stage')}, {parts.get('family')}",
-        "device, precision": f"{meta.get('device')}, {precision.get('name', settings.get('dtype'))}",
+        "device, precision": f"{meta.get('device')}, {number_format}{rounded}",
         "versions": ", ".join(
             f"{name} {versions[name]}" for name in ("python", "torch", "transformers") if name in versions
         ),

@@ -33,6 +33,7 @@ from src.modeling_DIFFA import Answers, DIFFAModel
 from src.precision import Precision, choose_precision
 from src.processes import Ranks, leave
 from src.provenance import fingerprint, git_state, versions
+from src.quantization import told
 
 # --- the model -----------------------------------------------------------------------------------------------------
 
@@ -68,15 +69,19 @@ class Parts:
             "whisper": fingerprint(self.whisper, weights=False),
         }
 
-    def load(self, precision: Precision, device: torch.device, use_lora: bool | None, tells: bool) -> DIFFAModel:
-        """The model; with `tells`, what it is, is printed.
+    def load(self, precision: Precision, device: torch.device, args: argparse.Namespace, tells: bool) -> DIFFAModel:
+        """The model of the flags; with `tells`, what it is, is printed.
 
         Raises CheckpointError when the parts do not fit, or the checkpoint lacks an adapter of the stage.
         """
         parts = (self.diffa, self.llm, self.whisper)
-        model = DIFFAModel.from_pretrained(*parts, precision.dtype, device, use_lora=use_lora)
+        model = DIFFAModel.from_pretrained(
+            *parts, precision.dtype, device, use_lora=args.use_lora, quantization=args.quantize
+        )
         if tells:
             print(f"{self.diffa} is {describe(model.config, model.lora)}\n{precision}", file=sys.stderr)
+            if args.quantize:
+                print(told(args.quantize), file=sys.stderr)
         lacking = [name for name in STAGES[self.stage].trains if name not in model.saved_modules]
         if lacking:
             raise CheckpointError(
@@ -142,7 +147,7 @@ class Runner:
 
     @cached_property
     def model(self) -> DIFFAModel:
-        model = self.parts.load(self.precision, self.device, self.args.use_lora, tells=self.ranks.rank == 0)
+        model = self.parts.load(self.precision, self.device, self.args, tells=self.ranks.rank == 0)
         model.system_prompt = self.args.system_prompt
         if self.args.compile:
             model.llm_model.compile_blocks()
@@ -154,6 +159,7 @@ class Runner:
         settings = {
             **asdict(self.options),
             "dtype": self.precision.name,
+            "quantize": self.args.quantize,
             "stage": self.parts.stage,
             "system_prompt": self.args.system_prompt,
             "swap_audio": self.args.swap_audio,

@@ -2,6 +2,7 @@
 
     python perf/full_size.py                      # 17 GB of disk, as much memory, no GPU needed
     python perf/full_size.py --device cuda --json full_size.json
+    python perf/full_size.py --quantize int8      # the LLM's weights in 8 bits: 9 GB of memory
     python perf/full_size.py --lora_rank 8        # with random LoRA factors, as DIFFA-2 has, merged on the way
     python perf/full_size.py --layers 2           # a smaller model of the same width, to try it out
 
@@ -35,6 +36,7 @@ from src.lora import LORA_TARGETS, Factors, LoRA
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
 from src.prompts import mmsu_instruction
+from src.quantization import BITS
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "demo" / "assets" / "llada"
 LLADA_8B = {  # the fields of LLaDA-8B-Instruct's config.json that shape it
@@ -112,14 +114,17 @@ def random_lora(config: dict, rank: int) -> LoRA:
     )
 
 
-def measure(folder: Path, weight_bytes: int, device: torch.device, lora: LoRA | None) -> dict[str, float]:
+def measure(
+    folder: Path, weight_bytes: int, device: torch.device, lora: LoRA | None, quantization: str | None
+) -> dict[str, float]:
     """Load the two checkpoints, answer one item, and say what it took."""
     clock = time.perf_counter()
     model = DIFFAModel.from_frozen(
-        folder / "llada", folder / "whisper", torch_dtype=torch.bfloat16, device=device, lora=lora
-    )
+        folder / "llada", folder / "whisper", torch_dtype=torch.bfloat16, device=device, lora=lora,
+        quantization=quantization,
+    )  # fmt: skip
     model.to_adapter_dtype(torch.bfloat16)
-    load_seconds = time.perf_counter() - clock
+    load_seconds, peak_loading = time.perf_counter() - clock, resident_bytes("VmHWM") / GIGABYTE
     waveform = np.random.default_rng(0).standard_normal(SECONDS_OF_AUDIO * SAMPLE_RATE).astype(np.float32) * 0.1
     instruction = mmsu_instruction("Which animal is named?", ["cat", "dog", "horse", "bird"])
     clock = time.perf_counter()
@@ -133,6 +138,8 @@ def measure(folder: Path, weight_bytes: int, device: torch.device, lora: LoRA | 
     result = {
         "weights_gigabytes": weight_bytes / GIGABYTE,
         "load_seconds": load_seconds,
+        "peak_loading_gigabytes": peak_loading,
+        "resident_gigabytes": resident_bytes("VmRSS") / GIGABYTE,
         "encoder_and_adapters_seconds": encoder_seconds,
         "seconds_per_step": float(np.median(steps)),
         "answer_seconds": encoder_seconds + float(steps.sum()),
@@ -150,6 +157,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write the checkpoint (default: the temporary folder)")
     parser.add_argument("--layers", type=int, default=LLADA_8B["n_layers"], help="of the LLM (default: %(default)s)")
     parser.add_argument("--lora_rank", type=int, default=0, help="of random LoRA factors to merge (default: none)")
+    parser.add_argument("--quantize", choices=tuple(BITS), help="round the LLM's weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
@@ -172,7 +180,7 @@ def main() -> None:
         print(f"{weight_bytes / GIGABYTE:.2f} GB written in {time.perf_counter() - clock:.0f} s", flush=True)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of writing
         lora = random_lora(config, args.lora_rank) if args.lora_rank else None
-        result = measure(folder, weight_bytes, device, lora)
+        result = measure(folder, weight_bytes, device, lora, args.quantize)
     for key, value in result.items():
         print(f"{key:32} {value:10.3f}")
     if args.json:

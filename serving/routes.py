@@ -300,6 +300,7 @@ class Api:
             "owned_by": "diffa",
             "family": model.config.family,
             "stage": model.stage,
+            "quantization": model.llm_model.quantization,
             "modalities": {"input": ["text", "audio"], "output": ["text"]},
             "capabilities": {
                 "chat_completions": True,
@@ -325,6 +326,7 @@ class Api:
             "status": status,
             "model": self.service.name,
             "model_loaded": True,  # before the server listens
+            "quantization": self.service.model.llm_model.quantization,
             "queue_length": len(self.batcher.waiting),
         }
         return JSONResponse(state, 200 if status == "ok" else 503)

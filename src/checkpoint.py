@@ -94,6 +94,25 @@ def read_tensors(folder: Path, prefixes: tuple[str, ...] = ("",)) -> Iterator[tu
         yield from read_weight_file(path, prefixes)
 
 
+def read_one_by_one(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """What `read_tensors` yields, the largest first, and each is out of memory when the caller lets go of it.
+
+    For what keeps no tensor as it is: a file stays in memory as far as it was read, until it is closed, so each
+    tensor is read from a file that was opened for it. Pickles come as from `read_tensors`.
+    """
+    files = weight_files(folder)
+    if files[0].suffix != ".safetensors":
+        yield from read_tensors(folder)
+        return
+    places = []
+    for path in files:
+        with damage_explained(path):
+            places += [(read().nbytes, path, name) for name, read in weights_in(path)]  # which reads the header alone
+    for _, path, name in sorted(places, key=lambda place: place[0], reverse=True):
+        with damage_explained(path), safe_open(path, framework="pt") as tensors:
+            yield name, tensors.get_tensor(name)
+
+
 def read_weight_file(path: Path, prefixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str, torch.Tensor]]:
     """What `read_tensors` yields, of one file."""
     with damage_explained(path):
@@ -165,13 +184,18 @@ def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = module.get_submodule(owner_name)
     current = getattr(owner, leaf)
-    if current.shape != tensor.shape:
-        raise CheckpointError(
-            f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the model expects {tuple(current.shape)}"
-        )
+    check_shape(name, tensor, current.shape)
     if isinstance(current, torch.nn.Parameter):
         tensor = torch.nn.Parameter(tensor, requires_grad=current.requires_grad)
     setattr(owner, leaf, tensor)
+
+
+def check_shape(name: str, tensor: torch.Tensor, expected: torch.Size) -> None:
+    """Raise CheckpointError for a weight that has another shape than the model's."""
+    if tensor.shape != expected:
+        raise CheckpointError(
+            f"{name}: the checkpoint has shape {tuple(tensor.shape)}, the model expects {tuple(expected)}"
+        )
 
 
 def check_names(what: str, missing: set[str], unexpected: set[str]) -> None:

@@ -60,7 +60,8 @@ def foreign_weights(folder: Path, model_state: Mapping[str, torch.Tensor], with_
     Those of the frozen parts do, which published training runs wrote and nobody reads, and LoRA factors if it has them.
     """
     known = prefixes_of((*ADAPTER_MODULES, "whisper_model"))
-    of_llm = {llm_name(name) for name in model_state if name.startswith(LLM_PREFIX)}
+    # where the LLM's weights are rounded, whole numbers stand in their place (`src/quantization.py`)
+    of_llm = {llm_name(name).replace(".numbers", ".weight") for name in model_state if name.startswith(LLM_PREFIX)}
     return {
         name
         for name in weight_names(folder)

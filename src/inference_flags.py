@@ -13,6 +13,7 @@ from src.generation_options import CACHE_MODES, PRESETS, REMASKING_RULES, Genera
 from src.precision import AUTO, DTYPES
 from src.processes import own_device
 from src.prompts import system_prompt_flag
+from src.quantization import BITS
 
 # The flags that say how to decode. What is not given, the preset decides.
 DECODING_FLAGS = (
@@ -69,6 +70,11 @@ def add_model_flags(parser: argparse.ArgumentParser, default: str = "") -> None:
     model.add_argument(
         "--system_prompt", type=system_prompt_flag, default="short", metavar="short|long|TEXT",
         help="short: DIFFA's, and DIFFA-2's in inference; long: DIFFA-2's in training (default: %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--quantize", choices=tuple(BITS),
+        help="round the LLM's weights to 8 or 4 bits while they are loaded, a half or a quarter of the memory; answers "
+        "may differ a little (docs/performance.md)",
     )  # fmt: skip
     add_device_flags(model)
 

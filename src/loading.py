@@ -9,6 +9,7 @@ from src.family import describe
 from src.inference_flags import OptionError, device_of
 from src.modeling_DIFFA import DIFFAModel
 from src.precision import choose_precision
+from src.quantization import told
 
 MODEL = ROOT / "demo" / "assets" / "diffa"
 LLM = ROOT / "demo" / "assets" / "llada"
@@ -33,10 +34,14 @@ def load_model(args: argparse.Namespace) -> DIFFAModel:
     if args.model_path is None:
         parts = (MODEL, args.llm_path or LLM, args.whisper_path or WHISPER)
     precision = choose_precision(device, args.dtype)
-    model = DIFFAModel.from_pretrained(*parts, torch_dtype=precision.dtype, device=device, use_lora=args.use_lora)
+    model = DIFFAModel.from_pretrained(
+        *parts, torch_dtype=precision.dtype, device=device, use_lora=args.use_lora, quantization=args.quantize
+    )
     model.system_prompt = args.system_prompt
     print(f"note: {parts[0]} is {describe(model.config, model.lora)}", file=sys.stderr)
     print(f"note: {precision}", file=sys.stderr)
+    if args.quantize:
+        print(f"note: {told(args.quantize)}", file=sys.stderr)
     return model
 
 

@@ -111,11 +111,13 @@ class DIFFAModel(nn.Module):
         torch_dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         lora: LoRA | None = None,
+        quantization: str | None = None,
     ) -> "DIFFAModel":
         """Frozen parts from their checkpoints, and new adapters (float32, randomly initialised).
 
         `config` brings the adapters' shape, the stage and the family; what it says of the frozen parts is replaced by
-        what the folders say. The updates of `lora` are merged into the LLM's weights.
+        what the folders say. The updates of `lora` are merged into the LLM's weights, which `quantization` rounds to
+        "int8" or "int4" (`src/quantization.py`).
         Raises CheckpointError when a folder is missing or incomplete, or `lora` does not fit the LLM.
         """
         llm_folder = resolve(llm_path, "the LLM (LLaDA)", "--llm_path")
@@ -128,7 +130,7 @@ class DIFFAModel(nn.Module):
         config.family = family_of(config, lora is not None)
         model = cls(
             config,
-            llm_class(llm_folder).from_pretrained(llm_folder, torch_dtype, device, lora),
+            llm_class(llm_folder).from_pretrained(llm_folder, torch_dtype, device, lora, quantization),
             encoder_class(whisper_folder).from_pretrained(whisper_folder, torch_dtype, device),
             PreTrainedTokenizerFast.from_pretrained(llm_folder),
             WhisperFeatureExtractor.from_pretrained(whisper_folder),
@@ -148,6 +150,7 @@ class DIFFAModel(nn.Module):
         use_lora: bool | None = None,
         merge_lora: bool = True,
         lora_dropout: float = 0.0,
+        quantization: str | None = None,
     ) -> "DIFFAModel":
         """Load a checkpoint of DIFFA or DIFFA-2, as published (`pytorch_model.bin`) or ours (`model.safetensors`).
 
@@ -160,6 +163,8 @@ class DIFFAModel(nn.Module):
             torch_dtype: of all parts; `adapter_dtype` overrides it for the adapters (training keeps them in float32).
             use_lora: True insists on LoRA factors, False on none.
             merge_lora: False leaves them beside the LLM's weights, to be trained with `lora_dropout` (`attach_lora`).
+            quantization: "int8" or "int4" rounds the LLM's weights, with the factors in them; such a model answers,
+                but is not trained.
 
         Raises:
             CheckpointError: a folder is missing; the LLM or the encoder is not of the size the adapters were trained
@@ -173,7 +178,8 @@ class DIFFAModel(nn.Module):
         llm_path = llm_path or config.llm_model_id
         whisper_path = whisper_path or config.whisper_model_id
         check_frozen_parts(config, llm_path, whisper_path)
-        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, lora if merge_lora else None)
+        merged = lora if merge_lora else None
+        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, merged, quantization)
         if lora and not merge_lora:
             model.attach_lora(lora, lora_dropout)
         model.load_adapters(folder, lora)
@@ -205,8 +211,10 @@ class DIFFAModel(nn.Module):
     def attach_lora(self, lora: LoRA, dropout: float = 0.0) -> None:
         """Put LoRA factors (float32) beside the LLM's weights, which stay as they are; `prepare_training` trains them.
 
-        `dropout` is what falls out of their inputs in training. Raises CheckpointError where they do not fit the LLM.
+        `dropout` is what falls out of their inputs in training. Raises CheckpointError where they do not fit the LLM,
+        and ValueError where its weights are rounded.
         """
+        self.check_unrounded()
         attach(self.llm_model, lora, dropout)
         self.trains_lora, self.config.lora_alpha = True, lora.alpha
 
@@ -229,8 +237,10 @@ class DIFFAModel(nn.Module):
     def prepare_training(self, stage: int) -> None:
         """Set the stage, and let exactly its modules, and LoRA factors, have gradients and a place in checkpoints.
 
-        Raises ValueError for a stage that trains LoRA factors where none are attached.
+        Raises ValueError for a stage that trains LoRA factors where none are attached, and for an LLM whose weights
+        are rounded.
         """
+        self.check_unrounded()
         if STAGES[stage].lora and not self.trains_lora:
             raise ValueError(f"stage {stage} trains LoRA factors: attach some to the model first")
         self.stage = self.config.stage = stage
@@ -240,6 +250,14 @@ class DIFFAModel(nn.Module):
             getattr(self, name).requires_grad_(True)
         for name, parameter in self.llm_model.named_parameters():
             parameter.requires_grad_(is_factor(name))
+
+    def check_unrounded(self) -> None:
+        """Raise ValueError for an LLM that cannot be trained through."""
+        if rounded := self.llm_model.quantization:
+            raise ValueError(
+                f"the LLM's weights are rounded to {rounded}, which is for answering alone: load the model without "
+                "quantization to train"
+            )
 
     def match_embedding_scale(self, modules: Sequence[str]) -> None:
         """Let new adapters start with outputs as large as the LLM's own token embeddings (root mean square).
@@ -329,7 +347,7 @@ class DIFFAModel(nn.Module):
         audio_lengths = prefix.shape[1] + semantic_lengths
         # the semantic adapter gives a clip of under four encoder frames (80 ms) one embedding, which is cut here
         audio_embeds = audio_embeds[:, : int(audio_lengths.max())]
-        return audio_embeds.to(self.llm_model.embedding_weight.dtype), audio_lengths
+        return audio_embeds.to(self.llm_model.dtype), audio_lengths
 
     def num_audio_embeddings(self, num_samples: int) -> int:
         """Audio embeddings in the LLM's input for so many samples at 16 kHz, at most a window."""

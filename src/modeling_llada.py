@@ -13,9 +13,19 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from src.checkpoint import CheckpointError, assign, check_names, no_weights, read_json, read_tensors
+from src.checkpoint import (
+    CheckpointError,
+    assign,
+    check_names,
+    check_shape,
+    no_weights,
+    read_json,
+    read_one_by_one,
+    read_tensors,
+)
 from src.configuration_DIFFA import LLaDAConfig
 from src.lora import LoRA
+from src.quantization import QuantizedMatrix, quantize
 
 
 class RMSNorm(nn.Module):
@@ -117,8 +127,8 @@ class LLaDAModel(nn.Module):
 
     DIFFA reaches an LLM by these names alone, which another one must have as well (`frozen_parts` chooses the class):
     `read_config`, `from_pretrained`, `config` (with `d_model`, `max_sequence_length`, and the ids of the mask, end and
-    padding tokens), `embed`, the forward pass, `project`, `embedding_weight`, `output_weight`, `new_caches`,
-    `compile_blocks`, `gradient_checkpointing`.
+    padding tokens), `embed`, the forward pass, `project`, `dtype`, `quantization`,
+    `embedding_weight`, `output_weight`, `new_caches`, `compile_blocks`, `gradient_checkpointing`.
 
     Attributes:
         gradient_checkpointing: keep a block's input alone for the backward pass, which computes the block again.
@@ -154,12 +164,14 @@ class LLaDAModel(nn.Module):
         torch_dtype: torch.dtype = torch.bfloat16,
         device: str | torch.device = "cpu",
         lora: LoRA | None = None,
+        quantization: str | None = None,
     ) -> "LLaDAModel":
         """Load a public checkpoint folder: `config.json` and one safetensors file or shards with an index.
 
         The model is built on the meta device and filled tensor by tensor, so that peak memory is the weights' own
-        size; the updates of `lora` are added on the way. Parameters come frozen (`requires_grad` False), the module in
-        evaluation mode.
+        size; the updates of `lora` are added on the way, and then, with `quantization` "int8" or "int4", weights are
+        rounded (`quantization.quantize`): they never stand in memory whole. Parameters come frozen (`requires_grad`
+        False), the module in evaluation mode.
         Raises CheckpointError for another model's configuration, for missing, unexpected or misshapen weights, and for
         LoRA factors that do not fit.
         """
@@ -169,12 +181,17 @@ class LLaDAModel(nn.Module):
         expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
         if lora:
             lora.check(expected)
+        with torch.device("meta"):
+            quantized = quantize(model, quantization) if quantization else {}
         found = set()
-        for name, tensor in read_tensors(path):
+        for name, tensor in read_one_by_one(path) if quantized else read_tensors(path):
             found.add(name)
             if lora and name in lora.factors and tensor.shape == expected[name]:
                 tensor = lora.merge(name, tensor.to(device), torch_dtype)
-            if name in expected:
+            if name in quantized:
+                check_shape(name, tensor, expected[name])
+                quantized[name].take(tensor.to(device), torch_dtype)
+            elif name in expected:
                 assign(model, name, tensor.to(device=device, dtype=torch_dtype))
         check_names(f"LLaDA checkpoint {path}", missing=expected.keys() - found, unexpected=found - expected.keys())
         return model.eval()
@@ -237,7 +254,21 @@ class LLaDAModel(nn.Module):
 
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits [..., embedding_size] of hidden states [..., d]."""
-        return F.linear(hidden_states, self.output_weight)
+        output = self.model.transformer.wte if self.config.weight_tying else self.model.transformer.ff_out
+        if isinstance(output, QuantizedMatrix):
+            return output.product(hidden_states)
+        return F.linear(hidden_states, output.weight)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of embeddings and hidden states, whatever the weights have."""
+        return self.final_norm.weight.dtype
+
+    @property
+    def quantization(self) -> str | None:
+        """What the blocks' weights were rounded to, a key of `quantization.BITS`; None if they were not."""
+        layer = self.blocks[0].q_proj
+        return f"int{layer.bits}" if isinstance(layer, QuantizedMatrix) else None
 
     @property
     def embedding_weight(self) -> nn.Parameter:

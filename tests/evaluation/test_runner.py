@@ -193,6 +193,14 @@ def test_compiling_is_asked_for_and_remembered(folder, echo, capsys):
     assert "compile was False, now True" in capsys.readouterr().err
 
 
+def test_rounded_weights_are_remembered(folder, echo, capsys):
+    assert mmsu(folder, "--quantize", "int8") == 0
+    assert json.loads((folder / "out.jsonl.meta.json").read_text())["settings"]["quantize"] == "int8"
+    for others, now in ((("--quantize", "int4"), "'int4'"), ((), "None")):
+        assert mmsu(folder, *others) == 2
+        assert f"quantize was 'int8', now {now}" in capsys.readouterr().err
+
+
 def test_unusable_audio_costs_its_item_only(folder, echo, capsys):
     (folder / "empty.wav").write_bytes(b"")
     (folder / "text.wav").write_text("not a sound")

@@ -247,6 +247,7 @@ def test_the_model_says_what_it_can_do(address):
         30, 32, 64, 60,
     )  # fmt: skip
     assert (card["family"], card["stage"], card["capabilities"]["history"]) == ("diffa", 2, False)
+    assert card["quantization"] is requests.get(f"{address}/health", timeout=PATIENCE).json()["quantization"] is None
 
 
 def test_a_model_that_there_is_not_is_named_with_the_one_that_there_is(address):

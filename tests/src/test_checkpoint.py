@@ -1,10 +1,11 @@
+import json
 from fnmatch import fnmatch
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.checkpoint import CheckpointError, read_json, read_tensors, resolve, weight_files
+from src.checkpoint import CheckpointError, read_json, read_one_by_one, read_tensors, resolve, weight_files
 
 
 def test_weight_files_prefers_safetensors_and_single_files(tmp_path):
@@ -22,6 +23,17 @@ def test_pickles_are_read_by_prefix_in_both_formats(tmp_path, legacy):
     torch.save(state, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
     read = dict(read_tensors(tmp_path, ("adapter.",)))
     assert list(read) == ["adapter.x"] and torch.equal(read["adapter.x"], state["adapter.x"])
+
+
+def test_weights_one_by_one_are_those_of_all_files_the_largest_first(tmp_path):
+    shards = [{"a": torch.ones(2), "aa": torch.ones(5)}, {"b": torch.ones(9), "c": torch.ones(2)}]
+    for number, state in enumerate(shards):
+        save_file(state, tmp_path / f"model-{number}.safetensors")
+    files = {name: f"model-{number}.safetensors" for number, state in enumerate(shards) for name in state}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    assert [(name, len(tensor)) for name, tensor in read_one_by_one(tmp_path)] == [
+        ("b", 9), ("aa", 5), ("a", 2), ("c", 2),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])

@@ -44,7 +44,12 @@ def test_without_a_checkpoint_the_miniature_is_loaded_with_its_own_parts(asked_f
     loading.load_model(flags("--device", "cpu", "--dtype", "float32"))
     [(paths, settings)] = asked_for
     assert paths == (loading.MODEL, loading.LLM, loading.WHISPER)
-    assert settings == {"torch_dtype": torch.float32, "device": torch.device("cpu"), "use_lora": None}
+    assert settings == {
+        "torch_dtype": torch.float32,
+        "device": torch.device("cpu"),
+        "use_lora": None,
+        "quantization": None,
+    }
     assert loading.LLM.is_dir() and loading.WHISPER.is_dir()
 
 
@@ -69,6 +74,12 @@ def test_a_checkpoint_of_diffa2_is_loaded_like_any_other_and_told(capsys):
     model = loading.load_model(of_diffa2(4, "--use_lora", "True"))
     assert model.stage == 2 and model.lora is not None
     assert "diffa2_stage4 is a DIFFA-2 checkpoint, LoRA of rank 8 merged into 15 weights" in capsys.readouterr().err
+
+
+def test_rounded_weights_are_told(capsys):
+    model = loading.load_model(of_diffa2(4, "--quantize", "int4", "--dtype", "bfloat16"))
+    assert model.llm_model.quantization == "int4"
+    assert "the LLM's weights are rounded to int4, those of its vocabulary to int8" in capsys.readouterr().err
 
 
 def test_lora_that_is_not_there_or_not_wanted_is_an_error():
