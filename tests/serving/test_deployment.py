@@ -1,22 +1,32 @@
-"""The container, the service and the proxy's settings, read line by line: none of them can be started here."""
+"""The container, the service and the proxy's settings: read line by line; the proxy is started too, if there is one."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 import serve
+from serving.uploads import MAX_PAUSE_SECONDS
 from tests.serving.conftest import PATIENCE
+from tests.test_serve import CLIPS, QUESTIONS, about, serving
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 UNIT = (ROOT / "config" / "diffa@.service").read_text()
+NGINX = (ROOT / "config" / "nginx.conf").read_text()
 NOT_IN_THE_IMAGE = ("deepspeed", "gradio", "openai", "pytest", "playwright")
 
 
@@ -129,8 +139,86 @@ def test_the_proxys_settings_fit_the_servers():
     text = (ROOT / "docs" / "serving.md").read_text()
     section = text.split("## In a container, as a service, behind a proxy")[1].split("\n## ")[0]
     defaults = serve.make_parser().parse_args([])
-    assert f"client_max_body_size {defaults.max_upload_mb:g}m;" in section
-    assert "proxy_buffering off;" in section  # or streams come at once, at their end
-    assert set(re.findall(r"127\.0\.0\.1:(\d+)", section)) == {"8000", "8001"}
-    flags = set(re.findall(r"(?<![\w-])--[a-z_]+(?:_[a-z]+)*", section)) - {"--build", "--gpus", "--now"}
+    assert f"client_max_body_size {defaults.max_upload_mb:g}m;" in NGINX
+    assert f"client_body_timeout {MAX_PAUSE_SECONDS}s;" in NGINX
+    assert "proxy_buffering off;" in NGINX  # or streams come at once, at their end
+    for settings in (section, NGINX):
+        assert set(re.findall(r"127\.0\.0\.1:(\d+)", settings)) == {"8000", "8001"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z_]+(?:_[a-z]+)*", section + NGINX)) - {"--build", "--gpus", "--now"}
     assert flags <= known_flags()
+
+
+@contextmanager
+def proxy(folder: Path, *servers: str):
+    """nginx with config/nginx.conf before servers of other ports, and its address; the certificate is in `folder`."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program or not shutil.which("openssl"):
+        pytest.skip("nginx and openssl are not installed (.ci/run installs nginx as root)")
+    name, key = folder / "certificate.pem", folder / "key.pem"
+    certificate = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {key} -out {name}"
+    certificate += " -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(certificate.split(), check=True, capture_output=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = NGINX.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+    settings = re.sub(r"/etc/letsencrypt/\S+/fullchain.pem", str(name), settings)
+    settings = re.sub(r"/etc/letsencrypt/\S+/privkey.pem", str(key), settings)
+    for known, server in zip(("127.0.0.1:8000", "127.0.0.1:8001"), servers, strict=True):
+        settings = settings.replace(known, server.removeprefix("http://"))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(
+        f"{user} daemon off; pid {folder}/pid; error_log {folder}/errors; events {{}}\n"
+        f"http {{ access_log off; {paths}\n{settings}\n}}"
+    )
+    process = subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "errors"])
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "errors").read_text()
+            time.sleep(0.02)
+        yield f"https://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def answered(address: str) -> int:
+    """Requests that a server answered."""
+    metrics = requests.get(f"{address}/metrics", timeout=PATIENCE).text
+    return int(float(next(iter(re.findall(r'^diffa_requests_total{status="200"} (\S+)$', metrics, re.MULTILINE)), 0)))
+
+
+@pytest.mark.slow
+def test_two_servers_have_one_address_and_one_may_be_restarted(tmp_path):
+    """Two processes, as on two GPUs, behind nginx."""
+    question = {"model": "diffa", "messages": about(CLIPS[0], QUESTIONS[1])}
+    with ExitStack() as stack:
+        starting = ThreadPoolExecutor().map(lambda n: stack.enter_context(serving(tmp_path / f"log{n}")), range(2))
+        (leaving, first), (_, second) = starting
+        address = stack.enter_context(proxy(tmp_path, first, second))
+        session = stack.enter_context(requests.Session())
+        session.verify, session.trust_env = str(tmp_path / "certificate.pem"), False
+
+        def ask(_: int = 0, **more) -> str:
+            reply = session.post(f"{address}/v1/chat/completions", json=question | more, timeout=60)
+            assert reply.status_code == 200, reply.text
+            return reply.text if more else reply.json()["choices"][0]["message"]["content"]
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(16)))
+            assert set(answers) == {"brown"} and answered(first) + answered(second) == 16
+            assert min(answered(first), answered(second)) > 2  # shared out
+            going_on = [pool.submit(ask) for _ in range(40)]
+            leaving.send_signal(signal.SIGTERM)
+            assert {future.result() for future in going_on} == {"brown"}
+            assert leaving.wait(PATIENCE) == 0
+        assert ask() == "brown" and "data: [DONE]" in ask(stream=True)
+        assert session.get(f"{address}/metrics", timeout=PATIENCE).status_code == 404
+        health = session.get(f"{address}/health", headers={"X-Request-ID": "mine"}, timeout=PATIENCE)
+        assert (health.status_code, health.headers["x-request-id"]) == (200, "mine")
+        refused = session.post(f"{address}/v1/chat/completions", data=b"x" * (2**25 + 1), timeout=PATIENCE)
+        assert refused.status_code == 413
