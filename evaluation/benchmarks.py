@@ -216,7 +216,7 @@ class Subset:
     rule: str  # VoiceBench's name for how it is scored
     ranked: bool = True  # whether the overall score of the leaderboard has it
     splits: Sequence[str] = ("test",)
-    items: int = 0  # of the published subset; of sd-qa, of one region
+    items: int = 0  # of the subset on the hub (wildvoice's and bbh's as Ultravox counts them); of sd-qa, of one region
 
 
 REGIONS = ("aus", "gbr", "ind_n", "ind_s", "irl", "kenya", "nga", "nzl", "phl", "usa", "zaf")

@@ -98,7 +98,20 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
                 taken[span] = [True] * len(row)
                 found.append(mention)
             place = find_row(row, said, place + 1)
-    return found
+    return [] if len(found) == 1 and not labels and _is_one_of_two(text, found[0]) else found
+
+
+_AND_BEFORE = re.compile(r"(?:an?|the|some) (?:[\w-]+ ){1,3}and (?:(?:an?|the|some) )?", re.IGNORECASE)
+_AND_BEHIND = re.compile(r" and (?:an?|the|some)(?: [\w-]+){1,3}\s*[.!]?\s*$", re.IGNORECASE)
+
+
+def _is_one_of_two(text: str, mention: Mention) -> bool:
+    """Whether the whole answer is a choice and another thing: "a clock and footsteps", where only the latter is one."""
+    before = text[: mention.start]
+    alone = before.strip().casefold() in ("", "a", "an", "the", "some")
+    return bool(_AND_BEHIND.match(text, mention.end) if alone else _AND_BEFORE.fullmatch(before)) and bool(
+        alone or re.fullmatch(r"\s*[.!]?\s*", text[mention.end :])
+    )
 
 
 def _is_bound(text: str, terms: Sequence[Term], span: slice) -> bool:

@@ -103,6 +103,9 @@ class Offered:
         if not named and on_offer:
             texts = (self.words[self.alike[letter]], self.rows[self.alike[letter]])
             return letter if said[1:] in texts else None  # "B bird sound"; and "A dog", where A is "dog"
+        if not named and len(said) == 1 and said[0].isdecimal():  # "120" for "120 BPM"
+            with_it = {i for i, row in self.rows.items() if said[0] in row}
+            named = {i for i in with_it if self.rows[i][0] == said[0]} if len(with_it) == 1 else set()
         if not named and len("".join(said)) > 3:  # "hip hop", "hiphop"
             named = {i for i, row in self.rows.items() if "".join(row) == "".join(bare)}
         if len(named) == 1:

@@ -65,6 +65,7 @@ _DECLINES = re.compile(
         r"(?!,? (?:to hear|to learn|for|about|it took|i did not (?:hear|understand|catch|get)|if)\b)"
         r"(?! that (?:it|you|your|this|the)\b)",
         # no, as an answer
+        r"^let(?:'s| us) not\b",
         r"^(?:no|nope|never|no way|(?:absolutely|certainly|definitely) not|(?:not a|no) chance|no can do)\s*(?:[.!]|$)",
         r"^no[,.!]\s*(?:i|we|that|this|sorry|never|thank)\b|(?:,\s*(?:so )?|\bso |\btherefore,? )no\s*[.!]?$",
     )
