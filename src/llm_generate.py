@@ -17,10 +17,7 @@ from src.generation_options import GenerationOptions
 from src.modeling_llada import KeyValueCache, LLaDAModel
 from src.precision import WITHOUT_FLOAT64
 from src.splice import position_ids_of
-
-# Rows of logits in float64 at once, a megabyte each with LLaDA's vocabulary: a CPU's cache holds a few; elsewhere, few
-# operations are what counts.
-ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 16, 256
+from src.vocabulary import likeliest, sums_of_exponentials
 
 
 @dataclass(frozen=True)
@@ -243,7 +240,7 @@ def pick(
 
     Random numbers are drawn for the positions that are masked, `counts` in each row, and for no others.
     """
-    highest, candidates = logits.max(dim=-1)  # the first of equals, as argmax, and on CPUs much faster
+    highest, candidates = likeliest(logits)
     if options.temperature > 0:
         rows = zip(logits.split(counts), generators, strict=True)
         candidates = torch.cat([gumbel_max(x, options.temperature, generator) for x, generator in rows])
@@ -268,15 +265,6 @@ def uniform(generator: torch.Generator, size: Sequence[int]) -> torch.Tensor:
     """float64 in [0, 1)."""
     dtype = WITHOUT_FLOAT64.get(generator.device.type, torch.float64)
     return torch.rand(size, dtype=dtype, device=generator.device, generator=generator)
-
-
-def sums_of_exponentials(logits: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
-    """The denominator of a float64 softmax, [M]: sums of exp(x - `highest` [M]) over each row of `logits` [M, V]."""
-    at_once = ROWS_AT_ONCE_ON_CPU if logits.device.type == "cpu" else ROWS_AT_ONCE
-    sums = torch.empty_like(highest, dtype=WITHOUT_FLOAT64.get(logits.device.type, torch.float64))
-    for rows, top, out in zip(logits.split(at_once), highest[:, None].split(at_once), sums.split(at_once), strict=True):
-        torch.sum(rows.to(sums.dtype, copy=True).sub_(top).exp_(), dim=-1, out=out)
-    return sums
 
 
 def choose(confidence: torch.Tensor, is_token: torch.Tensor, quota: int, options: GenerationOptions) -> torch.Tensor:

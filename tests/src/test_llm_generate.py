@@ -18,10 +18,10 @@ MASK, EOS, D = 29, 25, 16  # token 25 is one that the random models below choose
 # --- random models and cases ---------------------------------------------------------------------------------------
 
 
-def random_llm(mask_wins: bool) -> LLaDAModel:
+def random_llm(mask_wins: bool, num_tokens: int = 30) -> LLaDAModel:
     torch.manual_seed(0)
     config = LLaDAConfig(
-        d_model=D, n_layers=2, n_heads=2, n_kv_heads=2, mlp_hidden_size=24, embedding_size=30, rope_theta=1e4,
+        d_model=D, n_layers=2, n_heads=2, n_kv_heads=2, mlp_hidden_size=24, embedding_size=num_tokens, rope_theta=1e4,
         rms_norm_eps=1e-5, max_sequence_length=128, weight_tying=False, mask_token_id=MASK, eos_token_id=EOS,
         pad_token_id=EOS,
     )  # fmt: skip
@@ -102,6 +102,15 @@ def test_a_padded_batch_equals_the_plain_algorithm_one_by_one(llm, seed):
     for cache in ("prefix", "dual"):
         refreshed = replace(options, cache=cache, refresh_interval=1)
         assert torch.equal(generate(llm, together(prompts), refreshed).answer_ids, expected), refreshed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_a_larger_vocabulary_too(seed):
+    """One that is projected in slices, the last of them smaller."""
+    llm, rng = random_llm(seed % 2 == 0, num_tokens=64 * (seed % 3 + 1) + seed % 4), random.Random(seed)
+    options, prompts = random_options(rng), random_prompts(rng)
+    expected = [reference.generate(llm, p.inputs_embeds[0], options, p.unconditional_embeds[0]) for p in prompts]
+    assert torch.equal(generate(llm, together(prompts), options).answer_ids, torch.stack(expected)), options
 
 
 @pytest.mark.parametrize("seed", range(20))

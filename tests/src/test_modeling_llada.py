@@ -15,7 +15,7 @@ from perf.full_size import LLADA_8B, write_llada
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT, LLaDAConfig
 from src.lora import read_lora
-from src.modeling_llada import LLaDAModel, RMSNorm, rotary_tables, rotate
+from src.modeling_llada import LLaDAModel, RMSNorm, gated, rotary_tables, rotate
 from tests.conftest import GOLDEN, GOLDEN2
 
 close = {"rtol": 1e-4, "atol": 1e-4}
@@ -277,3 +277,12 @@ def test_weights_that_are_merged_never_stand_in_memory_twice(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert 0.9 < int(output) / size < 1.1
+
+
+def test_gating_takes_no_memory_where_no_gradient_is_wanted():
+    gate, up = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    expected = torch.nn.functional.silu(gate) * up
+    assert torch.equal(gated(gate, up), expected)
+    with torch.no_grad():
+        result = gated(gate, up)
+    assert torch.equal(result, expected) and result.data_ptr() == gate.data_ptr()
