@@ -145,7 +145,15 @@ MMAU_PRO_OTHERS = ("open", "instruction following")  # categories without choice
 
 
 def is_mmau_pro_choice(record: Mapping) -> bool:
-    return record.get("category") not in MMAU_PRO_OTHERS and len(record.get("choices") or ()) > 1
+    choices = record.get("choices")
+    none_to_choose = not choices or (isinstance(choices, list) and len(choices) == 1)
+    return record.get("category") not in MMAU_PRO_OTHERS and not none_to_choose
+
+
+def mmau_pro_problem(record: Mapping) -> str:
+    if is_mmau_pro_choice(record) and not isinstance(record.get("answer"), str):
+        return f"answer must be str, found {record.get('answer')!r:.60}"
+    return mmau_problem(record) if is_mmau_pro_choice(record) else ""
 
 
 MMAU_PRO = Benchmark(
@@ -156,7 +164,7 @@ MMAU_PRO = Benchmark(
     "Hugging Face hub",
     required={"id": (str, int), "audio_path": str, "question": str, "category": str},
     form=mmau_pro_form,
-    problem=lambda record: mmau_problem(record) if is_mmau_pro_choice(record) else "",
+    problem=mmau_pro_problem,
     audio="audio_path",
     prompt=lambda record: mmau_prompt(record) if is_mmau_pro_choice(record) else record["question"],
     settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},  # MMAU's
@@ -285,7 +293,7 @@ BIG_BENCH_AUDIO_ANSWERS = {
 
 def big_bench_audio_problem(record: Mapping) -> str:
     category, answer = record.get("category"), str(record.get("official_answer")).strip().lower()
-    if category not in BIG_BENCH_AUDIO_ANSWERS:
+    if not isinstance(category, str) or category not in BIG_BENCH_AUDIO_ANSWERS:
         return f"category must be one of {', '.join(BIG_BENCH_AUDIO_ANSWERS)}, found {category!r:.60}"
     answers = BIG_BENCH_AUDIO_ANSWERS[category]
     if answer in answers or (not answers and answer.isdecimal()):

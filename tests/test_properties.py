@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr import evaluate as asr
+from bigbenchaudio import evaluate as bigbenchaudio
 from data_prep import dailytalk
 from data_prep.instructions import Pool, draw_requests
-from evaluation.benchmarks import ASR, MMAR, MMAU, MMSU
+from evaluation.benchmarks import AIRBENCH, ASR, BIG_BENCH_AUDIO, MMAR, MMAU, MMAU_PRO, MMSU
 from evaluation.kaldi_files import read_transcripts, read_wav_scp
 from evaluation.scoreboard import read_runs
 from evaluation.scoring import run_scorer
@@ -41,6 +42,11 @@ RECORDS = {
              "answer_gt": "a dog", "category": "x", "response": "B"},
     "mmau": MULTIPLE_CHOICE | {"audio_id": "a.wav", "difficulty": "hard", "model_prediction": "(B) a dog"},
     "mmar": MULTIPLE_CHOICE | {"id": "1", "audio_path": "a.wav", "modality": "mix", "answer_prediction": "(B) a dog"},
+    "mmaupro": MULTIPLE_CHOICE | {"id": "1", "audio_path": ["a.wav"], "category": "x", "model_output": "(B) a dog"},
+    "airbench": {"uniq_id": 1, "path": "a.wav", "task_name": "t", "dataset_name": "d", "question": "Which?",
+                 "choice_a": "the cat", "choice_b": "a dog", "answer_gt": "a dog", "response": "B"},
+    "bigbenchaudio": {"id": 1, "file_name": "a.mp3", "category": "navigate", "official_answer": "Yes",
+                      "reference": "Yes", "prompt": "?", "response": "yes"},
     "asr": {"audio_id": "1", "audio_filepath": "a.wav", "transcription": "hello there", "response": "hello"},
     "mcq": {"prompt": "Which? [A] x [B] y", "reference": "B", "response": "B", "domain": "x"},
     "bbh": {"id": "web_of_lies_1", "prompt": "Is it?", "reference": "yes", "response": "yes"},
@@ -52,12 +58,16 @@ SCORERS = {
     "mmsu": lambda argv: run_scorer(MMSU, "", argv),
     "mmau": lambda argv: run_scorer(MMAU, "", argv),
     "mmar": lambda argv: run_scorer(MMAR, "", argv),
+    "mmaupro": lambda argv: run_scorer(MMAU_PRO, "", argv),
+    "airbench": lambda argv: run_scorer(AIRBENCH, "", argv),
+    "bigbenchaudio": bigbenchaudio.main,
     "asr": asr.main,
     **{
         name: lambda argv, name=name: voicebench.main([*argv, "--evaluator", name])
         for name in ("mcq", "bbh", "harm", "qa", "open")
     },
 }
+QUESTIONS = [MMSU, MMAU, MMAR, MMAU_PRO, AIRBENCH, BIG_BENCH_AUDIO, ASR]
 ENTRY = {"audio_id": "a", "audio_filepath": "clip.wav", "input": "q", "target": "said", "transcription": "said",
          "dataset": "d", "duration": 1.0, "attributes": {"gender": "female"}}  # fmt: skip
 
@@ -99,7 +109,7 @@ def scored_or_named(main, path, capsys):
 def test_scorers_of_any_value_in_any_field(name, tmp_path, capsys):
     record = RECORDS[name]
 
-    @cases(150)
+    @cases(100)
     @given(changes_of(record), st.booleans(), st.booleans())
     def check(changes, as_list, alone):
         records = [changed(record, changes), *([] if alone else [record | {"id": "2", "audio_id": "2"}])]
@@ -124,11 +134,11 @@ def test_scorers_of_any_file(name, tmp_path, capsys):
     check()
 
 
-@pytest.mark.parametrize("benchmark", [MMSU, MMAU, MMAR, ASR], ids=lambda benchmark: benchmark.name)
+@pytest.mark.parametrize("benchmark", QUESTIONS, ids=lambda benchmark: benchmark.name)
 def test_questions_of_any_value_in_any_field(benchmark, tmp_path):
     record = RECORDS[benchmark.name]
 
-    @cases(150)
+    @cases(100)
     @given(changes_of(record), st.booleans())
     def check(changes, as_list):
         path = write(tmp_path / "q.jsonl", [changed(record, changes)], as_list)
