@@ -1,10 +1,10 @@
-"""What faster decoding changes on a trained model: forward passes, texts, right answers; by default, on the miniature.
+"""What faster decoding and rounded weights change on a trained model; by default, on the miniature.
 
     bash demo.sh && python perf/presets.py --json presets.json
     python perf/presets.py --model_path exp/stage2 --data DIR --output exp/presets
 
-Answers MMSU, MMAU and three subsets of VoiceBench by the run scripts, once with each mode, and holds the results
-against those of exact decoding. A second run answers only what is missing.
+Answers MMSU, MMAU and three subsets of VoiceBench by the run scripts, once with each mode, and holds forward passes,
+texts and right answers against those of exact decoding. A second run answers only what is missing.
 """
 
 import argparse
@@ -31,6 +31,8 @@ MODES = {  # the first one is what the others are held against
     "fast": ["--preset", "fast"],
     "dual, threshold 0.9": ["--cache", "dual", "--threshold", "0.9"],
     "fastest": ["--preset", "fastest"],
+    "exact, int8": ["--preset", "exact", "--quantize", "int8"],
+    "exact, int4": ["--preset", "exact", "--quantize", "int4"],
 }
 SUBSETS = "openbookqa sd-qa advbench"
 ANSWER_FIELDS = ("response", "model_prediction")

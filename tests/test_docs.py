@@ -39,6 +39,7 @@ RUN_BY = {  # how other commands begin, and what runs them, at full size or smal
     "python perf/preference.py": "tests/perf/test_preference.py",
     "python perf/feeding.py": "tests/perf/test_feeding.py",
     "python perf/training_budget.py": "tests/perf/test_training_budget.py",
+    "python perf/real_shape.py": "tests/perf/test_real_shape.py",
     "python perf/launches.py": "tests/perf/test_launches.py",
     "python perf/gpu.py": "tests/perf/test_gpu.py",
     "bash perf/gpu.sh": "tests/perf/test_gpu.py",

@@ -56,6 +56,7 @@ CASES = {  # script or module -> flags, the message's beginning
     "perf/decoding.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/training.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/preference.py": (["--device", "nonsense"], "--device nonsense is unknown"),
+    "perf/real_shape.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/full_size.py": (["--device", "nonsense"], "--device nonsense is unknown"),
     "perf/launches.py": (["--n_layers", "0"], "--n_layers is 0; expected 1 or more"),
     "perf/gpu.py": (["--dry-run", "--out", "a_file"], "[Errno 17] File exists: "),
