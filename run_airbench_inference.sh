@@ -11,7 +11,7 @@ source "$REPOSITORY/config/launch_inference.sh"
 
 INPUT=${INPUT:-$REPOSITORY/data/airbench/Foundation/Foundation_meta.json}  # the questions
 OUTPUT=${OUTPUT:-$REPOSITORY/results/airbench.jsonl}  # the answers; scores and settings are written beside
-STEPS=${STEPS:-}                               # forward passes an answer; empty, as the next two: as published, see --help
+STEPS=${STEPS:-}                               # forward passes an answer; empty, as the next two: see --help
 BLOCK_LENGTH=${BLOCK_LENGTH:-}                 # tokens that are unmasked together
 MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}             # length of an answer
 

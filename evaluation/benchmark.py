@@ -31,6 +31,7 @@ class Benchmark:
         audio: the field that names the record's clip.
         prompt: a record's instruction; may import what scorers do without.
         settings: the published ones, by model family.
+        settings_of: the benchmark whose settings these are, where DIFFA publishes none.
         answer_fields: where result files have the answer: readers differ, so it is written to all of them.
         key: tells a record from the others of the file; raises KeyError where it cannot.
         form: brings a record that is published in another form to that of `required`.
@@ -63,6 +64,7 @@ class Benchmark:
     settings: Mapping[str, AnswerSettings]
     answer_fields: Sequence[str]
     key: Callable[[Mapping], str]
+    settings_of: str = ""
     form: Callable[[Mapping], dict] = dict
     problem: Callable[[Mapping], str] = lambda record: ""
     as_list: bool = False

@@ -167,7 +167,8 @@ MMAU_PRO = Benchmark(
     problem=mmau_pro_problem,
     audio="audio_path",
     prompt=lambda record: mmau_prompt(record) if is_mmau_pro_choice(record) else record["question"],
-    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},  # MMAU's
+    settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    settings_of="MMAU",
     answer_fields=("model_output",),
     key=lambda record: str(record["id"]),
     choices=lambda record: record["choices"] if is_mmau_pro_choice(record) else [],
@@ -200,14 +201,15 @@ AIRBENCH = Benchmark(
     problem=mmsu_problem,
     audio="audio_path",
     prompt=airbench_prompt,
-    settings={"diffa": AnswerSettings(4, 4, 4), "diffa2": AnswerSettings(16, 16, 16)},  # MMSU's: a letter as well
+    settings={"diffa": AnswerSettings(4, 4, 4), "diffa2": AnswerSettings(16, 16, 16)},
+    settings_of="MMSU",
     answer_fields=("response",),
     key=lambda record: str(record["uniq_id"]),
     choices=mmsu_choices,
     answer="answer_gt",
     official=airbench_rule,
     leaves_out=lambda answer: not isinstance(answer, str) or mmsu_letter(answer) is None,
-    columns=("official, every item", "official"),
+    columns=("official (all items)", "official"),
     published_rate="official_decided",
     levels=("modality", "task_name", "task_id"),
     first_level="modality",
@@ -314,11 +316,12 @@ BIG_BENCH_AUDIO = Benchmark(
     audio="file_name",
     prompt=voicebench_prompt,  # these questions are spoken as well
     settings={"diffa": AnswerSettings(16, 16, 16), "diffa2": AnswerSettings(16, 16, 16)},
+    settings_of="VoiceBench",
     answer_fields=("response",),
     key=lambda record: str(record["id"]),
     answer="official_answer",
     no_official=(
-        "a judge gives the official score, of every answer: python voicebench/judge.py RESULT --evaluator qa "
+        "it takes a judge's verdict on every answer: python voicebench/judge.py RESULT --evaluator qa "
         "--base_url URL --model NAME"
     ),
     columns=("official (a judge's)", ""),

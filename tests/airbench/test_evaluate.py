@@ -89,7 +89,7 @@ def test_scores_and_the_row_of_the_report(tmp_path, capsys):
     write_lines(tmp_path / "airbench.jsonl", records)
     assert main([str(tmp_path / "airbench.jsonl")]) == 0
     told = capsys.readouterr().out
-    assert "official, every item" in told and "1 answer(s) without a letter" in told
+    assert "official (all items)" in told and "1 answer(s) without a letter" in told
     scores = json.loads((tmp_path / "airbench.jsonl.scores.json").read_text())
     total, tasks = scores["levels"]["total"]["total"], scores["levels"]["task_id"]
     assert (total["official"], total["official_decided"], total["strict"]) == (0.5, 2 / 3, 0.75)

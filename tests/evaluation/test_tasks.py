@@ -8,7 +8,7 @@ import inference_stage2_mmar
 import inference_stage2_mmau
 import inference_stage2_mmsu
 import inference_stage2_voicebench
-from evaluation.benchmarks import ASR, MMAU, MMSU
+from evaluation.benchmarks import AIRBENCH, ASR, MMAU, MMSU
 from evaluation.result_files import BenchmarkFileError
 from evaluation.tasks import BenchmarkItem, benchmark_parser, find_audio, read_items, settings_text, swap, with_settings
 from src.configuration_DIFFA import ROOT
@@ -79,3 +79,9 @@ def test_the_usual_place_of_the_file_is_the_default(capsys):
     with pytest.raises(SystemExit):
         benchmark_parser(ASR, "").parse_args(["--model_path", "m", "--output", "o"])
     assert "the following arguments are required: --input" in capsys.readouterr().err
+
+
+def test_help_says_whose_settings_are_the_defaults():
+    said = {benchmark.name: settings_text(benchmark).splitlines()[0] for benchmark in (MMSU, AIRBENCH)}
+    assert said["mmsu"] == "Published settings, the defaults:"
+    assert said["airbench"] == "Default settings, MMSU's since DIFFA publishes none:"
