@@ -14,7 +14,9 @@ import logging
 import os
 import re
 import sys
+import time
 from types import FrameType
+from typing import Any
 
 from src.errors import print_error, reports_user_errors
 from src.flag_types import MAX_PORT, finite_number, text_flag, whole_number
@@ -32,6 +34,7 @@ except ModuleNotFoundError as error:
     sys.exit(2)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MAX_HEADER_SECONDS = 60  # until a connection's headers have come; its body: serving/uploads.py
 MIB = 2**20
 
 
@@ -41,13 +44,31 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, api: Api) -> None:
         super().__init__(config)
         self.api = api
+        self.waiting: dict[
+            Any, tuple[Any, float]
+        ] = {}  # connection -> its last request, since when the next is awaited
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.api.draining:
             os._exit(1)  # at once, whatever the model's thread is at
         self.api.draining = True
 
+    def close_silent(self) -> None:
+        """Close connections whose headers do not come, for which uvicorn would wait forever."""
+        now = time.monotonic()
+        waiting = {}
+        for connection in list(self.server_state.connections):
+            request = connection.cycle
+            if request is None or request.response_complete:
+                before, since = self.waiting.get(connection, (None, now))
+                waiting[connection] = request, since if before is request else now
+                if now - waiting[connection][1] > MAX_HEADER_SECONDS:
+                    connection.transport.close()
+        self.waiting = waiting
+
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # each second
+            self.close_silent()
         return await super().on_tick(counter) or (self.api.draining and self.api.in_flight == 0)
 
 

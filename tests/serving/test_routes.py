@@ -10,6 +10,7 @@ import openai
 import pytest
 import requests
 
+import serve
 from serving import routes, uploads
 from serving.batching import ClosedError, QueueFullError
 from tests.conftest import GOLDEN
@@ -99,6 +100,19 @@ def test_an_upload_that_does_not_end_is_given_up(address, api, monkeypatch, limi
     with send_by_hand(address, b"{", 1000) as connection:
         assert b"408" in connection.recv(4096).splitlines()[0]
     assert (api.preparing, api.uploads.held) == (0, 0)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/chat"])
+def test_headers_that_do_not_come_end_the_connection(address, monkeypatch, begun):
+    monkeypatch.setattr(serve, "MAX_HEADER_SECONDS", 0.5)
+    with send_by_hand(address, b"", 0) as connection:  # a whole request, and what may be the next
+        assert b"400" in connection.recv(4096).splitlines()[0]
+        connection.sendall(begun)
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), PATIENCE) as silent:
+            silent.sendall(begun)
+            assert silent.recv(10) == b""
+        while connection.recv(4096):  # the rest of the answer, then the end
+            pass
 
 
 def test_who_leaves_during_the_upload_or_while_waiting_is_forgotten(address, api, obedient):
