@@ -18,7 +18,7 @@ GROUP_COLUMNS = 128  # that share a scale, in 4 bits; in 8 bits a whole row does
 LARGEST = {8: 127, 4: 8}  # magnitude in whole numbers; the 4 bits of -8 have no +8 beside them
 # Weights that are back in the number format at once. On a CPU they stay in its cache between their rounding and the
 # product; elsewhere, few operations are what counts.
-ELEMENTS_AT_ONCE_ON_CPU, ELEMENTS_AT_ONCE = 1 << 21, 1 << 26
+ELEMENTS_AT_ONCE_ON_CPU, ELEMENTS_AT_ONCE = 1 << 20, 1 << 26
 ELEMENTS_ROUNDED_AT_ONCE = 1 << 18  # in float32, with as much again beside them
 
 
@@ -55,13 +55,12 @@ class QuantizedMatrix(nn.Module):
 
     def weight(self, numbers: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """Some rows of the matrix in its number format, [n, columns], from theirs of `numbers` and `scales`."""
-        weight = torch.empty(len(numbers), self.columns, dtype=scales.dtype, device=scales.device)
         if self.bits == 8:
-            weight.copy_(numbers)
-        else:
-            low, high = weight.chunk(2, dim=1)
-            low.copy_((numbers << 4) >> 4)  # which keeps the sign
-            high.copy_(numbers >> 4)
+            return numbers * scales
+        weight = torch.empty(len(numbers), self.columns, dtype=scales.dtype, device=scales.device)
+        low, high = weight.chunk(2, dim=1)
+        low.copy_((numbers << 4) >> 4)  # which keeps the sign
+        high.copy_(numbers >> 4)
         weight.unflatten(1, (scales.shape[1], -1)).mul_(scales[..., None])
         return weight
 
