@@ -74,6 +74,10 @@ def test_stage2_follows_its_mix():
     shares = Counter(item.task for item in items)
     assert shares["asr"] / len(items) == pytest.approx(0.08, abs=0.02)
     assert {item.scene.kind for item in items if item.task == "mmau"} == {"speech", "sound", "music"}
+    roles = Counter(item.category for item in items if item.category in world.ROLES)
+    parts = sum(make_data.WORD_MIX.values())
+    for role, part in make_data.WORD_MIX.items():
+        assert roles[role] / roles.total() == pytest.approx(part / parts, abs=0.025), role
     letters = Counter(item.answer for item in items if item.task == "mmsu")
     assert max(letters.values()) < 1.2 * min(letters.values()) and set(letters) == set("ABCD")
 
