@@ -45,6 +45,9 @@ def test_what_is_in_data_is_answered_and_nothing_else(tmp_path, stand_in):
     for folder in (
         "mmau/data",
         "mmar",
+        "mmaupro",
+        "airbench/Foundation",
+        "bigbenchaudio",
         "voicebench/bbh",
         "voicebench/alpacaeval",
         "voicebench/wildvoice",
@@ -52,12 +55,17 @@ def test_what_is_in_data_is_answered_and_nothing_else(tmp_path, stand_in):
     ):
         (data / folder).mkdir(parents=True)
     (data / "mmau" / "data" / "test-00000-of-00001.parquet").touch()
-    (data / "mmar" / "MMAR-meta.json").touch()
+    for file in (
+        "mmar/MMAR-meta.json", "mmaupro/test.parquet", "airbench/Foundation/Foundation_meta.json",
+        "bigbenchaudio/metadata.jsonl",
+    ):  # fmt: skip
+        (data / file).touch()
     done = study(tmp_path, "--limit", "2", path=stand_in, MODEL_PATH=GOLDEN / "diffa_upstream")
     assert done.returncode == 0, done.stderr
     started = [line.split()[0] for line in commands(done) if "inference" in line]
     assert started == [
-        "inference_stage2_mmau.py", "inference_stage2_mmar.py", "inference_stage2_voicebench.py",
+        "inference_stage2_mmau.py", "inference_stage2_mmar.py", "inference_stage2_mmaupro.py",
+        "inference_stage2_airbench.py", "inference_stage2_bigbenchaudio.py", "inference_stage2_voicebench.py",
         "inference_stage2_voicebench.py",
     ]  # fmt: skip
     short, long = (line for line in commands(done) if "voicebench.py" in line)
