@@ -151,8 +151,9 @@ _FINAL_LABEL = re.compile(_FINAL_WORDS, re.IGNORECASE)
 _ANNOUNCED_LABEL = re.compile(_ANSWER_WORDS, re.IGNORECASE)
 _FINAL_TEXT = re.compile(_FINAL_WORDS + _COPULA, re.IGNORECASE)
 _ANNOUNCED_TEXT = re.compile(_ANSWER_WORDS + _COPULA, re.IGNORECASE)
-_ASSERTED_TEXT = re.compile(  # "it is probably a"
-    r"\b(?:it|this|that)\b\s+(?:\w+\s+){0,2}?(?:is|was|be|like)\s+(?:(?:a|an|the|probably|likely|definitely|clearly)\s+)*$",
+_ASSERTED_TEXT = re.compile(  # "it is probably a", "it was a dog, then a"
+    r"\bit (?:is|was)\b.{1,60},? then (?:(?:a|an|the)\s+)?$"
+    r"|\b(?:it|this|that)\b\s+(?:\w+\s+){0,2}?(?:is|was|be|like)\s+(?:(?:a|an|the|probably|likely|definitely|clearly)\s+)*$",
     re.IGNORECASE,
 )
 _STATEMENT = re.compile(r"\s+(?!because|since|as\b)[a-z]")  # "A is tempting": no answer by its place alone
@@ -206,7 +207,7 @@ _FILLERS = (
 )
 _DENIED_BEFORE = re.compile(
     any_of(
-        r"\b(?:not|never|neither|nor|no|without|hardly)\b",
+        r"\b(?:not|never|neither|nor|no|no longer|without|hardly)\b",
         r"\b(?:except|excluding|exclude[sd]?|eliminat\w+|dismiss\w*|discard\w*|reject\w*|rul\w+ out|besides)\b",
         r"\b(?:unlike|instead|rather|than|opposed)\b",  # "instead of A", "rather than A"
         r"\b(?:choose|chose|pick|prefer|select|take)\b[^.;!?\n]*\bover\b",
@@ -227,6 +228,7 @@ _DENIED_BEHIND = re.compile(
         r"(?:not|never|too|wrong|incorrect|false|out|unlikely|implausible|impossible|absent|inaudible|missing|"
         r"ruled out|excluded|eliminated|be (?:ruled|excluded|eliminated|dismissed|discarded))\b",
         r"\s+not(?=\s*(?:$|[.,!;]))",  # "A not, B"
+        r"\s*\?\s*(?:i (?:really )?(?:doubt|do not think)|no\b|unlikely|hardly|not\b)",  # "a cat? I doubt it"
         r"\s*(?:の声|の音)?(?:では|じゃ)(?:ない|なく|ありません)",
         r"\s*[은는이가]?\s*아[니닙]",
     ),
