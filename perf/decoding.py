@@ -3,9 +3,14 @@
     python perf/decoding.py --json decoding.json --plot decoding.png
     python perf/decoding.py --d_model 64 --n_layers 2 --vocabulary 1000 --whisper tiny    # to try it
 
-Prints one table; `--json` writes it, rows by name, each with `ratio_to_naive` (naive seconds / its seconds), and `run`,
-where and how it was measured. The encoder is not counted, except in the two `multiple_choice` rows, which go from the
-waveform to a 4-token answer; there the published algorithm encodes in float32, as its code does.
+Prints one table, rows by name; `--json` writes it, and under `run` where and how it was measured. `naive` is
+`tests/reference.py`, the published algorithm. `exact`, `prefix`, `dual` and `dual_parallel` are the sampler's modes;
+`multiple_choice` is exact decoding of a 4-token answer, beside `naive_multiple_choice`.
+
+Decoding (from the prompt's embeddings on) and the encoder (from the waveform to these) are measured apart, so that each
+row has its seconds without the encoder and with it, and both ratios; the published code encodes in float32, with states
+of all layers, and keys and values of all frames in the Q-Former. `ratio_to_naive` is the one to tell: with the encoder
+in `exact` and `multiple_choice`, which are whole answers, token for token as published; without it in the other rows.
 
 Random weights are never confident, so parallel decoding has nothing to go by. The row `dual_parallel` stands in for it:
 the dual cache, with `--tokens_per_pass` tokens fixed in every pass. `--compile` adds rows of compiled blocks; what the
@@ -15,7 +20,7 @@ compiler takes is not in them, but in `run`.
 import argparse
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -41,15 +46,19 @@ from tests import reference
 TOKENIZER = Path(__file__).resolve().parents[1] / "demo" / "assets" / "llada"
 WHISPER_SHAPES = {"tiny": (384, 4, 6), "small": (768, 12, 12), "medium": (1024, 24, 16)}  # d_model, layers, heads
 MULTIPLE_CHOICE = GenerationOptions(steps=4, block_length=4, max_new_tokens=4)
+WITH_ENCODER = ("naive", "exact", "multiple_choice", "naive_multiple_choice")  # the rows whose ratio counts it
 LENGTHS = (16, 32, 64, 128)  # of the plot
 
 
 @dataclass(frozen=True)
 class DecodingRow:
-    """One line of the table: one answer to one prompt."""
+    """One line of the table: one answer to one prompt. Where nothing else is said, the encoder is not counted."""
 
     seconds: float
-    ratio_to_naive: float
+    seconds_with_encoder: float
+    ratio_to_naive: float  # one of the next two, by `WITH_ENCODER`
+    ratio_without_encoder: float
+    ratio_with_encoder: float
     forward_passes: int
     tokens_per_second: float
     peak_mebibytes: float  # above what was taken before
@@ -129,21 +138,11 @@ def compiled_copy(llm: LLaDAModel) -> LLaDAModel:
     return twin
 
 
-def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> dict[str, Callable[[], Answer]]:
-    """What is measured, by the row's name."""
-    llm, instruction = model.llm_model, instruction_of(model.tokenizer, args.text_tokens)
+def cases_of(
+    args: argparse.Namespace, llm: LLaDAModel, prompt: Prompt, audio: slice
+) -> dict[str, Callable[[], Answer]]:
+    """What is measured, by the row's name. `audio`: where in the prompt it is."""
     options = GenerationOptions(args.steps, args.block_length, args.max_new_tokens)
-    prompt = model.build_inputs([waveform], [instruction], options)
-    published = with_float32_encoder(model)
-
-    def multiple_choice() -> Answer:
-        answers = model.answer([waveform], [instruction], MULTIPLE_CHOICE)
-        return Answer(answers.ids[0], answers.forward_passes[0])
-
-    def naive_multiple_choice() -> Answer:
-        return Answer(reference.answer(published, waveform, instruction, MULTIPLE_CHOICE).cpu(), MULTIPLE_CHOICE.steps)
-
-    audio = reference.audio_columns(model, prompt.inputs_embeds[0], instruction)
     cases = {"naive": lambda: by_naive(llm, prompt, options, audio)}
     for name, mode in modes_of(options, args.tokens_per_pass).items():
         cases[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
@@ -151,13 +150,22 @@ def cases_of(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) 
         compiled = compiled_copy(llm)
         for name, mode in (("exact", options), ("dual", replace(options, cache="dual"))):
             cases[f"{name}_compiled"] = lambda mode=mode: by_sampler(compiled, prompt, mode)
-    return cases | {"naive_multiple_choice": naive_multiple_choice, "multiple_choice": multiple_choice}
+    cases["naive_multiple_choice"] = lambda: by_naive(llm, prompt, MULTIPLE_CHOICE, audio)
+    cases["multiple_choice"] = lambda: by_sampler(llm, prompt, MULTIPLE_CHOICE)
+    return cases
 
 
 def rows_of(
-    cases: dict[str, Callable[[], Answer]], device: torch.device, runs: int, limit: float
-) -> dict[str, DecodingRow]:
-    """Every case once for its work and memory, then all in turns for their times."""
+    cases: Mapping[str, Callable[[], Answer]],
+    encoders: Mapping[str, Callable[[], Prompt]],
+    device: torch.device,
+    runs: int,
+    limit: float,
+) -> tuple[dict[str, DecodingRow], dict[str, float]]:
+    """The rows, and the seconds of the two `encoders`, the published one's under "naive_encoder" and ours "encoder".
+
+    Every case runs once for its work and memory, then all in turns for their times.
+    """
     answers, flops, peaks = {}, {}, {}
 
     def once(name: str) -> None:
@@ -171,13 +179,18 @@ def rows_of(
     torch.compiler.reset()  # counting operations turns compiled code off for good
     for name in [name for name in cases if name.endswith("_compiled")]:
         cases[name]()
-    seconds = measure.interleaved_medians(cases, device, runs)
+    seconds = measure.interleaved_medians({**encoders, **cases}, device, runs)
+    whole = {name: seconds[name] + seconds["naive_encoder" if "naive" in name else "encoder"] for name in cases}
     rows = {}
     for name, answer in answers.items():
         baseline = "naive_multiple_choice" if "multiple_choice" in name else "naive"
+        without, with_encoder = seconds[baseline] / seconds[name], whole[baseline] / whole[name]
         rows[name] = DecodingRow(
             seconds=seconds[name],
-            ratio_to_naive=seconds[baseline] / seconds[name],
+            seconds_with_encoder=whole[name],
+            ratio_to_naive=with_encoder if name.removesuffix("_compiled") in WITH_ENCODER else without,
+            ratio_without_encoder=without,
+            ratio_with_encoder=with_encoder,
             forward_passes=answer.forward_passes,
             tokens_per_second=len(answer.ids) / seconds[name],
             peak_mebibytes=peaks[name] / measure.MEBIBYTE,
@@ -185,14 +198,18 @@ def rows_of(
             share_of_limit=flops[name] / seconds[name] / limit,
             same_tokens=torch.equal(answer.ids, answers[baseline].ids),
         )
-    return rows
+    return rows, {name: seconds[name] for name in encoders}
 
 
 def table(rows: dict[str, DecodingRow]) -> str:
-    header = ["", "seconds", "ratio", "passes", "tokens/s", "peak MiB", "GFLOP", "of the limit", "same tokens"]
+    header = [
+        "", "ratio to naive", "seconds", "ratio", "with encoder", "ratio", "passes", "tokens/s", "peak MiB", "GFLOP",
+        "of the limit", "same tokens",
+    ]  # fmt: skip
     lines = [
         [
-            name, f"{row.seconds:.3f}", f"{row.ratio_to_naive:.2f}", str(row.forward_passes),
+            name, f"{row.ratio_to_naive:.2f}", f"{row.seconds:.3f}", f"{row.ratio_without_encoder:.2f}",
+            f"{row.seconds_with_encoder:.3f}", f"{row.ratio_with_encoder:.2f}", str(row.forward_passes),
             f"{row.tokens_per_second:.1f}", f"{row.peak_mebibytes:.0f}", f"{row.gigaflops:.0f}",
             f"{row.share_of_limit:.0%}", "yes" if row.same_tokens else "no",
         ]
@@ -255,9 +272,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     shape.add_argument("--audio_seconds", type=float, default=10.0, help="(default: %(default)s)")
     shape.add_argument("--text_tokens", type=int, default=110, help="of the prompt (default: %(default)s)")
     answer = parser.add_argument_group("answer")
-    answer.add_argument("--max_new_tokens", type=int, default=64)
-    answer.add_argument("--steps", type=int, default=64)
-    answer.add_argument("--block_length", type=int, default=32)
+    answer.add_argument("--max_new_tokens", type=int, default=32, help="(default: %(default)s)")
+    answer.add_argument("--steps", type=int, default=32, help="(default: %(default)s)")
+    answer.add_argument("--block_length", type=int, default=16, help="(default: %(default)s)")
     answer.add_argument("--compile", action="store_true", help="also measure compiled blocks")
     answer.add_argument("--tokens_per_pass", type=int, default=4, help="of dual_parallel (default: %(default)s)")
     return parser.parse_args(argv)
@@ -271,11 +288,20 @@ def main(argv: list[str] | None = None) -> None:
     model = random_model(args, device, precision.dtype)
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
     limit = measure.matrix_product_limit(device, precision.dtype)
-    cases = cases_of(args, model, waveform)
+    instruction, published = instruction_of(model.tokenizer, args.text_tokens), with_float32_encoder(model)
+    encoders = {
+        "naive_encoder": lambda: published.build_inputs([waveform], [instruction], MULTIPLE_CHOICE),
+        "encoder": lambda: model.build_inputs([waveform], [instruction], MULTIPLE_CHOICE),
+    }
+    prompt = encoders["encoder"]()
+    audio = reference.audio_columns(model, prompt.inputs_embeds[0], instruction)
+    cases = cases_of(args, model.llm_model, prompt, audio)
     run = measure.run_record(device, precision, args.runs, limit)
     for name in [name for name in cases if name.endswith("_compiled")]:
         run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
-    rows = rows_of(cases, device, args.runs, limit)
+    rows, seconds = rows_of(cases, encoders, device, args.runs, limit)
+    run |= {f"seconds_of_{name}": value for name, value in seconds.items()}
+    run["ratio_of_encoder"] = seconds["naive_encoder"] / seconds["encoder"]
     measure.report(table(rows), {name: asdict(row) for name, row in rows.items()}, run, args.json)
     if args.plot:
         draw(args, model, waveform)

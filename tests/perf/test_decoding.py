@@ -29,6 +29,13 @@ def test_runs_take_turns_and_the_median_counts(monkeypatch):
     assert order == list("ababab")
 
 
+def test_what_is_measured_by_default():
+    args = decoding.parse([])
+    assert (args.max_new_tokens, args.steps, args.block_length, args.runs) == (32, 32, 16, 5)
+    assert (args.d_model, args.n_layers, args.vocabulary, args.whisper) == (512, 8, 126464, "small")
+    assert args.dtype == "auto" and args.audio_seconds == 10
+
+
 @pytest.mark.slow
 def test_the_table_of_decoding(tmp_path, capsys, monkeypatch):
     compiled = []
@@ -48,5 +55,12 @@ def test_the_table_of_decoding(tmp_path, capsys, monkeypatch):
     work = {name: row["gigaflops"] for name, row in rows.items()}
     assert work["naive"] > work["exact"] > work["prefix"] > work["dual"] > work["dual_parallel"] > 0
     assert rows["naive"]["ratio_to_naive"] == 1
-    assert rows["exact"]["ratio_to_naive"] == pytest.approx(rows["naive"]["seconds"] / rows["exact"]["seconds"])
+    for name, column in (("exact", "seconds_with_encoder"), ("prefix", "seconds"), ("dual_parallel", "seconds")):
+        ratio = rows["naive"][column] / rows[name][column]
+        assert rows[name]["ratio_to_naive"] == pytest.approx(ratio), name
+    choice, plain = rows["multiple_choice"], rows["naive_multiple_choice"]
+    assert choice["ratio_to_naive"] == pytest.approx(plain["seconds_with_encoder"] / choice["seconds_with_encoder"])
+    for name, row in rows.items():
+        encoder = run["seconds_of_naive_encoder" if "naive" in name else "seconds_of_encoder"]
+        assert row["seconds_with_encoder"] == pytest.approx(row["seconds"] + encoder)
     assert "multiple_choice" in capsys.readouterr().out
