@@ -24,6 +24,14 @@ RECORDS = {
         "id": f"q{n}", "audio_path": f"./{clip}", **TEXTS, "modality": MIXES[n % 4], "category": LAYERS[n % 4],
         "sub-category": "Imagination", "language": None,
     },
+    "mmaupro": lambda n, clip: {"id": f"q{n}", "audio_path": [clip], **TEXTS, "category": ("music", "sound")[n % 2]},
+    "airbench": lambda n, clip: {
+        "uniq_id": n, "audio_path": clip, "question": "Which?", **LETTERS, "answer_gt": "two", "dataset_name": "x",
+        "task_name": ("Music_AQA", "Sound_AQA")[n % 2],
+    },
+    "bigbenchaudio": lambda n, clip: {
+        "id": n, "file_name": clip, "category": ("navigate", "web_of_lies")[n % 2], "official_answer": "Yes",
+    },
     "voicebench": lambda n, clip: {"id": n, "audio": f"../{clip}", "prompt": "Which?", "reference": "B"},
     "asr": lambda n, clip: {"audio_id": f"a{n}", "audio_filepath": clip, "transcription": "one two three"},
 }  # fmt: skip
@@ -31,6 +39,9 @@ TABLES = {  # lines of each table, up to the number of items or words
     "mmsu": ["total  10"],
     "mmau": ["total  10", "task:", "sound  10"],
     "mmar": ["total  10", "modality:", "mix-sound-music-speech  2", "category:", "Signal Layer  3"],
+    "mmaupro": ["total  10", "category:", "music  5"],
+    "airbench": ["total  10", "modality:", "music  5", "task_id:", "Sound_AQA_x  5"],
+    "bigbenchaudio": ["total  10", "category:", "navigate  5"],
     "voicebench": ["total  10"],
     "asr": ["WER CER published rule", "rate"],
 }
