@@ -357,6 +357,8 @@ def test_a_learning_rate_that_changes_takes_effect_under_deepspeed(tmp_path, nam
     assert still.returncode == 0 and steps_logged(still.stdout) == 1, still.stderr[-3000:]
     before, after = (load_file(tmp_path / "out" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 3))
     assert all(tensor.equal(before[name]) for name, tensor in after.items())
+    if name == "zero3":
+        return  # what a checkpoint was written under is one question for all of DeepSpeed's stages
     refused = run("train_stage2.sh", env | {"DS_CONFIG": ""}, "--max_steps=4")
     assert refused.returncode != 0 and "Traceback (most" not in refused.stderr.partition("train.py: ")[0]
     assert "is of a run with other settings: the optimizer's state was written under DeepSpeed" in refused.stderr

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Score the ten questions of this folder by this repository's script, and by lmms-eval in four forms: five equal scores.
-#     python -m venv .venv-lmms && .venv-lmms/bin/pip install lmms-eval==0.7.3 soundfile "filelock<3.21"
+#     python -m venv .venv-lmms && .venv-lmms/bin/pip install lmms-eval==0.7.3 soundfile librosa "filelock<3.21"
 #     bash examples/lmms_eval/run.sh .venv-lmms
-# (lmms-eval 0.7.3 reaches into filelock, and not into later releases of it.)
+# (lmms-eval 0.7.3 reaches into filelock, and not into later releases of it; one form imports librosa, which it does not
+# bring.)
 # MODEL_FLAGS holds flags of serve.py and inference_stage2_mmau.py; by default, the built-in miniature answers.
 set -euo pipefail
 environment=$(realpath "${1:?give the folder of an environment with lmms-eval}")
