@@ -15,7 +15,7 @@ FEW_ROWS = range(2, 16)
 TOKENS_AT_ONCE = 64  # of the vocabulary: such a slice, and the group in which the highest logit is looked for
 # Rows of logits in float64 at once, a megabyte each with LLaDA's vocabulary: a CPU's cache holds a few; elsewhere, few
 # operations are what counts.
-ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 2, 256
+ROWS_AT_ONCE_ON_CPU, ROWS_AT_ONCE = 4, 256
 
 
 def by_cache(tensor: torch.Tensor) -> bool:
