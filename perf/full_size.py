@@ -121,9 +121,8 @@ def measure(
     clock = time.perf_counter()
     model = DIFFAModel.from_frozen(
         folder / "llada", folder / "whisper", torch_dtype=torch.bfloat16, device=device, lora=lora,
-        quantization=quantization,
+        quantization=quantization, adapter_dtype=torch.bfloat16,
     )  # fmt: skip
-    model.to_adapter_dtype(torch.bfloat16)
     load_seconds, peak_loading = time.perf_counter() - clock, resident_bytes("VmHWM") / GIGABYTE
     waveform = np.random.default_rng(0).standard_normal(SECONDS_OF_AUDIO * SAMPLE_RATE).astype(np.float32) * 0.1
     instruction = mmsu_instruction("Which animal is named?", ["cat", "dog", "horse", "bird"])

@@ -89,19 +89,19 @@ def cases_of(llm: LLaDAModel) -> dict[str, Callable[[], torch.Tensor]]:
     embeds = llm.embed(torch.arange(POSITIONS, device=llm.final_norm.weight.device)[None] % llm.config.embedding_size)
     caches, start = llm.new_caches(embeds), POSITIONS - BLOCK
     block = slice(start, POSITIONS)
-    positions = torch.arange(POSITIONS, device=embeds.device)[None]
+    positions, states = torch.arange(POSITIONS, device=embeds.device)[None], embeds[0, block].clone()
 
     @torch.inference_mode()
     def whole() -> torch.Tensor:
-        return llm.project(llm(embeds, position_ids=positions, wanted=block))
+        return llm.project(llm(embeds, position_ids=positions, wanted=block)[0])
 
     @torch.inference_mode()
     def cached() -> torch.Tensor:
-        return llm.project(llm(embeds[:, block], None, positions[:, block], caches=caches, start=start))
+        return llm.project(llm(embeds[:, block], None, positions[:, block], caches=caches, start=start)[0])
 
     @torch.inference_mode()
     def vocabulary() -> torch.Tensor:
-        return llm.project(embeds[:, block])
+        return llm.project(states)
 
     llm(embeds, caches=caches)
     return {"whole": whole, "cached": cached, "vocabulary": vocabulary}

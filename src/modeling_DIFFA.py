@@ -36,6 +36,7 @@ from src.lora import LoRA, attach, is_factor, published_name, read_lora, set_fac
 from src.masked_diffusion import DiffusionOutput, diffusion_loss
 from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
+from src.precision import default_dtype
 from src.prompts import SYSTEM_PROMPT, Conversation, build_prompt, tokenize_prompt
 from src.qformer import QformerConnector, target_layers
 from src.splice import Spliced, splice
@@ -112,8 +113,9 @@ class DIFFAModel(nn.Module):
         device: str | torch.device = "cpu",
         lora: LoRA | None = None,
         quantization: str | None = None,
+        adapter_dtype: torch.dtype = torch.float32,
     ) -> "DIFFAModel":
-        """Frozen parts from their checkpoints, and new adapters (float32, randomly initialised).
+        """Frozen parts from their checkpoints, and new adapters, randomly initialised.
 
         `config` brings the adapters' shape, the stage and the family; what it says of the frozen parts is replaced by
         what the folders say. The updates of `lora` are merged into the LLM's weights, which `quantization` rounds to
@@ -128,13 +130,14 @@ class DIFFAModel(nn.Module):
         config.llm_model_id = identity(llm_path)
         config.whisper_model_id = identity(whisper_path)
         config.family = family_of(config, lora is not None)
-        model = cls(
-            config,
+        parts = (
             llm_class(llm_folder).from_pretrained(llm_folder, torch_dtype, device, lora, quantization),
             encoder_class(whisper_folder).from_pretrained(whisper_folder, torch_dtype, device),
             PreTrainedTokenizerFast.from_pretrained(llm_folder),
             WhisperFeatureExtractor.from_pretrained(whisper_folder),
         )
+        with default_dtype(adapter_dtype):  # the adapters are never in memory in another one
+            model = cls(config, *parts)
         model.lora = lora
         return model.to(device).eval()
 
@@ -179,11 +182,13 @@ class DIFFAModel(nn.Module):
         whisper_path = whisper_path or config.whisper_model_id
         check_frozen_parts(config, llm_path, whisper_path)
         merged = lora if merge_lora else None
-        model = cls.from_frozen(llm_path, whisper_path, config, torch_dtype, device, merged, quantization)
+        adapter_dtype = adapter_dtype or torch_dtype
+        model = cls.from_frozen(
+            llm_path, whisper_path, config, torch_dtype, device, merged, quantization, adapter_dtype
+        )
         if lora and not merge_lora:
             model.attach_lora(lora, lora_dropout)
         model.load_adapters(folder, lora)
-        model.to_adapter_dtype(adapter_dtype or torch_dtype)
         return model
 
     def load_adapters(self, folder: Path, lora: LoRA | None = None) -> None:

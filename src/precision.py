@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,17 @@ MIN_SPEEDUP = 1.2  # of measured products in bfloat16; less is not worth its rou
 # beside: with larger ones the choice changed from start to start on a busy machine, and a run could not be resumed.
 PRODUCT_SIZE_ON_CPU, PRODUCTS_ON_CPU = 256, 200
 PRODUCT_SIZE, PRODUCTS = 2048, 10
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What PyTorch makes in here without being told a number format has this one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from src import llm_generate, precision, training_meter
 from src.generation_options import GenerationOptions
 from src.inference_flags import make_parser
-from src.precision import CPUINFO, MIN_SPEEDUP, choose_precision, first_processor, measured_speedup
+from src.precision import CPUINFO, MIN_SPEEDUP, choose_precision, default_dtype, first_processor, measured_speedup
 
 CPU = torch.device("cpu")
 KINDS = Path(__file__).parent / "cpuinfo"  # as Linux on such machines has it, cut down to two processors
@@ -148,3 +148,10 @@ def test_where_there_is_no_float64_none_is_made(settings, model, clips, monkeypa
         meter = training_meter.TrainingMeter(CPU, 160)
         meter.add(batch, torch.ones(1))
         assert meter.read(lambda sums: sums)["loss_t0.4-0.6"] == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_a_default_number_format_ends_with_its_context():
+    with pytest.raises(ZeroDivisionError), default_dtype(torch.bfloat16):
+        assert torch.nn.Linear(2, 2).weight.dtype == torch.bfloat16
+        _ = 1 / 0
+    assert torch.get_default_dtype() == torch.float32
