@@ -99,8 +99,8 @@ def instruction_of(tokenizer: PreTrainedTokenizerFast, text_tokens: int) -> str:
 
 def with_float32_encoder(model: DIFFAModel) -> DIFFAModel:
     """The model as the published code runs it: encoder and adapters in float32; the LLM is the same one."""
-    published = copy.deepcopy(model, {id(model.llm_model): model.llm_model})
-    published.whisper_model.float()
+    published = reference.hearing_as_published(model)
+    published.whisper_model = copy.deepcopy(published.whisper_model).float()
     published.to_adapter_dtype(torch.float32)
     return published
 

@@ -80,10 +80,11 @@ def steps_for(args: argparse.Namespace, device: torch.device, dtype: torch.dtype
     """What is measured, by the row's name."""
     start, low = start_of(args, device, dtype), dtype != torch.float32
     batch = pairs_of(start, args, device)
+    published = reference.hearing_as_published(start)
     checkpointed = policy_of(start)
     checkpointed.gradient_checkpointing_enable()
     return {
-        "naive": step_of(policy_of(start), batch, partial(naive_loss, start=start), autocast=low),
+        "naive": step_of(policy_of(published), batch, partial(naive_loss, start=published), autocast=low),
         "ours": step_of(policy_of(start), batch, our_loss, autocast=low),
         "ours_checkpointed": step_of(checkpointed, batch, our_loss, autocast=low),
     }

@@ -5,7 +5,8 @@
 
 A step is forward, backward, clipping and AdamW. Rows of the table:
 
-    naive              logits and cross entropy of every position, full autograd; all parts in the wanted precision, as
+    naive              states of all of the encoder's layers, keys and values of all its frames in the Q-Former,
+                       logits and cross entropy of every position, full autograd; all parts in the wanted precision, as
                        DeepSpeed casts the published model (its float32 masters of the adapters are left out, which is
                        less memory than it takes); AdamW that is not fused
     ours               `DIFFAModel.forward`; adapters held in float32, computing in the wanted precision (autocast)
@@ -121,7 +122,8 @@ class Heard(torch.nn.Module):
 def having_heard(model: DIFFAModel, batch: dict[str, torch.Tensor], autocast: bool) -> DIFFAModel:
     """The same model, for one batch: its encoder has run."""
     with torch.autocast(batch["t"].device.type, torch.bfloat16, enabled=autocast):
-        model.whisper_model = Heard(*model.whisper_model(batch["input_features"], batch["feature_attention_mask"]))
+        features = batch["input_features"], batch["feature_attention_mask"]
+        model.whisper_model = Heard(*model.whisper_model(*features, model.states_read))
     return model
 
 
@@ -138,14 +140,19 @@ def naive_loss(model: DIFFAModel, batch: dict[str, torch.Tensor]) -> torch.Tenso
 def steps_of(model: DIFFAModel, batch: dict[str, torch.Tensor], low: bool) -> dict[str, Callable[[], float]]:
     """What is measured, by the row's name. `low`: the model's frozen parts are in bfloat16."""
 
-    def to_train(dtype: torch.dtype) -> DIFFAModel:
-        """With the frozen parts of `model`, and adapters of its own."""
-        own = copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)})
+    def to_train(own: DIFFAModel, dtype: torch.dtype) -> DIFFAModel:
         own.prepare_training(2)
         own.to_adapter_dtype(dtype)
         return own.train()
 
-    published, ours = partial(to_train, model.llm_model.embedding_weight.dtype), partial(to_train, torch.float32)
+    def published() -> DIFFAModel:
+        """With the frozen parts of `model`, and adapters of its own."""
+        return to_train(reference.hearing_as_published(model), model.llm_model.embedding_weight.dtype)
+
+    def ours() -> DIFFAModel:
+        own = copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)})
+        return to_train(own, torch.float32)
+
     whole = {
         "whole_naive": step_of(published(), batch, naive_loss, autocast=False),
         "whole_ours": step_of(ours(), batch, partial(our_loss, checkpointing=False), autocast=low),

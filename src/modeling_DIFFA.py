@@ -331,16 +331,21 @@ class DIFFAModel(nn.Module):
         self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio as LLM embeddings: [B, N, d_llm] in the LLM's dtype, and their lengths [B]; zeros past the length."""
-        return self.embed_audio(
-            *self.whisper_model(input_features, feature_attention_mask), dict(self.named_children())
-        )
+        heard = self.whisper_model(input_features, feature_attention_mask, self.states_read)
+        return self.embed_audio(*heard, dict(self.named_children()))
+
+    @property
+    def states_read(self) -> Sequence[int]:
+        """The encoder's hidden states that the acoustic adapter reads in this stage; the semantic one has the last."""
+        return self.acoustic_connector.target_layer_ids if STAGES[self.stage].prefix == "acoustic_connector" else ()
 
     def embed_audio(
-        self, hidden_states: tuple[torch.Tensor, ...], lengths: torch.Tensor, adapters: Mapping[str, nn.Module]
+        self, hidden_states: tuple[torch.Tensor | None, ...], lengths: torch.Tensor, adapters: Mapping[str, nn.Module]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the encoder heard as LLM embeddings, by adapters of these names; see `encode_audio`."""
         if not torch.is_autocast_enabled(self.device.type):  # it casts what goes into a product, and nothing else
-            hidden_states = tuple(states.to(self.trainable_prompts.weight.dtype) for states in hidden_states)
+            dtype = self.trainable_prompts.weight.dtype
+            hidden_states = tuple(None if states is None else states.to(dtype) for states in hidden_states)
         semantic, semantic_lengths = adapters["semantic_connector"](hidden_states[-1], lengths)
         columns = torch.arange(semantic.shape[1], device=semantic.device)
         semantic = semantic.masked_fill((columns >= semantic_lengths[:, None])[:, :, None], 0)

@@ -70,7 +70,7 @@ class PreferenceModel(DIFFAModel):
             text_attention_mask: [2, B, L], 0 on padding.
         """
         with torch.no_grad():
-            heard = self.whisper_model(input_features, feature_attention_mask)  # once, for both
+            heard = self.whisper_model(input_features, feature_attention_mask, self.states_read)  # once, for both
             reference_audio, _ = self.embed_audio(*heard, self.reference)
         policy_audio, audio_lengths = self.embed_audio(*heard, dict(self.named_children()))  # [B, N, d], [B]
         return preference_loss(

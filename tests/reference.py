@@ -5,18 +5,48 @@ all of them but the audio's, whose logits the published decoder drops first. Wri
 obviously right.
 """
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from src.configuration_DIFFA import IGNORE_INDEX
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
 from src.modeling_llada import LLaDAModel
+from src.modeling_whisper_encoder import WhisperAudioEncoder
 from src.prompts import build_prompt, tokenize_prompt
 from src.splice import position_ids_of, splice
+
+
+class PublishedEncoder(torch.nn.Module):
+    """transformers' Whisper encoder as the published code calls it: all clips at once, all states of all layers."""
+
+    def __init__(self, whisper: WhisperAudioEncoder) -> None:
+        super().__init__()
+        self.config, self.encoder, self.num_frames = whisper.config, whisper.encoder, whisper.num_frames
+
+    @torch.no_grad()
+    def forward(
+        self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor, *_: object
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        output = self.encoder(input_features.to(self.encoder.conv1.weight.dtype), output_hidden_states=True)
+        return output.hidden_states, self.num_frames(feature_attention_mask.sum(dim=-1))
+
+
+def hearing_as_published(model: DIFFAModel) -> DIFFAModel:
+    """A model over the same frozen weights, with copies of its trained ones, that encodes audio as published.
+
+    That is with states of all layers, and in the Q-Former with a key and a value of each frame.
+    """
+    published = copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)})
+    published.whisper_model = PublishedEncoder(model.whisper_model)
+    for layer in published.acoustic_connector.qformer.layer:
+        layer.crossattention.self.__class__ = BertSelfAttention  # the same parameters
+    return published
 
 
 def answer(model: DIFFAModel, waveform: np.ndarray, instruction: str, options: GenerationOptions) -> torch.Tensor:

@@ -146,6 +146,24 @@ def test_loss_and_gradients_equal_the_plain_way(
         torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5 * expected[name].abs().max().item())
 
 
+def test_audio_is_embedded_as_the_published_code_does_it(clips):
+    """The encoder's last layer is computed where it is read, and the Q-Former has neither keys nor values of frames."""
+    model = load_golden()
+    model.prepare_training(2)
+    published = reference.hearing_as_published(model)
+    features = log_mel(model.feature_extractor, clips)
+    (plain, lengths), (ours, our_lengths) = published.encode_audio(*features), model.encode_audio(*features)
+    assert torch.equal(our_lengths, lengths)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(plain.shape, generator=torch.Generator().manual_seed(0))
+    for embeds in (plain, ours):
+        (weights * embeds).sum().backward()
+    largest = max(p.grad.abs().max().item() for p in published.parameters() if p.requires_grad)
+    for (name, one), other in zip(model.named_parameters(), published.parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5 * largest, msg=name)
+
+
 def test_each_samples_loss_is_told(golden, golden_cases, clips):
     model = load_golden()
     batch = mixed_batch(golden_cases["loss"][1], golden, model, clips, 5)
@@ -164,7 +182,7 @@ def test_autocast_hears_what_float32_states_would_give(clips):
         adapter_dtype=torch.float32,
     )  # fmt: skip
     seen = []
-    model.acoustic_connector.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0].dtype))
+    model.acoustic_connector.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][2].dtype))
     features = log_mel(model.feature_extractor, clips)
     plain, _ = model.encode_audio(*features)
     with torch.autocast("cpu", torch.bfloat16):
@@ -179,7 +197,9 @@ def test_no_graph_goes_through_the_frozen_encoder_and_layers_are_computed_again(
     model.train()
     batch = golden_batch(golden_cases["loss"][1], golden, model, clips)
     heard, calls = [], []
-    model.whisper_model.register_forward_hook(lambda module, inputs, output: heard.extend(output[0]))
+    model.whisper_model.register_forward_hook(
+        lambda module, inputs, output: heard.extend(filter(torch.is_tensor, output[0]))
+    )
     for layer in (model.llm_model.blocks[0], model.acoustic_connector.qformer.layer[0]):
         layer.register_forward_pre_hook(lambda layer, _: calls.append(type(layer).__name__))
     model(**batch).loss.backward()

@@ -19,6 +19,18 @@ def test_encoder_matches_the_published_code(model, golden, clips):
         torch.testing.assert_close(hidden_states[-1][index, :length], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_states_that_nobody_reads_are_left_out(model, clips):
+    """The last one goes as far as the longest clip."""
+    features = log_mel(model.feature_extractor, clips)
+    everything, lengths = model.whisper_model(*features)
+    some, _ = model.whisper_model(*features, states=[2, 5])
+    assert [index for index, states in enumerate(some) if states is not None] == [2, 5, 12]
+    torch.testing.assert_close(some[2], everything[2])
+    torch.testing.assert_close(some[12], everything[12][:, : lengths.max()])
+    last_too, _ = model.whisper_model(*features, states=[12])
+    torch.testing.assert_close(last_too[12], everything[12])
+
+
 def test_frames_are_halved_rounding_up():
     assert WhisperAudioEncoder.num_frames(torch.tensor([1, 2, 3, 80, 3000])).tolist() == [1, 1, 2, 40, 1500]
 

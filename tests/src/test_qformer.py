@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from src import qformer
 from src.qformer import QformerConnector, target_layers
 
 
@@ -79,15 +82,55 @@ def test_no_mask_between_queries(connector):
     assert (connector(states)[0, 0] - before).abs().max() > 1e-4
 
 
-def test_a_tenth_drops_out_in_training_as_in_bert(connector):
+def test_a_tenth_drops_out_in_training_as_in_bert(connector, monkeypatch):
     """BertConfig's defaults, for attention and for hidden states, in both layers."""
     shares: list[float] = []
     dropouts = [module for module in connector.modules() if isinstance(module, torch.nn.Dropout)]
     for module in dropouts:
         module.register_forward_hook(lambda module, inputs, output: shares.append((output == 0).float().mean().item()))
+    masks = []
+    read = qformer._ReadFrames.apply
+    monkeypatch.setattr(
+        qformer, "_ReadFrames", SimpleNamespace(apply=lambda *args: masks.append(args[-2:]) or read(*args))
+    )
     states = hidden(64)
     connector(states)
-    assert len(shares) == 2 * 5 and max(shares) == 0  # two attentions with an output each, and the feed-forward
-    shares.clear()
+    assert len(shares) == 2 * 4 and max(shares) == 0  # the self-attention, an output each, and the feed-forward
+    assert masks == [(None, 1), (None, 1)]  # of the cross-attention
+    shares.clear(), masks.clear()
     connector.train()(states)
+    shares += [mask.float().mean().item() for mask, _ in masks]
     assert len(shares) == 2 * 5 and all(0.08 < share < 0.12 for share in shares), shares
+    assert [scale for _, scale in masks] == [1 / 0.9, 1 / 0.9]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_frames_are_read_as_by_berts_own_attention(monkeypatch, rows, dropout):
+    """Outputs and all gradients are those of autograd through keys, values and weights."""
+    monkeypatch.setattr(qformer, "rows_of", lambda q: (slice(start, start + rows) for start in range(0, len(q), rows)))
+    torch.manual_seed(0)
+    batch, heads, queries, size, width, length = 3, 2, 5, 4, 8, 9
+    shapes = [(batch, heads, queries, size), (batch, length, width), *[(heads, size, width)] * 2, *[(heads, size)] * 2]
+    q, frames, *parameters = (torch.randn(shape) for shape in shapes)
+    dropped = torch.rand(batch, heads * queries, length) < 0.3 if dropout else None
+    scale, upstream = 1 / 0.7 if dropout else 1.0, torch.randn(shapes[0])
+
+    def plain(q, w_key, w_value, b_key, b_value):
+        keys = torch.einsum("ntd,hed->nhte", frames, w_key) + b_key[:, None]
+        values = torch.einsum("ntd,hed->nhte", frames, w_value) + b_value[:, None]
+        weights = (q @ keys.mT).softmax(dim=-1)
+        if dropped is not None:
+            weights = weights.masked_fill(dropped.view_as(weights), 0) * scale
+        return weights @ values
+
+    def ours(q, *parameters):
+        return qformer._ReadFrames.apply(q, frames, *parameters, dropped, scale)
+
+    found = []
+    for read in (plain, ours):
+        inputs = [tensor.clone().requires_grad_() for tensor in (q, *parameters)]
+        output = read(*inputs)
+        found.append([output, *torch.autograd.grad(output, inputs, upstream)])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
