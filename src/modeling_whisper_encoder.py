@@ -61,7 +61,10 @@ class WhisperAudioEncoder(nn.Module):
         return (mel_frames - 1) // 2 + 1
 
     def forward(
-        self, input_features: torch.Tensor, feature_attention_mask: torch.Tensor, states: Collection[int] | None = None
+        self,
+        input_features: torch.Tensor,
+        feature_attention_mask: torch.Tensor,
+        states: Collection[int] | None = None,
     ) -> tuple[tuple[torch.Tensor | None, ...], torch.Tensor]:
         """Encode whole windows; no gradient is kept.
 
@@ -73,8 +76,8 @@ class WhisperAudioEncoder(nn.Module):
         Returns:
             Hidden states of every layer, a tuple of L + 1 tensors [B, F / 2, d_w] (the first is the embedding
             output, the last went through the final layer norm), and each clip's length [B] in frames of them. Instead
-            of those not among `states` there is None, but the last is always there, as far as the longest clip goes (no less
-            than the semantic adapter's stride).
+            of those not among `states` there is None, but the last is always there, as far as the longest clip goes
+            (and at least as far as the semantic adapter's stride).
         """
         if input_features.shape[1:] != (self.config.num_mel_bins, self.window_frames):
             raise CheckpointError(
