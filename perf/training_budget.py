@@ -59,7 +59,10 @@ class Encoder:
         return 2 * self.parameters * self.frames + 4 * self.layers * self.frames**2 * self.d
 
     def bytes_a_clip(self, acoustic: bool) -> float:
-        """Its hidden states; with the acoustic adapter, what its two layers attend to and by which weights."""
+        """Its hidden states; with the acoustic adapter, what its two layers attend to and by which weights.
+
+        At most: so it was when docs/gpu.md was measured. Now states that nobody reads are not kept, nor keys and values.
+        """
         states = BYTES_BF16 * self.frames * self.d * (self.layers + 1)
         keys_and_values = BYTES_BF16 * self.frames * self.d * self.targets * 2 * 2
         weights = NUM_QUERIES * self.frames * self.heads * self.targets * 2 * BYTES_A_WEIGHT
