@@ -61,7 +61,8 @@ class Encoder:
     def bytes_a_clip(self, acoustic: bool) -> float:
         """Its hidden states; with the acoustic adapter, what its two layers attend to and by which weights.
 
-        At most: so it was when docs/gpu.md was measured. Now states that nobody reads are not kept, nor keys and values.
+        At most: so it was when docs/gpu.md was measured. Now states that nobody reads are not kept, nor keys, values
+        and weights.
         """
         states = BYTES_BF16 * self.frames * self.d * (self.layers + 1)
         keys_and_values = BYTES_BF16 * self.frames * self.d * self.targets * 2 * 2

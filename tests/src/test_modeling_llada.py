@@ -286,3 +286,17 @@ def test_gating_takes_no_memory_where_no_gradient_is_wanted():
     with torch.no_grad():
         result = gated(gate, up)
     assert torch.equal(result, expected) and result.data_ptr() == gate.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gated_silu_keeps_its_inputs_alone_and_has_their_gradients(dtype):
+    torch.manual_seed(0)
+    gate, up = (torch.randn(3, 5, dtype=dtype).requires_grad_() for _ in range(2))
+    upstream, kept = torch.randn(3, 5, dtype=dtype), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        ours = gated(gate, up)
+    assert [tensor.data_ptr() for tensor in kept] == [gate.data_ptr(), up.data_ptr()]
+    plain = torch.nn.functional.silu(gate) * up
+    assert torch.equal(ours, plain)
+    for found, expected in zip(*(torch.autograd.grad(x, (gate, up), upstream) for x in (ours, plain)), strict=True):
+        torch.testing.assert_close(found, expected)
