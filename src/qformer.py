@@ -96,7 +96,8 @@ class FrameAttention(BertSelfAttention):
         probability, dropped = self.dropout.p if self.training else 0.0, None
         if probability:
             shape = (len(q), q.shape[1] * q.shape[2], encoder_hidden_states.shape[1])
-            dropped = torch.empty(shape, dtype=torch.bool, device=q.device).bernoulli_(probability)
+            dropped = torch.empty(shape, dtype=torch.bool, device=q.device)
+            dropped.bernoulli_(1 - probability).logical_not_()  # on a CPU those that torch's dropout draws
         read = _ReadFrames.apply(q, encoder_hidden_states.to(q.dtype), *heads, dropped, 1 / (1 - probability))
         return read.transpose(1, 2).flatten(2), ()
 

@@ -29,7 +29,8 @@ def test_the_table_of_training(tmp_path, capsys):
     losses = [row["loss"] for row in rows.values() if "loss" in row]
     assert losses == pytest.approx([losses[0]] * 5, rel=1e-4) and losses[0] > 1
     work = {name: rows[name]["gigaflops"] for name in rows if "gigaflops" in rows[name]}
-    assert work["naive"] > work["ours"] > 0
+    assert work["whole_naive"] > work["whole_ours"] > work["ours"] > 0
     assert work["ours_checkpointed"] > work["ours"]  # layers are computed again
-    assert work["whole_ours"] - work["ours"] == pytest.approx(work["whole_naive"] - work["naive"])  # the encoder
+    encoder, published_encoder = (work[f"whole_{name}"] - work[name] for name in ("ours", "naive"))
+    assert 0.7 * published_encoder < encoder < published_encoder  # its last layer goes as far as the clip
     assert "ours_checkpointed" in capsys.readouterr().out
