@@ -216,7 +216,7 @@ def test_a_whole_answer_waits_for_little_besides_its_steps(simulated):
     assert texts == answered("cpu")[0]
     assert waits == {
         TO_DEVICE: 5,  # log-mel and its mask; token ids, their padding, the audio's place
-        "_local_scalar_dense": 2 + CALL,  # the longest audio, in the semantic adapter and after it
+        "_local_scalar_dense": 3 + CALL,  # the longest audio, in the encoder, in the semantic adapter and after it
         "nonzero": 4 * STEP,
         TO_CPU: 2,  # answers and passes
     }
@@ -284,7 +284,7 @@ def test_losses_and_gradients_are_the_cpus(simulated, stage, checkpointing):
         assert difference.norm() <= 1e-4 * gradient.norm() + 1e-6, name
     assert waits == {
         "nonzero": 1,  # which positions are masked
-        "_local_scalar_dense": 4,  # the longest audio, twice as above; the first masked column; is anything padded?
+        "_local_scalar_dense": 5,  # longest audio, three times as above; first masked column; is anything padded?
     }
 
 
