@@ -1,6 +1,6 @@
 """What passes cost at LLaDA-8B's width: some of its layers and the whole vocabulary, random weights, no encoder.
 
-    python perf/real_shape.py --json real_shape.json                 # 2 layers: 6 GB of memory in bf16
+    python perf/real_shape.py --json real_shape.json                 # 2 layers: 7 GB of memory in bf16
     python perf/real_shape.py --d_model 64 --vocabulary 1000         # to try it
 
 Rows of the table:
