@@ -166,9 +166,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"no audio{about}: give a file before the question, or --stdin")
     missing = [file for file in args.files if not os.path.isfile(file)]
     if missing:
-        parser.error(f"no such audio file: {', '.join(missing)}")
+        parser.error(f"no such audio file: {', '.join(missing)}; check the path")
     if args.subtitles and (len(args.files) > 1 or len(args.questions) != 1):
-        parser.error(f"--{args.subtitles} takes one file and one question")
+        parser.error(f"--{args.subtitles} takes one file and one question: leave out the others")
     args.chunks = args.chunks or args.subtitles is not None
     return args
 

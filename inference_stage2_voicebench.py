@@ -39,7 +39,7 @@ NOT_SUPPORTED = {
 def subset_name(name: str) -> str:
     """`name` itself. Raises ArgumentTypeError with the reason for a subset that is out of scope."""
     if name in NOT_SUPPORTED:
-        raise argparse.ArgumentTypeError(f"{name} is not supported: it {NOT_SUPPORTED[name]}")
+        raise argparse.ArgumentTypeError(f"{name} is not supported: it {NOT_SUPPORTED[name]}; choose others")
     return name
 
 
@@ -78,7 +78,9 @@ def read_parquet(file: Path, audio_root: Path | None) -> list[BenchmarkItem]:
     items = []
     for number, (row, path, sound) in enumerate(read_rows(file, VOICEBENCH.source), start=1):
         if not sound and not path:
-            raise BenchmarkFileError(f"{file} row {number}: no `audio` with bytes or a path in it")
+            raise BenchmarkFileError(
+                f"{file} row {number}: no `audio` with bytes or a path in it: download the file again"
+            )
         items.append(BenchmarkItem(row, VOICEBENCH.prompt(row), sound or find_audio(path, file, audio_root)))
     return items
 

@@ -144,7 +144,10 @@ def check(args: argparse.Namespace) -> None:
     if args.max_wait_ms < 0:
         raise OptionError(f"max_wait_ms is {args.max_wait_ms}; it must not be negative")
     if args.max_new_tokens > args.max_answer_tokens:
-        raise OptionError(f"max_new_tokens {args.max_new_tokens} is above max_answer_tokens {args.max_answer_tokens}")
+        raise OptionError(
+            f"max_new_tokens {args.max_new_tokens} is above max_answer_tokens "
+            f"{args.max_answer_tokens}; lower one or raise the other"
+        )
 
 
 @reports_user_errors

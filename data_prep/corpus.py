@@ -289,7 +289,7 @@ def choose_splits(found: Sequence[str], wanted: Sequence[str] | None, training: 
     """
     for split in wanted or ():
         if split not in found:
-            raise CorpusError(f"there is no split {split!r}; found {', '.join(found) or 'none'}")
+            raise CorpusError(f"there is no split {split!r}; found {', '.join(found) or 'none'}; choose one of them")
     chosen = list(wanted or [split for split in found if split in training] or found)
     left_out = [split for split in found if split not in chosen]
     print(
@@ -320,6 +320,7 @@ def add_transcripts(corpus: Corpus, path: Path | None) -> Corpus:
     clips = [replace(clip, transcription=said.get(clip.audio_id, "")) for clip in corpus.clips]
     if not any(clip.transcription for clip in clips):
         raise CorpusError(
-            f"{path} has a response for none of the {len(clips)} clips. Are its audio_id's this corpus's?"
+            f"{path} has a response for none of the {len(clips)} clips. Are its audio_id's this "
+            "corpus's? Pass the corpus's own"
         )
     return replace(corpus, clips=clips)

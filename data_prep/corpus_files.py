@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+        raise CorpusError(f"{path} cannot be read: {error.strerror}; check the path") from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     try:

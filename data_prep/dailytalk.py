@@ -45,7 +45,7 @@ def read_archive(root: Path, corpus: Corpus) -> None:
         dialogs = json.loads(read_text(metadata))
         utterances = [(dialog, name, known) for dialog in dialogs for name, known in dialogs[dialog].items()]
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
-        raise CorpusError(f"{metadata} is not an object of dialogs: {error}") from None
+        raise CorpusError(f"{metadata} is not an object of dialogs ({error}): unpack the corpus again") from None
     audio = {f"{path.parent.name}/{path.stem}".casefold(): path for path in find_audio(root, "data/*/*")}
     for dialog, name, known in utterances:
         audio_id = f"dailytalk-{dialog}-{name}"

@@ -43,7 +43,7 @@ class Pool:
             ) from None
         for attribute, instruction in by_kind["choice"]:
             if "{choices}" not in instruction:
-                raise PoolError(f"{path}, choice, {attribute}: {instruction!r} has no {{choices}} to fill in")
+                raise PoolError(f"{path}, choice, {attribute}: {instruction!r} has no {{choices}} to fill in: add it")
         return cls(pool["system"], by_kind, hashlib.sha256(content).hexdigest()[:16])
 
 

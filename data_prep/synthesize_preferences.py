@@ -115,7 +115,7 @@ def draw_samples(samples: Sequence[Sample], pairs: int | None, seed: int) -> lis
     if len(known) < len(once):
         print(f"left out {len(once) - len(known)} samples: neither a transcription nor attributes tell of their clips")
     if not known:
-        raise ManifestError("no sample to ask about: nothing is known of any clip")
+        raise ManifestError("no sample to ask about: nothing is known of any clip; add transcriptions or attributes")
     drawn = sorted(known, key=lambda sample: digest(f"{seed} {sample.audio_id}"))[:pairs]
     ids = {sample.audio_id for sample in drawn}
     return [sample for sample in known if sample.audio_id in ids]

@@ -62,7 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         [sample for path in args.manifests for sample in read_manifest(path)], pool, args.per_clip, args.seed
     )
     if not requests:
-        raise PoolError("no instruction fits any clip: they have neither transcriptions nor attributes to ask about")
+        raise PoolError(
+            "no instruction fits any clip: they have neither transcriptions nor attributes to ask about; pass others"
+        )
     endpoint = endpoint_of(args)
     questions = [question_of(request, pool.system) for request in requests]
     if args.overwrite:

@@ -47,7 +47,9 @@ def summarise(out: Path) -> dict:
     log = read_log(out / "stage4")
     held_out = {name: [float(v) for v in series(log, f"eval_{name}")[1]] for name in (MARGIN, WINS)}
     if not held_out[MARGIN]:
-        raise UserError(f"{out}/stage4 logged no eval_{MARGIN}: it was not evaluated on held-out pairs")
+        raise UserError(
+            f"{out}/stage4 logged no eval_{MARGIN}: it was not evaluated on held-out pairs; run demo.sh again"
+        )
     return {
         "wer": read(out / "results" / "asr.jsonl.scores.json")["wer"],
         "stages": {

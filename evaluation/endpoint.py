@@ -95,7 +95,9 @@ class Endpoint:
         try:
             self.ask(messages)
         except NoReply as reason:
-            raise EndpointError(f"{self.url} does not answer: {reason}. Nothing was discarded") from None
+            raise EndpointError(
+                f"{self.url} does not answer: {reason}. Nothing was discarded: start again once it does"
+            ) from None
 
 
 def visible_answer(reply: str) -> str:
@@ -133,7 +135,10 @@ def ask_all(
                 answer, failures_in_a_row = reason, failures_in_a_row + 1
             yield asked[answered], answer
             if failures_in_a_row == MAX_FAILURES_IN_A_ROW:
-                raise EndpointError(f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}")
+                raise EndpointError(
+                    f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}. "
+                    "Mend that, and start again"
+                )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

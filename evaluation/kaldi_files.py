@@ -30,9 +30,11 @@ def read_wav_scp(path: Path) -> list[dict]:
             broken.append(f"{path} utterance {utterance}: expected the path of a sound file, found {found}")
         records.append({"audio_id": utterance, ASR.audio: audio})
     if broken:
-        raise BenchmarkFileError("\n".join([*broken[:20], f"{len(broken)} problem(s) in {path}; nothing was started"]))
+        raise BenchmarkFileError(
+            "\n".join([*broken[:20], f"{len(broken)} problem(s) in {path}; nothing was started: mend them"])
+        )
     if not records:
-        raise BenchmarkFileError(f"{path} holds no utterances")
+        raise BenchmarkFileError(f"{path} holds no utterances: pass another file")
     return records
 
 

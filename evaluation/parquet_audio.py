@@ -36,7 +36,10 @@ class ParquetAudio:
         """The encoded audio. Raises AudioError for a row group that is damaged."""
         column = row_group(self.file, self.row_group, self.column)
         if isinstance(column, str):
-            raise AudioError(f"{self.file} row group {self.row_group}, row {self.row}: not readable ({column})")
+            raise AudioError(
+                f"{self.file} row group {self.row_group}, row {self.row}: not readable ({column}): "
+                "download the file again"
+            )
         return column[self.row].as_py()
 
 

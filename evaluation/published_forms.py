@@ -137,7 +137,8 @@ def with_questions(path: object, records: Sequence[dict], questions: Sequence[di
     strangers = [record["doc_id"] for record in numbered if not 0 <= record["doc_id"] < len(questions)]
     if strangers:
         raise BenchmarkFileError(
-            f"{path}: doc_id {strangers[0]} is past the {len(questions)} items of the reference. Is it the same split?"
+            f"{path}: doc_id {strangers[0]} is past the {len(questions)} items of the reference. Is "
+            "it the same split? Pass its own"
         )
     return [
         {**questions[record["doc_id"]], **{n: v for n, v in record.items() if n != "doc_id"}}

@@ -190,7 +190,10 @@ def keys_of(
             elif numbered:
                 keys.append(str(number))
             else:
-                raise BenchmarkFileError(f"{path} item {number}: no field {error} to tell it by") from None
+                raise BenchmarkFileError(
+                    f"{path} item {number}: no field {error} to tell it by: add it, or is this "
+                    "another benchmark's result?"
+                ) from None
     check_unique(path, keys)
     return keys
 
@@ -210,7 +213,7 @@ def check_same_items(ours: Result, theirs: Result) -> None:
         if unlike:
             raise BenchmarkFileError(
                 f"item {name} has another {unlike[0]} in {theirs.path} than in {ours.path}: "
-                "these are answers to different versions of the benchmark"
+                "these are answers to different versions of the benchmark: compare those to one"
             )
 
 

@@ -333,7 +333,9 @@ def judge_items(
                 f"{result.path} item {name}: no field {error}; is this a result of this benchmark?"
             ) from None
     if not verdicts:
-        raise BenchmarkFileError(f"{result.path}: of {len(result.items)} items none is scored here")
+        raise BenchmarkFileError(
+            f"{result.path}: of {len(result.items)} items none is scored here: pass a result that has some"
+        )
     return verdicts
 
 

@@ -30,7 +30,7 @@ def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
     systems = [message for message in messages if message.role in SYSTEM_ROLES]
     turns = [message for message in messages if message.role not in SYSTEM_ROLES]
     if any(message.clips for message in messages if message.role != "user"):
-        raise RequestError("audio belongs into a user message, not into one of another role", "messages")
+        raise RequestError("audio belongs into a user message, not into one of another role: put it there", "messages")
     if not turns or turns[-1].role != "user" or any(turn.role not in TURN_ROLES for turn in turns):
         found = ", ".join(turn.role for turn in turns) or "none"
         raise RequestError(
@@ -43,7 +43,7 @@ def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
         where = "a user message" if audio_turn == len(turns) - 1 else f"turn {audio_turn + 1}"
         raise RequestError(f"one input_audio part is expected in {where}, found {len(clips)}", "messages")
     if not turns[-1].text.strip() and audio_turn < len(turns) - 1:
-        raise RequestError("the last user message holds neither text nor audio", "messages")
+        raise RequestError("the last user message holds neither text nor audio: put one of them into it", "messages")
     leading = [text for message in systems if (text := message.text.strip()) not in SYSTEM_PROMPTS.values()]
     texts = [turn.text for turn in turns]
     if not texts[audio_turn].strip():
@@ -70,4 +70,6 @@ def check_text(tokenizer: PreTrainedTokenizerBase, instruction: str | Conversati
         raise RequestError(f"{length} characters of text; at most {MAX_CHARACTERS} are taken", "messages")
     for token in tokenizer.added_tokens_decoder.values():
         if token.special and any(token.content in text for text in texts):
-            raise RequestError(f"the text holds {token.content}, a control token of the model", "messages")
+            raise RequestError(
+                f"the text holds {token.content}, a control token of the model: leave it out", "messages"
+            )

@@ -277,8 +277,10 @@ class Api:
         scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
         if self.api_key and not (scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self.api_key)):
             found = "another one was given" if given else "none was given"
-            raise RequestError(f"an API key is needed: {found}", None, "invalid_api_key", 401,
-                               headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
+            raise RequestError(
+                f"an API key is needed: {found}; send it as Authorization: Bearer KEY", None, "invalid_api_key", 401,
+                headers={"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
 
     async def models(self, request: Request) -> dict:
         """The model that this server has, and what it can do."""

@@ -62,7 +62,7 @@ def read_form(body: bytes, headers: Headers, max_bytes: int) -> tuple[Transcript
         else:
             fields[name] = value
     if content is None:
-        raise RequestError("the form has no 'file' with the audio", "file")
+        raise RequestError("the form has no 'file' with the audio: send one", "file")
     return parse_form(fields), content
 
 
@@ -77,7 +77,7 @@ async def parse_multipart(body: bytes, headers: Headers, max_bytes: int) -> list
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:  # KeyError: no boundary
-        raise RequestError(f"the body is no multipart form: {error}") from None
+        raise RequestError(f"the body is no multipart form: {error}; send one") from None
     try:
         return [(k, await v.read() if isinstance(v, UploadFile) else v) for k, v in form.multi_items()]
     finally:

@@ -39,7 +39,7 @@ class Uploads:
                 except asyncio.TimeoutError:
                     raise RequestError(
                         f"nothing of the request came for {MAX_PAUSE_SECONDS} s, or not all of it within "
-                        f"{MAX_UPLOAD_SECONDS} s", status=408,
+                        f"{MAX_UPLOAD_SECONDS} s: send it again", status=408,
                     ) from None  # fmt: skip
                 body += chunk
                 self.held += len(chunk)

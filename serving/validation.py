@@ -109,7 +109,7 @@ def options_for(request: DecodingParameters, service: Service) -> tuple[Generati
     if num_blocks * block_length > service.max_answer_tokens:
         raise RequestError(
             f"a canvas of {num_blocks * block_length} tokens ({num_blocks} blocks of {block_length}) is longer than "
-            f"this server's limit of {service.max_answer_tokens}",
+            f"this server's limit of {service.max_answer_tokens}; ask for fewer",
             "canvas" if request.canvas else "block_length",
         )
     num_tokens = min(wanted or canvas, num_blocks * block_length)
@@ -168,4 +168,6 @@ def decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError("input_audio.data is no base64", "messages", "invalid_base64") from None
+        raise RequestError(
+            "input_audio.data is no base64: send the file's bytes in it", "messages", "invalid_base64"
+        ) from None

@@ -24,6 +24,7 @@ MIN_PEAK = 2.0**-16  # of full scale, -96 dB; below, every sample would be zero 
 MIN_RELATIVE_SWING = 1e-3  # around a constant, of its size, -60 dB; below, it is all there is
 MIN_MIX = 0.01  # power of the channels' mean, by that of independent ones; below (-20 dB), they cancel each other
 LOW_RATE = 8_000  # Hz, at which that is looked at: codecs leave differences higher up
+GET_IT_WHOLE = "fetch it anew, or convert what is there to WAV"
 logger = logging.getLogger("diffa")
 
 
@@ -188,7 +189,8 @@ def check_whole(
         whole = left + (decoder.damaged + decoder.cut_off) / decoder.rate
         kind = "damaged" if decoder.damaged > decoder.cut_off else "cut"
         raise AudioError(
-            f"{name}: the file is {kind}: {left:.2f} s are left of the {whole:.2f} s that its header promises"
+            f"{name}: the file is {kind}: {left:.2f} s are left of the {whole:.2f} s that its header promises; "
+            f"{GET_IT_WHOLE}"
         )
     if decoder.ends_within_frame and heard < window:
         raise AudioError(f"{name}: {cut_within_frame(left)}")
@@ -196,7 +198,10 @@ def check_whole(
 
 def cut_within_frame(seconds: float) -> str:
     """Why a file is refused that is cut after `seconds`."""
-    return f"the file is cut: it ends within a frame after {seconds:.2f} s, and nothing tells how much is missing"
+    return (
+        f"the file is cut: it ends within a frame after {seconds:.2f} s, and nothing tells how much is missing; "
+        f"{GET_IT_WHOLE}"
+    )
 
 
 def mix_down(samples: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -207,7 +212,7 @@ def mix_down(samples: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, tup
     with np.errstate(invalid="ignore", over="ignore"):
         waveform = samples.mean(axis=1)
     if not np.isfinite(waveform).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
+        raise AudioError(f"{name}: holds NaN or infinite samples; export it anew")
     num_channels, step = samples.shape[1], max(1, rate // LOW_RATE)
     if num_channels == 1 or len(samples) < step:
         return waveform, ()

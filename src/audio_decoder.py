@@ -17,7 +17,7 @@ import soundfile
 
 from src.audio_header import HeaderError, Samples, read_header
 from src.av_decoder import AvDecoder
-from src.decoder import AudioError, Decoder, UnknownFormatError
+from src.decoder import EXPECTED, AudioError, Decoder, UnknownFormatError
 from src.errors import UserError
 from src.frame_stream import find_frames
 
@@ -45,7 +45,7 @@ class SndfileDecoder(Decoder):
             self.sound = soundfile.SoundFile(file if isinstance(file, io.BytesIO) else file.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
             reason = "its encoding is not known" if "psf_" in error.error_string else error.error_string
-            raise UnknownFormatError(f"{name}: not readable as audio ({reason})") from None
+            raise UnknownFormatError(f"{name}: not readable as audio ({reason}); {EXPECTED}") from None
         self.rate, self.channels = self.sound.samplerate, self.sound.channels
         self.is_float = self.sound.subtype in ("FLOAT", "DOUBLE")
         self.position, self.promised = 0, round(self.sound.frames / (samples.share if samples else 1))
@@ -78,16 +78,18 @@ def open_decoder(source: str | os.PathLike | bytes, name: str) -> Iterator[Decod
                     decoder = make_decoder(file, name)
                     decoder.full_scale = scale
                 if not MIN_RATE <= decoder.rate <= MAX_RATE:
-                    raise AudioError(f"{name}: its header is damaged, it says {decoder.rate} samples a second")
+                    raise AudioError(
+                        f"{name}: its header is damaged, it says {decoder.rate} samples a second; export it anew"
+                    )
                 yield decoder
             finally:
                 decoder.close()
     except HeaderError as error:
-        raise AudioError(f"{name}: {error}") from None
+        raise AudioError(f"{name}: {error}; export it anew") from None
     except UserError:
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, TypeError, ValueError, MemoryError) as error:
-        raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__})") from None
+        raise AudioError(f"{name}: not readable as audio ({error or type(error).__name__}); {EXPECTED}") from None
 
 
 def make_decoder(file: BinaryIO, name: str) -> Decoder:
@@ -136,7 +138,7 @@ def integer_scale(decoder: Decoder, name: str) -> float:
         return 1.0
     are_integers = are_whole or peak >= MIN_INTEGER_PEAK
     if num_loud < num_sounding / 2 or peak > INTEGER_SCALES[-1] or not are_integers:
-        raise AudioError(f"{name}: holds samples up to {peak:.3g}, where -1 to 1 is expected: damaged")
+        raise AudioError(f"{name}: holds samples up to {peak:.3g}, where -1 to 1 is expected: damaged; export it anew")
     return float(next(scale for scale in INTEGER_SCALES if peak <= scale))
 
 

@@ -246,4 +246,4 @@ def check_aiff(common: bytes, promised: int | None) -> None:
 def check_rate(rate: float) -> None:
     """Raise HeaderError for a rate that no machine has; of formats in which no other number tells that it is wrong."""
     if rate % 25 and int(rate) not in OLD_RATES:
-        raise HeaderError(f"its header is damaged: it says {rate:g} samples a second; convert it if that is right")
+        raise HeaderError(f"its header is damaged: it says {rate:g} samples a second")

@@ -10,7 +10,7 @@ import numpy as np
 
 from src.audio_header import Samples, asf_seconds
 from src.container_end import ends_within_unit
-from src.decoder import BLOCK_FRAMES, AudioError, Decoder, MissingPackageError, UnknownFormatError
+from src.decoder import BLOCK_FRAMES, EXPECTED, AudioError, Decoder, MissingPackageError, UnknownFormatError
 from src.frame_stream import MEASURES, FrameStream, ends_within_frame
 
 MAX_DELAY_SECONDS = 0.05  # containers may count what a decoder leaves out at the beginning
@@ -49,13 +49,15 @@ class AvDecoder(Decoder):
         except self.av.FFmpegError as error:
             invalid = isinstance(error, (self.av.InvalidDataError, self.av.EOFError, self.av.ArgumentError))
             reason = "its format is not known, or its header is damaged" if invalid else error.strerror
-            raise UnknownFormatError(f"{name}: not readable as audio ({reason})") from None
+            raise UnknownFormatError(f"{name}: not readable as audio ({reason}); {EXPECTED}") from None
         self.format = self.container.format.name
         self.stream = self.container.streams.best("audio")
         if self.stream is None or self.stream.codec_context is None:
             self.container.close()
             raise AudioError(
-                f"{name}: " + ("holds no audio" if self.stream is None else "its audio codec is not known")
+                f"{name}: "
+                + ("holds no audio" if self.stream is None else "its audio codec is not known")
+                + f"; {EXPECTED}"
             )
         self.is_float = self.stream.codec_context.name.startswith("pcm_f")
         if self.format == "caf":  # else FFmpeg cuts the padding off the last packet of ALAC, which has none
@@ -78,7 +80,9 @@ class AvDecoder(Decoder):
         except self.av.FFmpegError:
             promised = self.promised() / max(1, self.rate)
             if not promised or self.seconds_read < promised - MAX_PADDING_SECONDS:  # else a tag, or other junk
-                raise AudioError(f"{self.name}: the file is damaged after {self.seconds_read:.2f} s") from None
+                raise AudioError(
+                    f"{self.name}: the file is damaged after {self.seconds_read:.2f} s; fetch it anew"
+                ) from None
 
     def look_for_gap(self, packet: Any) -> None:
         """Count what is missing before a packet, where packets tell their times and follow each other without a gap."""
@@ -117,7 +121,8 @@ class AvDecoder(Decoder):
         if self.rate not in (0, frame.sample_rate):
             at = self.num_decoded / self.rate
             raise AudioError(
-                f"{self.name}: its sample rate changes from {self.rate} to {frame.sample_rate} Hz after {at:.2f} s"
+                f"{self.name}: its sample rate changes from {self.rate} to {frame.sample_rate} Hz "
+                f"after {at:.2f} s; convert it to one"
             )
         channels = frame.layout.nb_channels
         self.rate, self.channels = frame.sample_rate, self.channels or channels

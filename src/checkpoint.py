@@ -60,9 +60,11 @@ def read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: {path.parent} is not a complete checkpoint folder") from None
+        raise CheckpointError(
+            f"{path} is missing: {path.parent} is not a complete checkpoint folder, copy it again"
+        ) from None
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
+        raise CheckpointError(f"{path} is not valid JSON ({error}): copy it again") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -76,7 +78,9 @@ def weight_files(folder: Path) -> list[Path]:
             files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
             absent = [file.name for file in files if not file.exists()]
             if absent:
-                raise CheckpointError(f"{index} names shards that are not there: {', '.join(absent)}")
+                raise CheckpointError(
+                    f"{index} names shards that are not there: {', '.join(absent)}. Copy or download them"
+                )
             return files
     raise CheckpointError(
         f"{folder} holds no weights: expected model.safetensors, pytorch_model.bin, or shards with an index"
@@ -206,4 +210,4 @@ def check_names(what: str, missing: set[str], unexpected: set[str]) -> None:
         if names
     ]
     if problems:
-        raise CheckpointError(f"{what} does not fit the model; " + "; ".join(problems))
+        raise CheckpointError(f"{what} does not fit the model (is it another one's?); " + "; ".join(problems))

@@ -91,7 +91,10 @@ class DIFFADataset(Dataset):
             except (AudioError, ManifestError) as error:
                 failures.append(str(error))
             if len(failures) > MAX_ATTEMPTS:
-                raise AudioError(f"{len(failures)} clips in a row cannot be used; the last one: {failures[-1]}")
+                raise AudioError(
+                    f"{len(failures)} clips in a row cannot be used; the last one: {failures[-1]}. "
+                    "Mend them, or take them out"
+                )
             index = others.randrange(len(self))
 
     def lengths(self) -> list[int]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from src.errors import UserError
 
+EXPECTED = "expected WAV, MP3, FLAC, Ogg, M4A, WebM or the like: convert it"
 BLOCK_FRAMES = 2**20  # read at a time when a whole file is inspected
 
 

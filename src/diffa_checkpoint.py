@@ -50,7 +50,9 @@ def read_adapters(
                 f"{tuple(model_state[name].shape)}: were the adapters trained on other frozen parts?"
             )
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{what}: {name} holds values that are not finite")
+            raise CheckpointError(
+                f"{what}: {name} holds values that are not finite: it is damaged, pass another checkpoint"
+            )
     return state
 
 

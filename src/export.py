@@ -79,7 +79,9 @@ def trained_weights(folder: Path, config: DIFFAConfig, lora: LoRA | None) -> dic
     required = STAGES[config.stage].trains if config.stage in STAGES else ADAPTER_MODULES
     missing = [module for module in required if module not in modules_in(state)]
     if missing:
-        raise CheckpointError(f"{folder} lacks the weights of {', '.join(missing)}: the checkpoint is incomplete")
+        raise CheckpointError(
+            f"{folder} lacks the weights of {', '.join(missing)}: the checkpoint is incomplete, copy it again"
+        )
     if lora is None:
         return state
     ranks = {len(factors.a) for factors in lora.factors.values()}

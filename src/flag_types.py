@@ -18,7 +18,9 @@ def whole_number(minimum: int, maximum: int | None = None) -> Callable[[str], in
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no whole number; expected one such as {max(minimum, 1)}"
+            ) from None
         if number < minimum or (maximum is not None and number > maximum):
             bounds = f"at least {minimum}" + ("" if maximum is None else f" and at most {maximum}")
             raise argparse.ArgumentTypeError(f"{number} is out of bounds; it must be {bounds}")
@@ -48,16 +50,16 @@ def finite_number(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected one such as 0.5") from None
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+        raise argparse.ArgumentTypeError(f"{text} is no finite number; expected one such as 0.5")
     return number
 
 
 def text_flag(text: str) -> str:
     """A flag's type: a text that is not empty, that UTF-8 can hold, and without control tokens or characters."""
     if not is_unicode(text):
-        raise argparse.ArgumentTypeError(f"{text!a} is no UTF-8 text")
+        raise argparse.ArgumentTypeError(f"{text!a} is no UTF-8 text; pass it in UTF-8")
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is empty; expected a text")
     for fault in faults_of(text):

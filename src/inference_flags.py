@@ -91,7 +91,7 @@ def add_device_flags(parser: argparse._ActionsContainer, dtypes: Iterable[str] =
 def yes_or_no(text: str) -> bool:
     """A flag's value as published scripts write it, "True" or "False". Raises ArgumentTypeError for anything else."""
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False: say one of them")
     return text.lower() == "true"
 
 

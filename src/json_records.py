@@ -36,7 +36,7 @@ def read_json_records(path: str | os.PathLike) -> Iterator[JSONRecord]:
     try:
         data = Path(path).read_bytes().removeprefix(BYTE_ORDER_MARK)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise JSONFileError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
+        raise JSONFileError(f"{path} cannot be read: {getattr(error, 'strerror', error)}; check the path") from None
     if data.startswith(UTF_16_MARKS):
         raise JSONFileError(f"{path} line 1: not UTF-8 text but UTF-16, found byte 0x{data[0]:02x}; save it as UTF-8")
     return list_records(data, path) if data.lstrip().startswith(b"[") else line_records(data)
@@ -88,7 +88,9 @@ def different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         for key, value in pairs:
             if found[key] != value:
-                raise ValueError(f"the key {key!a} is there twice, with {shorten(value)} and {shorten(found[key])}")
+                raise ValueError(
+                    f"the key {key!a} is there twice, with {shorten(value)} and {shorten(found[key])}: keep one"
+                )
     return found
 
 

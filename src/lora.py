@@ -74,7 +74,10 @@ class LoRA:
                 )
         incomplete = sorted(name for name in self.same_in_every_block(shapes) if name not in self.factors)
         if incomplete:
-            raise CheckpointError(f"LoRA factors for {', '.join(incomplete)} are missing; other blocks have them")
+            raise CheckpointError(
+                f"LoRA factors for {', '.join(incomplete)} are missing; other blocks have them: copy "
+                "the checkpoint again"
+            )
 
     def same_in_every_block(self, shapes: Mapping[str, torch.Size]) -> set[str]:
         """The weights that correspond to the updated ones in other blocks, these included."""
@@ -125,7 +128,9 @@ def read_lora(folder: Path, alpha: float | None = None, use_lora: bool | None = 
             raise CheckpointError(f"{file} and the weights beside it hold different LoRA factors: remove one of them")
         own = own or beside
     if peft_folders and not own:
-        raise CheckpointError(f"{peft_folders[0] / PEFT_CONFIG} is there, but no {' or '.join(PEFT_FILES)} beside it")
+        raise CheckpointError(
+            f"{peft_folders[0] / PEFT_CONFIG} is there, but no {' or '.join(PEFT_FILES)} beside it: copy it there"
+        )
     for peft_folder in peft_folders:
         alpha = read_alpha(peft_folder / PEFT_CONFIG, own, alpha)
     if use_lora and not own:
@@ -188,7 +193,9 @@ def pair(where: Path, tensors: Iterable[tuple[str, torch.Tensor]], prefix: str) 
                 "....lora_A.weight and ....lora_B.weight of linear layers. Other kinds of update are not implemented"
             )
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{where}: {name} holds values that are not finite: the checkpoint is damaged")
+            raise CheckpointError(
+                f"{where}: {name} holds values that are not finite: the checkpoint is damaged, copy it again"
+            )
         weight = match["weight"].removeprefix(prefix).removeprefix(PEFT_PREFIX) + ".weight"
         adapters.add(match["adapter"])
         halves.setdefault(weight, {})[match["half"]] = tensor.to(torch.float32, copy=True)
@@ -199,7 +206,8 @@ def pair(where: Path, tensors: Iterable[tuple[str, torch.Tensor]], prefix: str) 
         for half in "AB":
             if half not in pair_of_halves:
                 raise CheckpointError(
-                    f"{where}: of the LoRA factors for {weight}, lora_{half} is missing: the checkpoint is incomplete"
+                    f"{where}: of the LoRA factors for {weight}, lora_{half} is missing: the "
+                    "checkpoint is incomplete, copy it again"
                 )
         a, b = pair_of_halves["A"], pair_of_halves["B"]
         if a.shape[0] != b.shape[1] or a.shape[0] == 0:
@@ -222,10 +230,15 @@ def read_alpha(path: Path, factors: Mapping[str, Factors], known: float | None) 
         raise CheckpointError(f"{path}: {found}: only plain LoRA of linear layers is implemented")
     ranks = {len(pair.a) for pair in factors.values()}
     if ranks != {config.get("r")} and not config.get("rank_pattern"):
-        raise CheckpointError(f"{path} has r {config.get('r')}, but the factors have {', '.join(map(str, ranks))}")
+        raise CheckpointError(
+            f"{path} has r {config.get('r')}, but the factors have {', '.join(map(str, ranks))}: copy "
+            "both from one checkpoint"
+        )
     alpha = config.get("lora_alpha")
     if known is not None and alpha is not None and alpha != known:
-        raise CheckpointError(f"{path} has lora_alpha {alpha}, but the checkpoint's config.json {known}: which is it?")
+        raise CheckpointError(
+            f"{path} has lora_alpha {alpha}, but the checkpoint's config.json {known}: which is it? Mend one of them"
+        )
     return known if alpha is None else alpha
 
 

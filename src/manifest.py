@@ -119,7 +119,7 @@ def read_entries(path: str | os.PathLike) -> Iterator[ManifestEntry]:
     except JSONFileError as error:
         raise ManifestError(f"manifest {error}") from None
     if empty:
-        raise ManifestError(f"manifest {path} is empty: it has no samples to train on")
+        raise ManifestError(f"manifest {path} is empty: it has no samples to train on. Pass another one")
 
 
 def with_target(value: Any) -> Any:

@@ -39,7 +39,7 @@ def read_log(run: Path) -> Log:
         raise CheckpointError(f"{run} holds neither {STATE} nor a complete checkpoint: is it a training run's folder?")
     log = read_json(state)["log_history"]
     if not any("loss" in entry for entry in log):
-        raise CheckpointError(f"{state} holds no losses yet")
+        raise CheckpointError(f"{state} holds no losses yet: wait for the first steps to be logged")
     return log
 
 

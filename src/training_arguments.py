@@ -259,10 +259,13 @@ def check_arguments(
             f"(train_stage{starts_from}.sh)"
         )
     if not starts_from and model_args.stage1_checkpoint:
-        raise SettingsError("--stage1_checkpoint is for --stage 2 and later; stage 1 resumes from its own --output_dir")
+        raise SettingsError(
+            "--stage1_checkpoint is for --stage 2 and later; stage 1 resumes from its own --output_dir: leave it out"
+        )
     if starts_from and (model_args.prompt_size or model_args.target_layer_ids):
         raise SettingsError(
-            f"--prompt_size and --target_layer_ids are for --stage 1; stage {stage} takes them from its checkpoint"
+            f"--prompt_size and --target_layer_ids are for --stage 1; stage {stage} takes them from "
+            "its checkpoint: leave them out"
         )
     lora_flags = (model_args.lora_r, model_args.lora_alpha, model_args.lora_target_modules)
     if not STAGES[stage].lora and lora_flags != (None, None, None):

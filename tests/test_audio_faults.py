@@ -37,7 +37,8 @@ SECONDS = {  # that are heard, and what is said of it
     "int_scaled_float.wav": (1.845875, SCALED),
 }
 REFUSED = {
-    "mp3_cut.mp3": r"the file is cut: 0\.90 s are left of the 1\.81 s that its header promises",
+    "mp3_cut.mp3": r"the file is cut: 0\.90 s are left of the 1\.81 s that its header promises; fetch it anew, or "
+    "convert what is there to WAV",
     "dc.wav": r"is silent \(its samples are a constant, 0\.5\)",
 }
 CLIP_INSTRUCTION = "What can you hear from the audio?"

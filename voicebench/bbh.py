@@ -280,7 +280,7 @@ def subtask_of(record: dict) -> str:
     for subtask in ANSWERS:
         if subtask in str(record["id"]):
             return subtask
-    raise ValueError(f"id {record['id']!r} names none of the subtasks {', '.join(ANSWERS)}")
+    raise ValueError(f"id {record['id']!r} names none of the subtasks {', '.join(ANSWERS)}: mend it")
 
 
 def judge_bbh(record: dict, response: str) -> dict:
@@ -288,7 +288,7 @@ def judge_bbh(record: dict, response: str) -> dict:
     subtask = subtask_of(record)
     reference = str(record["reference"]).strip().lower()
     if reference not in ANSWERS[subtask]:
-        raise ValueError(f"reference {record['reference']!r} is not one of {' and '.join(ANSWERS[subtask])}")
+        raise ValueError(f"reference {record['reference']!r} is not one of {' and '.join(ANSWERS[subtask])}: mend it")
     parsed = strict_answer(subtask, response, str(record.get("prompt") or ""))
     official = official_answer(subtask, response)
     return {

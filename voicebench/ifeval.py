@@ -118,7 +118,7 @@ def check(path: Path, name: str, record: dict, process_results: Callable) -> dic
     """lm-eval's finding on one item; an item that was never answered follows nothing."""
     lacking = [field for field in FIELDS if record.get(field) is None]
     if lacking:
-        raise BenchmarkFileError(f"{path} item {name}: no field {', '.join(lacking)}")
+        raise BenchmarkFileError(f"{path} item {name}: no field {', '.join(lacking)}: is this a result of this subset?")
     random.seed(0)  # checkers draw what an instruction leaves open
     try:
         return process_results({"key": name, **record}, [as_checked(answer_of(record, ANSWER_FIELDS) or "")])

@@ -75,7 +75,7 @@ def judge_mcq(record: dict, response: str) -> dict:
     """
     reference = str(record["reference"]).strip().upper()
     if reference not in set(LETTERS):
-        raise ValueError(f"reference {record['reference']!r} is not one of {', '.join(LETTERS)}")
+        raise ValueError(f"reference {record['reference']!r} is not one of {', '.join(LETTERS)}: mend it")
     index = parse_choice(response, spoken_choices(record))
     parsed = None if index is None else LETTERS[index]
     letter = official_letter(response)

@@ -36,7 +36,9 @@ def read_scores(files: Iterable[Path]) -> dict[str, tuple[Path, dict]]:
                 continue
             subset = subset_and_split(scores)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BenchmarkFileError(f"{file}: not a scores file ({type(error).__name__}: {error})") from None
+            raise BenchmarkFileError(
+                f"{file}: not a scores file ({type(error).__name__}: {error}); score the result again"
+            ) from None
         if subset not in (*LEADERBOARD, FULL):
             continue
         if subset in subsets:

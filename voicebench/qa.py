@@ -115,7 +115,9 @@ def score_qa(result: Result) -> Scored:
         try:
             hits[name] = contains_reference(record, answer_of(record, ANSWER_FIELDS) or "")
         except KeyError as missing:
-            raise BenchmarkFileError(f"{result.path} item {name}: no field {missing}") from None
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {missing}: is this a result of this subset?"
+            ) from None
     judged = judge_outcomes(result)
     votes, votes_by_sense, judge = (judged, judged, None) if isinstance(judged, str) else judged
     pedant, version = pedant_outcomes(result), pedant_version()

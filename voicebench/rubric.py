@@ -22,7 +22,7 @@ class Rubric:
     def read(cls, path: Path, kind: str) -> "Rubric":
         """Raises BenchmarkFileError if the file is missing or does not mention what is to be judged."""
         if not path.is_file():
-            raise BenchmarkFileError(f"{path}: no such rubric")
+            raise BenchmarkFileError(f"{path}: no such rubric; check the path")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

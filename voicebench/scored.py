@@ -41,7 +41,9 @@ def score_verdicts(result: Result, judge: Callable[[dict, str], dict], lot: str 
         try:
             fields = judge(record, answered or "")
         except KeyError as missing:
-            raise BenchmarkFileError(f"{result.path} item {name}: no field {missing}") from None
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {missing}: is this a result of this subset?"
+            ) from None
         except ValueError as error:
             raise BenchmarkFileError(f"{result.path} item {name}: {error}") from None
         if answered is None:

@@ -46,7 +46,9 @@ def questions_of(result: Result, kind: str) -> list[JudgeQuestion]:
             reference = " / ".join(map(str, reference)) if isinstance(reference, list) else reference
             questions.append(JudgeQuestion(name, str(record["prompt"]), response, reference))
         except KeyError as missing:
-            raise BenchmarkFileError(f"{result.path} item {name}: no field {missing}") from None
+            raise BenchmarkFileError(
+                f"{result.path} item {name}: no field {missing}: is this a result of this subset?"
+            ) from None
     return questions
 
 
@@ -112,7 +114,10 @@ def read_verdicts(result: Result, kind: str) -> Verdicts | None:
         return verdicts_inside(result, kind)
     verdicts = Verdicts.read(path)
     if verdicts.settings.get("kind") != kind:
-        raise BenchmarkFileError(f"{path}: verdicts of kind {verdicts.settings.get('kind')!r}, wanted {kind!r}")
+        raise BenchmarkFileError(
+            f"{path}: verdicts of kind {verdicts.settings.get('kind')!r}, wanted {kind!r}: pass the "
+            "result that they were made of"
+        )
     verdicts.check_answers(questions_of(result, kind))
     return verdicts
 
@@ -134,7 +139,9 @@ def verdicts_inside(result: Result, kind: str) -> Verdicts | None:
         for sample, reply in enumerate(map(str, replies), start=known):
             rating = parse(reply)
             if rating is None:
-                raise BenchmarkFileError(f"{result.path} item {question.key}: {reply!r:.60} in {SCORE} is no verdict")
+                raise BenchmarkFileError(
+                    f"{result.path} item {question.key}: {reply!r:.60} in {SCORE} is no verdict: judge it anew"
+                )
             verdicts.keep(question.digest, sample, reply, rating)
         verdicts.settings["samples"] = max(verdicts.settings["samples"], len(replies))
     return verdicts if verdicts.ratings else None
