@@ -24,7 +24,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evaluation.scoring import format_table
-from src import vocabulary
+from src import llm_generate, modeling_llada
 from src.configuration_DIFFA import LLaDAConfig
 from src.errors import reports_user_errors
 from src.generation_options import PRESETS
@@ -102,7 +102,8 @@ def operations_of_a_step(llm: LLaDAModel, batch_size: int, settings: Mapping[str
     mask[0, : batch_size - 1] = 0
     counter = OperationCounter()
     with ExitStack() as undo:
-        undo.enter_context(patch.object(vocabulary, "by_cache", lambda tensor: False))
+        for module in (llm_generate, modeling_llada):
+            undo.enter_context(patch.object(module, "by_cache", lambda tensor: False))
         for name in ("forward", "embed", "project"):
             undo.enter_context(patch.object(llm, name, counter.watch(getattr(llm, name))))
         steps = decode(llm, Prompt(embeds, mask, embeds), options)

@@ -73,7 +73,7 @@ def read_audio(source: str | os.PathLike | bytes, max_seconds: float = WINDOW_SE
         frames = int(max_seconds * decoder.rate)
         samples = decoder.read(frames)  # [n, channels]
         check_whole(decoder, name, len(samples), frames)
-        waveform, warnings = mix_down(samples, decoder.rate, name)
+        waveform, warnings = mix_down(samples, decoder, name)
         silence = Level(waveform).silence
         waveform = resample(waveform, decoder.rate)[: int(max_seconds * SAMPLE_RATE)]
         if silence := silence or Level(waveform).silence:
@@ -100,7 +100,7 @@ def read_windows(source: str | os.PathLike | bytes, seconds: float, name: str = 
             samples, ahead = samples[:frames], samples[frames:]
             check_whole(decoder, name, len(samples), frames, position, damaged)
             position, damaged = position + len(samples), decoder.damaged
-            waveform, warnings = mix_down(samples, decoder.rate, name)
+            waveform, warnings = mix_down(samples, decoder, name)
             whole.add(waveform)
             at_end = len(ahead) < remainder
             if not Level(waveform).silence:
@@ -157,7 +157,7 @@ def inspect_audio(path: str | os.PathLike) -> AudioFacts:
     num_frames, num_silent, warnings = 0, 0, ()
     with open_decoder(path, name) as decoder:
         for block in decoder.blocks():  # [n, channels]
-            mono, more = mix_down(block, decoder.rate, name)
+            mono, more = mix_down(block, decoder, name)
             sounding = np.flatnonzero(np.abs(mono) >= MIN_PEAK)
             if num_silent == num_frames:
                 num_silent += int(sounding[0]) if len(sounding) else len(mono)
@@ -204,16 +204,18 @@ def cut_within_frame(seconds: float) -> str:
     )
 
 
-def mix_down(samples: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """float32 [n, channels] at `rate` Hz to [n]: the channels' mean, or the loudest where they cancel out.
+def mix_down(samples: np.ndarray, decoder: Decoder, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What a decoder read, [n, channels], as float32 [n]: the channels' mean, or the loudest where they cancel out.
 
     Returns warnings, too. Raises AudioError for what is not finite.
     """
     with np.errstate(invalid="ignore", over="ignore"):
+        if decoder.full_scale != 1:
+            samples = samples / np.float32(decoder.full_scale)
         waveform = samples.mean(axis=1)
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name}: holds NaN or infinite samples; export it anew")
-    num_channels, step = samples.shape[1], max(1, rate // LOW_RATE)
+    num_channels, step = samples.shape[1], max(1, decoder.rate // LOW_RATE)
     if num_channels == 1 or len(samples) < step:
         return waveform, ()
     low = samples[: len(samples) // step * step].reshape(-1, step, num_channels).mean(axis=1, dtype=np.float64)

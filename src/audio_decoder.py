@@ -26,6 +26,7 @@ MAX_JUNK_BYTES = 2**20  # before the first frame of an MP3 file
 MAX_FLOAT_PEAK = 8.0  # 18 dB over full scale; samples beyond were never divided by the largest integer
 MIN_INTEGER_PEAK = 256  # -42 dB in 16 bits; samples that stay below it and are no whole numbers are something else
 INTEGER_SCALES = (2**15, 2**23, 2**31)  # of 16, 24 and 32 bits
+SCALED = "its floating-point samples are on the scale of integers, up to {scale:.0f} in place of 1, and were divided"
 # What libsndfile reads, by its first bytes.
 UNCOMPRESSED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"NIST")
 MAX_HINT_BYTES = 64
@@ -50,7 +51,7 @@ class SndfileDecoder(Decoder):
         self.is_float = self.sound.subtype in ("FLOAT", "DOUBLE")
         self.position, self.promised = 0, round(self.sound.frames / (samples.share if samples else 1))
 
-    def decode(self, frames: int) -> np.ndarray:
+    def read(self, frames: int) -> np.ndarray:
         there = min(frames, self.sound.frames - self.position)  # what follows is padding
         block = self.sound.read(there, dtype="float32", always_2d=True)  # [n, channels]
         self.position += len(block)
@@ -76,7 +77,8 @@ def open_decoder(source: str | os.PathLike | bytes, name: str) -> Iterator[Decod
                     scale = integer_scale(decoder, name)
                     decoder.close()
                     decoder = make_decoder(file, name)
-                    decoder.full_scale = scale
+                    if scale > 1:
+                        decoder.full_scale, decoder.warnings = scale, (SCALED.format(scale=scale),)
                 if not MIN_RATE <= decoder.rate <= MAX_RATE:
                     raise AudioError(
                         f"{name}: its header is damaged, it says {decoder.rate} samples a second; export it anew"

@@ -137,7 +137,7 @@ class AvDecoder(Decoder):
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named elsewhere
             return samples.astype(np.float32, copy=False)
 
-    def decode(self, frames: int) -> np.ndarray:
+    def read(self, frames: int) -> np.ndarray:
         blocks, length = [self.left], len(self.left)
         while length < frames and (block := next(self.waiting, None)) is not None:
             blocks.append(block)

@@ -32,41 +32,27 @@ class Decoder(ABC):
         damaged: frames that are known to be lost before the current position.
         cut_off: at the end, frames that the header promises beyond it.
         ends_within_frame: at the end, whether a packet or frame of the codec goes beyond it, and nothing promises more.
-        full_scale: what samples are divided by, 1 but for floating-point samples at the scale of integers.
         is_float: whether the file stores floating-point samples.
+        full_scale: what samples are to be divided by, 1 but for floating-point ones at the scale of integers.
+        warnings: what must be done to make the samples usable.
     """
 
     rate: int
     channels: int
     damaged = cut_off = 0
     ends_within_frame = False
-    full_scale = 1.0
     is_float = False
+    full_scale = 1.0
+    warnings: tuple[str, ...] = ()
 
+    @abstractmethod
     def read(self, frames: int) -> np.ndarray:
-        """float32 [n, channels], full scale at 1; n < frames at the end alone."""
-        samples = self.decode(frames)
-        with np.errstate(invalid="ignore"):  # NaN is named elsewhere
-            return samples if self.full_scale == 1 else samples / np.float32(self.full_scale)
+        """float32 [n, channels], not yet divided by `full_scale`; n < frames at the end alone."""
 
     def blocks(self) -> Iterator[np.ndarray]:
         """What is left, in blocks as `read` gives them."""
         while len(block := self.read(BLOCK_FRAMES)):
             yield block
-
-    @abstractmethod
-    def decode(self, frames: int) -> np.ndarray:
-        """As `read`, as they are stored."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was done to make the samples usable."""
-        if self.full_scale == 1:
-            return ()
-        scale = f"{self.full_scale:.0f}"
-        return (
-            f"its floating-point samples are on the scale of integers, up to {scale} in place of 1, and were divided",
-        )
 
     @abstractmethod
     def count_left(self, max_frames: int) -> int:

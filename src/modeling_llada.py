@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from src import vocabulary
 from src.checkpoint import (
     CheckpointError,
     assign,
@@ -27,6 +26,11 @@ from src.checkpoint import (
 from src.configuration_DIFFA import LLaDAConfig
 from src.lora import LoRA
 from src.quantization import QuantizedMatrix, quantize
+
+# Rows that a CPU's matrix product (MKL's, float32) takes 2 to 3 times as long for as reading the weights does, unless
+# the weights come in slices so small that it does not copy them first. docs/performance.md has the times.
+FEW_ROWS = range(2, 16)
+TOKENS_AT_ONCE = 64  # of the vocabulary: such a slice, and the group in which the sampler looks for the highest logit
 
 
 class RMSNorm(nn.Module):
@@ -280,7 +284,7 @@ class LLaDAModel(nn.Module):
         output = self.model.transformer.wte if self.config.weight_tying else self.model.transformer.ff_out
         if isinstance(output, QuantizedMatrix):
             return output.product(hidden_states)
-        return vocabulary.project(hidden_states, output.weight)
+        return project_by(hidden_states, output.weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -310,3 +314,26 @@ class LLaDAModel(nn.Module):
     @property
     def final_norm(self) -> RMSNorm:
         return self.model.transformer.ln_f
+
+
+def by_cache(tensor: torch.Tensor) -> bool:
+    """Whether the cache decides how fast a tensor is worked on, and not the number of operations."""
+    return tensor.device.type == "cpu"
+
+
+def project_by(hidden_states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Logits [..., V] of hidden states [..., d], by the weight [V, d] of the vocabulary, in their dtype.
+
+    Of the few rows of a decoding step, a CPU should read the weights once, and at the speed of its memory.
+    """
+    num_rows, num_tokens = hidden_states.shape[:-1].numel(), len(weight)
+    whole = num_tokens - num_tokens % TOKENS_AT_ONCE
+    if not (by_cache(weight) and weight.dtype == torch.float32 and num_rows in FEW_ROWS and whole):
+        return F.linear(hidden_states, weight)
+    rows = hidden_states.reshape(num_rows, -1)
+    slices = weight[:whole].unflatten(0, (-1, TOKENS_AT_ONCE))  # [G, 64, d]
+    logits = torch.bmm(rows.expand(len(slices), -1, -1), slices.transpose(1, 2))  # [G, M, 64]
+    logits = logits.transpose(0, 1).flatten(1)  # [M, G * 64]
+    if whole < num_tokens:
+        logits = torch.cat((logits, F.linear(rows, weight[whole:])), dim=1)
+    return logits.view(*hidden_states.shape[:-1], num_tokens)

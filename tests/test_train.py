@@ -249,6 +249,8 @@ def test_a_reading_process_that_is_killed_ends_the_job(tmp_path):
 def not_rounded(folder: Path) -> None:
     """The saved weights are DeepSpeed's own float32 ones, not the bf16 ones it leaves the model."""
     for name, tensor in load_file(folder / "model.safetensors").items():
+        if name.endswith("crossattention.self.key.bias"):  # its gradient is 0: it stays as it was read
+            continue
         assert tensor.dtype == torch.float32 and not tensor.equal(tensor.bfloat16().float()), name
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from src.audio import AudioError, first_window, inspect_audio, read_audio, read_windows
+from src.audio import AudioError, first_window, inspect_audio, mix_down, read_audio, read_windows
 from src.audio_decoder import SndfileDecoder, check_file, open_decoder
 from src.av_decoder import DEMUXERS, AvDecoder
 from src.decoder import MissingPackageError
@@ -207,7 +207,9 @@ def test_samples_at_the_scale_of_integers_are_divided_and_said_to_be(scale, form
     file = io.BytesIO()
     soundfile.write(file, wave, 16000, subtype, format=format_)
     with open_decoder(file.getvalue(), "test") as decoder:
-        np.testing.assert_allclose(decoder.read(16000)[:, 0], wave / scale, atol=1e-6)
+        waveform, warnings = mix_down(decoder.read(16000), decoder, "test")
+        np.testing.assert_allclose(waveform, wave / scale, atol=1e-6)
+        assert warnings == () and decoder.full_scale == scale
         assert f"on the scale of integers, up to {scale} in place of 1" in decoder.warnings[0]
 
 
@@ -215,7 +217,7 @@ def test_samples_somewhat_over_full_scale_are_left_alone():
     wave = 3 * sweep(1, 16000) / np.abs(sweep(1, 16000)).max()
     with open_decoder(encode(wave, 16000, "float"), "test") as decoder:
         np.testing.assert_array_equal(decoder.read(16000)[:, 0], wave.astype(np.float32))
-        assert decoder.warnings == ()
+        assert decoder.warnings == () and decoder.full_scale == 1
 
 
 def test_a_quiet_beginning_does_not_hide_the_scale_of_integers():

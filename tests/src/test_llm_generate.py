@@ -7,7 +7,17 @@ import torch
 
 from src import llm_generate
 from src.configuration_DIFFA import LLaDAConfig
-from src.llm_generate import GenerationOptions, Prompt, choose, decode, generate, pick, select
+from src.llm_generate import (
+    GenerationOptions,
+    Prompt,
+    choose,
+    decode,
+    generate,
+    likeliest,
+    pick,
+    select,
+    sums_of_exponentials,
+)
 from src.modeling_llada import LLaDAModel
 from tests import reference
 from tests.src.decoding_oracles import plain_fast_dllm, plain_parallel, stale_answer
@@ -412,6 +422,35 @@ def test_decoding_can_be_watched(llm, settings):
     known = steps[-1].confidence > 0
     assert (steps[-1].answer_ids[~known] == EOS).logical_or(steps[-1].answer_ids[~known] == MASK).all()
     assert (steps[-1].confidence <= 1).all() and known.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_tokens", [1, 64, 128, 640, 1000])
+def test_the_likeliest_is_the_first_of_equals(num_tokens, dtype):
+    torch.manual_seed(0)
+    logits = torch.randint(-3, 3, (300, num_tokens)).to(dtype)  # every row has equals, in its group and in others
+    highest, token = likeliest(logits)
+    assert torch.equal(highest, logits.max(dim=1).values)
+    first = (logits == highest[:, None]).long().argmax(dim=1)
+    assert torch.equal(token, first)
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 127, 128, 639])
+def test_the_likeliest_is_found_wherever_it_stands(place):
+    logits = torch.zeros(2, 640)
+    logits[1, place] = 1
+    assert likeliest(logits)[1].tolist() == [0, place]
+    logits[1, place] = torch.nan
+    assert likeliest(logits)[0].isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 4, 5, 9])
+def test_the_sums_are_a_float64_softmaxs(num_rows):
+    torch.manual_seed(0)
+    logits = torch.randn(num_rows, 1000) * 5
+    highest = logits.max(dim=1).values
+    expected = (logits.double() - highest.double()[:, None]).exp().sum(dim=1)
+    torch.testing.assert_close(sums_of_exponentials(logits, highest), expected, rtol=1e-14, atol=0)
 
 
 def test_confidence_is_the_softmax_in_float64():

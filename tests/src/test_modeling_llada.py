@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch._dynamo.testing import CompileCounter
 
 from perf.full_size import LLADA_8B, write_llada
+from src import modeling_llada
 from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT, LLaDAConfig
 from src.lora import read_lora
-from src.modeling_llada import LLaDAModel, RMSNorm, gated, rotary_tables, rotate
+from src.modeling_llada import LLaDAModel, RMSNorm, gated, project_by, rotary_tables, rotate
 from tests.conftest import GOLDEN, GOLDEN2
 
+D = 24
 close = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -300,3 +303,34 @@ def test_the_gated_silu_keeps_its_inputs_alone_and_has_their_gradients(dtype):
     assert torch.equal(ours, plain)
     for found, expected in zip(*(torch.autograd.grad(x, (gate, up), upstream) for x in (ours, plain)), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+# --- the vocabulary ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_tokens", [63, 64, 65, 640, 1000])
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 15, 16, 40])
+def test_a_projection_in_slices_is_the_projection(num_rows, num_tokens):
+    torch.manual_seed(0)
+    hidden_states, weight = torch.randn(num_rows, D), torch.randn(num_tokens, D)
+    expected = F.linear(hidden_states.double(), weight.double()).float()
+    torch.testing.assert_close(project_by(hidden_states, weight), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_projection_takes_any_number_of_dimensions_and_strides():
+    hidden_states, weight = torch.randn(2, D, 5).mT, torch.randn(130, D)
+    assert project_by(hidden_states, weight).shape == (2, 5, 130)
+    torch.testing.assert_close(project_by(hidden_states, weight), F.linear(hidden_states, weight))
+
+
+def test_few_rows_of_float32_on_a_cpu_come_in_slices_and_no_others(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(torch, "bmm", lambda x, y, bmm=torch.bmm: (sizes.append(tuple(x.shape)), bmm(x, y))[1])
+    weight = torch.randn(640, D)
+    for num_rows in (1, 2, 15, 16):
+        project_by(torch.randn(num_rows, D), weight)
+    project_by(torch.randn(4, D).bfloat16(), weight.bfloat16())
+    assert sizes == [(10, 2, D), (10, 15, D)]
+    monkeypatch.setattr(modeling_llada, "by_cache", lambda tensor: False)  # as on a GPU
+    project_by(torch.randn(4, D), weight)
+    assert len(sizes) == 2
