@@ -29,6 +29,17 @@ DEMUXERS = (
 )
 
 
+def flac_check(byte: int) -> int:
+    """What a byte adds to the check sum of a FLAC frame: the remainder by x^16 + x^15 + x^2 + 1."""
+    value = byte << 8
+    for _ in range(8):
+        value = value << 1 ^ (0x18005 if value & 0x8000 else 0)
+    return value
+
+
+FLAC_CHECK = tuple(map(flac_check, range(256)))
+
+
 class AvDecoder(Decoder):
     """PyAV. `samples`: as SndfileDecoder's."""
 
@@ -101,8 +112,10 @@ class AvDecoder(Decoder):
             try:
                 frames = packet.decode()
             except self.av.FFmpegError:
-                self.pending_seconds += self.packet_seconds
-                continue
+                frames = self.decode_before_junk(bytes(packet)) if self.format == "flac" else []
+                if not frames:
+                    self.pending_seconds += self.packet_seconds
+                    continue
             if packet.size:
                 self.failed_seconds, self.pending_seconds = self.failed_seconds + self.pending_seconds, 0.0
             for frame in frames:
@@ -115,6 +128,21 @@ class AvDecoder(Decoder):
                 if promised and 0 <= left < len(block):
                     block, behind = block[:left], block[left:]
                 yield block
+
+    def decode_before_junk(self, packet: bytes) -> list[Any]:
+        """The sound of the FLAC frame that a packet begins with, if one does: FFmpeg 8.1.1 adds junk to the last one.
+
+        A check sum over all of a frame, its own bytes included, is 0 (RFC 9639, section 9.3).
+        """
+        check = 0
+        for end, byte in enumerate(packet, start=1):
+            check = (check << 8 & 0xFFFF) ^ FLAC_CHECK[check >> 8 ^ byte]
+            if check == 0:
+                try:
+                    return self.stream.codec_context.decode(self.av.Packet(packet[:end]))
+                except self.av.FFmpegError:  # by chance
+                    continue
+        return []
 
     def block_of(self, frame: Any) -> np.ndarray:
         """float32 [n, channels] of PyAV's frame."""

@@ -10,7 +10,7 @@ import soundfile
 
 from src.audio import AudioError, first_window, inspect_audio, mix_down, read_audio, read_windows
 from src.audio_decoder import SndfileDecoder, check_file, open_decoder
-from src.av_decoder import DEMUXERS, AvDecoder
+from src.av_decoder import DEMUXERS, FLAC_CHECK, AvDecoder
 from src.decoder import MissingPackageError
 from tests.audio_files import RATES, WITH_AV, WITH_SOUNDFILE, encode, sweep, sweep_file
 from tests.conftest import GOLDEN
@@ -29,6 +29,26 @@ def decoded(content: bytes) -> np.ndarray:
     """float32 [n, channels]."""
     with open_decoder(content, "test") as decoder:
         return decoder.read(10**7)
+
+
+def test_the_check_sum_of_flac():
+    check = 0
+    for byte in b"123456789":
+        check = (check << 8 & 0xFFFF) ^ FLAC_CHECK[check >> 8 ^ byte]
+    assert check == 0xFEE8  # of CRC-16/UMTS, in catalogues of check sums
+
+
+@pytest.mark.parametrize("junk", [b"", b"TAG" + bytes(125), bytes(5000)])
+def test_junk_in_the_last_packet_of_flac_costs_nothing(junk):
+    content = sweep_file("flac")
+    with av.open(io.BytesIO(content)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    decoder = AvDecoder(io.BytesIO(content), "test")
+    [frame] = decoder.decode_before_junk(packets[-1] + junk)
+    rest = decoded(content)[-frame.samples :]
+    np.testing.assert_array_equal(decoder.block_of(frame), rest)
+    assert decoder.decode_before_junk(packets[-1][:-1]) == []
+    decoder.close()
 
 
 @pytest.mark.parametrize("kind", [*WITH_SOUNDFILE, *WITH_AV])
