@@ -263,7 +263,7 @@ def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # without indices a CPU finds it ten times as fast: so first the group that it is in
     groups = logits.unflatten(1, (num_groups, TOKENS_AT_ONCE))  # [M, G, 64]
     highest, group = groups.amax(dim=2).max(dim=1)  # [M], [M]
-    within = groups[torch.arange(len(logits)), group].argmax(dim=1)  # [M]
+    within = groups[torch.arange(len(logits), device=logits.device), group].argmax(dim=1)  # [M]
     return highest, group * TOKENS_AT_ONCE + within
 
 

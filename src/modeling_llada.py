@@ -281,10 +281,9 @@ class LLaDAModel(nn.Module):
 
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Logits [..., embedding_size] of hidden states [..., d]."""
-        output = self.model.transformer.wte if self.config.weight_tying else self.model.transformer.ff_out
-        if isinstance(output, QuantizedMatrix):
-            return output.product(hidden_states)
-        return project_by(hidden_states, output.weight)
+        if isinstance(self.output, QuantizedMatrix):
+            return self.output.product(hidden_states)
+        return project_by(hidden_states, self.output_weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -303,9 +302,14 @@ class LLaDAModel(nn.Module):
         return self.model.transformer.wte.weight
 
     @property
+    def output(self) -> nn.Module:
+        """The layer with the vocabulary projection: that of the embeddings where weights are tied."""
+        return self.model.transformer.wte if self.config.weight_tying else self.model.transformer.ff_out
+
+    @property
     def output_weight(self) -> nn.Parameter:
         """The vocabulary projection, [embedding_size, d]."""
-        return self.embedding_weight if self.config.weight_tying else self.model.transformer.ff_out.weight
+        return self.output.weight
 
     @property
     def blocks(self) -> nn.ModuleList:
