@@ -213,6 +213,18 @@ def go_on(monkeypatch):
     event.set()
 
 
+def is_told_that_all_is_busy(page) -> bool:
+    """Ask, once more where nothing comes of it: on a busy machine one click in hundreds gets lost."""
+    page.evaluate(WATCH_BUSY)  # the message goes away by itself
+    for _ in range(4):
+        press_ask(page)
+        for _ in range(50):
+            page.wait_for_timeout(100)
+            if page.evaluate("Boolean(window.busy)"):
+                return True
+    return False
+
+
 @pytest.mark.slow
 def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, go_on):
     first, second, third = users = [new_user() for _ in range(MAX_QUEUE + 2)]
@@ -222,9 +234,7 @@ def test_users_wait_their_turn_and_a_full_queue_says_so(new_user, go_on):
     first.locator("p.answer").wait_for()
     press_ask(second)
     second.locator("#answer", has_text="queue: 1/1").wait_for()
-    third.evaluate(WATCH_BUSY)  # the message goes away by itself
-    press_ask(third)
-    third.wait_for_function("window.busy")
+    assert is_told_that_all_is_busy(third)
     go_on.set()
     assert [finished_answer(first), finished_answer(second)] == ["siren", "siren"]
     press_ask(third)
