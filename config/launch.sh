@@ -38,12 +38,21 @@ looks_like_hub_name() {
     ! [[ "$1" =~ ^(checkpoints|data|exp|models|results)/ ]]
 }
 
-# count_gpus: print how many PyTorch finds. None where they are all hidden: that is known without its two seconds.
+# count_gpus: print how many PyTorch finds. None where they are all hidden, or where it was built for CPUs, as its
+# version file says: that is known without the two seconds of importing it.
 count_gpus() {
   if [ -n "${CUDA_VISIBLE_DEVICES+set}" ] && [ -z "$CUDA_VISIBLE_DEVICES" ]; then
     echo 0
   else
-    python -c 'import torch; print(torch.cuda.device_count())'
+    python -c '
+import importlib.util, pathlib, runpy
+version = pathlib.Path(importlib.util.find_spec("torch").origin).with_name("version.py")
+built_for = runpy.run_path(str(version)) if version.exists() else {"cuda": "unknown"}
+if built_for.get("cuda") or built_for.get("hip"):
+    import torch
+    print(torch.cuda.device_count())
+else:
+    print(0)'
   fi
 }
 

@@ -158,6 +158,25 @@ def test_each_process_needs_a_gpu_where_there_are_any(tmp_path, commands):
     assert "--nproc_per_node 1 train.py" in hidden and "--use_cpu" in hidden
 
 
+@pytest.mark.parametrize(
+    ("version", "count"), [("cuda = '12.8'; hip = None", "3"), ("cuda = None; hip = '6.4'", "3"), (None, "3"),
+                           ("cuda = None; hip = None", "0"), ("cuda = None", "0")],
+)  # fmt: skip
+def test_gpus_are_asked_for_only_where_pytorch_was_built_for_some(tmp_path, monkeypatch, version, count):
+    torch = tmp_path / "torch"
+    torch.mkdir()
+    (torch / "__init__.py").write_text("from types import SimpleNamespace\nprint('imported')\n"
+                                       "cuda = SimpleNamespace(device_count=lambda: 3)\n")  # fmt: skip
+    if version:  # very old versions have no such file
+        (torch / "version.py").write_text(version)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    counted = subprocess.run(
+        ["bash", "-c", f"source {ROOT / 'config' / 'launch.sh'}; count_gpus"], capture_output=True, text=True, cwd="/"
+    )
+    assert counted.stdout.split() == (["0"] if count == "0" else ["imported", count]) and counted.stderr == ""
+
+
 def settings_of(started: str) -> dict[str, str]:
     """The flags of train.py, by name, that a script started it with."""
     words = re.findall(r"--(\w+) ((?:(?! --).)*)", started.partition(" train.py ")[2].strip())
