@@ -214,7 +214,7 @@ def go_on(monkeypatch):
 
 
 def is_told_that_all_is_busy(page) -> bool:
-    """Ask, once more where nothing comes of it: on a busy machine one click in hundreds gets lost."""
+    """Ask, and again where nothing comes of it: once, on a busy machine, a press of the button had no effect."""
     page.evaluate(WATCH_BUSY)  # the message goes away by itself
     for _ in range(4):
         press_ask(page)
