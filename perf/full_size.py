@@ -49,6 +49,10 @@ WHISPER_SMALL = {
     "d_model": 768, "encoder_layers": 12, "encoder_attention_heads": 12, "encoder_ffn_dim": 3072,
     "decoder_layers": 1, "decoder_attention_heads": 12, "decoder_ffn_dim": 3072,
 }  # fmt: skip
+WHISPER_LARGE = {  # large-v3
+    "d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+    "decoder_layers": 1, "decoder_attention_heads": 20, "decoder_ffn_dim": 5120, "num_mel_bins": 128,
+}  # fmt: skip
 SHARD_BYTES = 5 * 10**9  # as the public shards
 SPARE_DISK = 1.1  # of the weights' bytes must be free
 GIGABYTE = 10**9

@@ -6,7 +6,7 @@
 Five parts, each in a process of its own with an allotted time, so that what one does or breaks does not touch the next:
 
     golden    the published code's numbers and tokens, on this device
-    training  both recipes on the miniature under DeepSpeed, loss against the CPU's; killed and resumed
+    training  all stages on the miniature under DeepSpeed, loss against the CPU's; killed and resumed
     decoding  LLaDA-8B's shape: seconds a step and an answer in every mode, for batches, compiled, in CUDA graphs
     steps     LLaDA-8B's shape: training updates at the published batch; time and memory
     feeding   clips a second that the CPU prepares, against what the GPU takes
@@ -51,8 +51,8 @@ class Part:
 PARTS = {
     "golden": Part("gpu_golden", 60, 400),
     "training": Part("gpu_runs", 100, 400),
-    "decoding": Part("gpu_decoding", 170, 400),
-    "steps": Part("gpu_steps", 70, 400),
+    "decoding": Part("gpu_decoding", 190, 400),
+    "steps": Part("gpu_steps", 100, 400),
     "feeding": Part("gpu_feeding", 50, 400),
 }
 # These check; the others measure time, and need the machine for themselves. (A dry run's times say nothing.)

@@ -1,6 +1,7 @@
 """Part `decoding` of perf/gpu.py: seconds an answer at LLaDA-8B's shape, in each mode, for one prompt and for batches.
 
 Rows named "answer" are whole answers by the sampler (and, as "naive", by tests/reference.py), the encoder not counted.
+Rows named "int8" and "int4" are answers with rounded weights, beside the same with those in bf16.
 Rows named "graphs" compare answers whose repeated passes are replayed with the same ones launched kernel by kernel.
 Rows named "pass" are single forward passes of fixed shape, with the projection of a block and its argmax: eager,
 captured in a CUDA graph, compiled, and both. Rows named "profile" look into one step of the sampler.
@@ -24,6 +25,7 @@ from perf.gpu_record import Record
 from src import llm_generate
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
+from src.quantization import BITS, QuantizedMatrix, quantize
 from tests import reference
 
 TOKENS_PER_PASS = 4
@@ -66,6 +68,14 @@ def measure_all(record: Record) -> None:
         call = partial(by_sampler, llm, prompts[batch_size], mode)
         title = f"graphs, batch {batch_size}: {name}, {long} tokens"
         record.row(title, partial(against_no_graphs, call, device))
+    for bits in BITS:
+        rounded = rounded_copy(llm, bits)
+        for name in ("exact", "dual"):
+            mode = modes_of(GenerationOptions(long, long // 2, long), TOKENS_PER_PASS)[name]
+            by_rounded, by_plain = (partial(by_sampler, of, one, mode) for of in (rounded, llm))
+            title = f"{bits}, batch 1: {name}, {long} tokens"
+            record.row(title, partial(against_bf16, by_rounded, by_plain, rounded, device))
+        del rounded, by_rounded, by_plain
     profiles = modes_of(GenerationOptions(short, short, short), TOKENS_PER_PASS)
     for name in ("exact", "dual"):
         record.row(f"profile: {name}", lambda name=name: step_profile(llm, one, profiles[name]))
@@ -83,6 +93,30 @@ def measure_all(record: Record) -> None:
             record.row(f"answer, batch 1: {name}, {long} tokens, compiled", lambda mode=mode: timed(
                 partial(by_sampler, compiled, one, mode), device))  # fmt: skip
         passes(record, compiled, prompts[shape.batch_sizes[1]], block, "compiled")
+
+
+@torch.no_grad()
+def rounded_copy(llm: LLaDAModel, bits: str) -> LLaDAModel:
+    """An LLM with the same weights, rounded to a key of `BITS`; what is not rounded is the same tensor."""
+    with torch.device("meta"):
+        rounded = LLaDAModel(llm.config).requires_grad_(False)
+        matrices = quantize(rounded, bits)
+    for name, weight in llm.named_parameters():
+        if name in matrices:
+            matrices[name].take(weight, weight.dtype)
+        else:
+            rounded.get_submodule(name.rpartition(".")[0]).weight = weight
+    return rounded.eval()
+
+
+def against_bf16(
+    call: Callable[[], Answer], plain: Callable[[], Answer], rounded: LLaDAModel, device: torch.device
+) -> dict[str, Any]:
+    """Seconds of an answer with rounded weights, with the number format's own, and the bytes of each."""
+    call(), plain()
+    seconds, before = (statistics.median(measure.seconds_of(c, device) for _ in range(RUNS)) for c in (call, plain))
+    kept = sum(matrix.num_bytes for matrix in rounded.modules() if isinstance(matrix, QuantizedMatrix))
+    return {"seconds": seconds, "seconds_bf16": before, "ratio": before / seconds, "gigabytes": kept / 1e9}
 
 
 def without_graphs() -> AbstractContextManager:

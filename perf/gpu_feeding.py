@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from transformers import WhisperConfig
 
 from perf import measure
 from perf.gpu_model import feature_extractor, random_model, shape_of
@@ -32,7 +33,7 @@ def measure_all(record: Record) -> None:
     shape, cores = shape_of(record.dry_run), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     cores = min(cores, 2 if record.dry_run else 16)
     torch.set_num_threads(1)
-    count, extractor = CLIPS[record.dry_run], feature_extractor(shape)
+    count, extractor = CLIPS[record.dry_run], feature_extractor(shape, WhisperConfig(**shape.whisper))
     with tempfile.TemporaryDirectory(prefix="gpu_feeding_") as name:
         files = {kind: write_clips(Path(name), *KINDS[kind], count, shape.window_seconds) for kind in KINDS}
         for kind, paths in files.items():

@@ -15,6 +15,7 @@ from src.audio import log_mel, read_audio
 from src.configuration_DIFFA import ROOT
 from src.llm_generate import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
+from tests import diffa2_api
 
 GOLDEN, GOLDEN2 = ROOT / "tests" / "golden", ROOT / "tests" / "golden2"  # DIFFA, DIFFA-2
 TOLERANCE = 1e-3  # of float32, relative to the largest number of a tensor
@@ -46,6 +47,7 @@ def measure_diffa2(record: Record) -> None:
     }
     record.row("DIFFA-2, audio embeddings", lambda: checked(diffa2_speech(models, figures, cases, clips)))
     record.row("DIFFA-2, generations, float32", lambda: diffa2_generations(models, figures, cases, clips))
+    record.row("DIFFA-2, losses and gradients", lambda: checked(diffa2_losses(record.device, figures, cases, clips)))
 
 
 def load(device: torch.device, dtype: torch.dtype) -> DIFFAModel:
@@ -157,3 +159,39 @@ def diffa2_generations(
         same, total = same + int((answers.ids == expected).sum()), total + expected.numel()
         passes, expected_passes = passes + answers.forward_passes[0], expected_passes + case["forward_passes"]
     return {"same_tokens": same, "tokens": total, "ok": (same, passes) == (total, expected_passes)}
+
+
+def diffa2_losses(
+    device: torch.device, figures: dict[str, torch.Tensor], cases: dict[str, Any], clips: list
+) -> dict[str, float]:
+    """Of fine-tuning and of preference optimisation, LoRA factors included."""
+    errors = {}
+
+    def given(case: dict[str, Any], name: str) -> torch.Tensor:
+        return figures[f"{case['key']}.{name}"].to(device)
+
+    def fine_tuning(case: dict[str, Any], waveforms: list) -> tuple[DIFFAModel, torch.Tensor]:
+        model = diffa2_api.load_trainable(GOLDEN2, case["checkpoint"], device)
+        batch = {name: given(case, name) for name in ("input_ids", "labels", "t")}
+        batch |= {"audio_position": given(case, "audio_info_lengths").view(-1), "denominator": case["denominator"]}
+        return model, diffa2_api.sft_loss(model, waveforms, batch)
+
+    def preferring(case: dict[str, Any], waveforms: list) -> tuple[DIFFAModel, torch.Tensor]:
+        policy, other = (diffa2_api.load_trainable(GOLDEN2, case[who], device) for who in ("policy", "reference"))
+        batch = {"audio_position": given(case, "audio_info_lengths").view(-1)}
+        for side in diffa2_api.SIDES:
+            batch |= {f"{side}_{name}": given(case, f"{side}_{name}") for name in ("input_ids", "p_mask")}
+            batch[f"{side}_masks"] = given(case, f"{side}_masks").bool()
+        return policy, diffa2_api.vrpo_loss(policy, other, waveforms, batch, case["beta"])["loss"]
+
+    for kind, loss_of in (("sft", fine_tuning), ("vrpo", preferring)):
+        for case in cases[kind]:
+            if case["informational"]:  # the published code attends to padding there (docs/differences.md)
+                continue
+            model, loss = loss_of(case, [clips[index] for index in case["clips"]])
+            loss.backward()
+            errors[case["key"]] = abs(loss.item() / case["loss"] - 1)
+            for name, norm in case["grad_norms"].items():
+                if name != "all trainable":
+                    errors[f"{case['key']}, {name}"] = abs(diffa2_api.grad_norm(model, name) / norm - 1)
+    return errors

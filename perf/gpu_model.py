@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureE
 
 from perf import measure
 from perf.decoding import instruction_of
-from perf.full_size import LLADA_8B, TOKENIZER, WHISPER_SMALL
+from perf.full_size import LLADA_8B, TOKENIZER, WHISPER_LARGE, WHISPER_SMALL
+from perf.training_budget import RECIPES
 from src.configuration_DIFFA import SAMPLE_RATE, DIFFAConfig, LLaDAConfig
 from src.llm_generate import GenerationOptions, Prompt
 from src.modeling_DIFFA import DIFFAModel
@@ -27,24 +28,29 @@ class Shape:
     """What is measured."""
 
     llm: dict[str, Any]  # LLaDA's config.json
-    whisper: dict[str, Any]
+    whisper: dict[str, Any]  # DIFFA's encoder
+    large_whisper: dict[str, Any]  # DIFFA-2's
     window_seconds: int  # of the encoder
     audio_seconds: float  # of a prompt's clip
     text_tokens: int  # of a prompt
     answer_lengths: tuple[int, int]  # tokens: as in the benchmarks, and a long one in two blocks
     batch_sizes: tuple[int, ...]
-    stage1_clips: int  # of a training step
-    stage2_clips: int
+    clips: dict[str, int]  # of a training step as published, by family and stage
 
 
-FULL = Shape(LLADA_8B, WHISPER_SMALL, 30, 10.0, 110, (16, 64), (1, 8, 32), 16, 4)
+FULL = Shape(
+    LLADA_8B, WHISPER_SMALL, WHISPER_LARGE, 30, 10.0, 110, (16, 64), (1, 8, 32),
+    {recipe.name: recipe.batch for recipe in RECIPES},
+)  # fmt: skip
 TINY = Shape(
     LLADA_8B
     | {"d_model": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "mlp_hidden_size": 192, "embedding_size": 1000,
        "mask_token_id": 737, "eos_token_id": 736, "pad_token_id": 736},
     {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128, "decoder_layers": 1,
      "max_source_positions": 200},
-    4, 2.0, 80, (4, 16), (1, 2), 4, 2,
+    {"d_model": 64, "encoder_layers": 9, "encoder_attention_heads": 1, "encoder_ffn_dim": 128, "decoder_layers": 1,
+     "max_source_positions": 200, "num_mel_bins": 128},
+    4, 2.0, 80, (4, 16), (1, 2), {recipe.name: min(recipe.batch, 2) for recipe in RECIPES},
 )  # fmt: skip
 
 
@@ -53,14 +59,20 @@ def shape_of(dry_run: bool) -> Shape:
 
 
 @torch.no_grad()
-def random_model(shape: Shape, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> DIFFAModel:
-    """A frozen DIFFA whose weights are made where they stay: nothing is read, and nothing copied."""
+def random_model(
+    shape: Shape,
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+    model_class: type[DIFFAModel] = DIFFAModel,
+    large: bool = False,
+) -> DIFFAModel:
+    """A frozen DIFFA, or with `large` DIFFA-2, whose weights are made where they stay: nothing is read or copied."""
     torch.manual_seed(0)
-    tokenizer, extractor = PreTrainedTokenizerFast.from_pretrained(TOKENIZER), feature_extractor(shape)
+    encoder = WhisperConfig(**(shape.large_whisper if large else shape.whisper))
+    tokenizer, extractor = PreTrainedTokenizerFast.from_pretrained(TOKENIZER), feature_extractor(shape, encoder)
     with torch.device("meta"):
-        llm = LLaDAModel(LLaDAConfig.from_dict(shape.llm))
-        whisper = WhisperAudioEncoder(WhisperConfig(**shape.whisper))
-        model = DIFFAModel(DIFFAConfig(stage=2), llm, whisper, tokenizer, extractor)
+        llm, whisper = LLaDAModel(LLaDAConfig.from_dict(shape.llm)), WhisperAudioEncoder(encoder)
+        model = model_class(DIFFAConfig(stage=2), llm, whisper, tokenizer, extractor)
     model = model.requires_grad_(False).to(dtype).to_empty(device=device).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
@@ -72,8 +84,8 @@ def random_model(shape: Shape, device: torch.device, dtype: torch.dtype = torch.
     return model
 
 
-def feature_extractor(shape: Shape) -> WhisperFeatureExtractor:
-    return WhisperFeatureExtractor(chunk_length=shape.window_seconds)
+def feature_extractor(shape: Shape, encoder: WhisperConfig) -> WhisperFeatureExtractor:
+    return WhisperFeatureExtractor(feature_size=encoder.num_mel_bins, chunk_length=shape.window_seconds)
 
 
 def prompt_of(model: DIFFAModel, shape: Shape, batch_size: int) -> Prompt:

@@ -17,22 +17,28 @@ ANSWER = (
     "seconds", "seconds_a_step", "passes", "answers_a_second", "tokens_a_second", "share_of_products", "share_of_floor",
     "peak_gigabytes",
 )  # fmt: skip
+ROUNDED = ("seconds", "seconds_bf16", "ratio", "gigabytes")
 PROFILE = ("kernels", "launches", "waits", "copies_to_host", "busy_milliseconds", "gap_milliseconds", "idle_share")
 COLUMNS = {
     "answer": ANSWER,
     "graphs": ("seconds", "seconds_without", "ratio", "ok"),
+    "int8": ROUNDED,
+    "int4": ROUNDED,
     "pass": ("seconds", "first_seconds"),
     "profile": PROFILE,
 }
 NOTES = {
     "golden": "float32 without TF32; the largest error is relative to the largest number of a tensor.",
     "training": "The mean loss of the first updates, each stage under DeepSpeed ZeRO-1, one process a GPU, against "
-    "the CPU's without DeepSpeed. Stage 2 has dropout, which no two devices draw alike.",
+    "the CPU's without DeepSpeed. Stages 2 and 3 have dropout, which no two devices draw "
+    "alike; stage 4 is run without.",
     "decoding": "Random weights in bf16, the encoder not counted. The floor is the time that an answer's products take "
     "at the speed of a large product or, where that is longer, reading the weights once a pass at the speed of a large "
-    "copy. `dual_parallel` fixes four tokens a pass.",
-    "steps": "Clips as long as the window and 150 text tokens; forward and backward twice (accumulation), clipping, "
-    "AdamW. Arithmetic: training.md, Memory.",
+    'copy. `dual_parallel` fixes four tokens a pass. `int8` and `int4`: the LLM\'s weights are rounded, and "gigabytes" '
+    "is what they take.",
+    "steps": "Clips as long as the window and 150 text tokens; forward and backward, twice where it says x 2 "
+    "(accumulation), clipping, AdamW. A pair of stage 4 is two texts, each in four draws, past the policy and the "
+    "reference. Arithmetic: training.md, Memory.",
     "feeding": "Clips as long as the window.",
 }
 

@@ -1,4 +1,4 @@
-"""Part `training` of perf/gpu.py: both recipes on the miniature, on the GPU under DeepSpeed and NCCL as on the CPU.
+"""Part `training` of perf/gpu.py: all recipes on the miniature, on the GPU under DeepSpeed and NCCL as on the CPU.
 
 All runs go side by side. Those on the GPU(s) are started as a user would start them, one process a GPU, ZeRO-1; one of
 them is killed after a checkpoint and started again. Without a GPU, DeepSpeed on the CPU with gloo stands in.
@@ -22,7 +22,8 @@ import soundfile
 import torch
 
 from perf.gpu_record import LINES_OF_A_FAILURE, Record
-from src.configuration_DIFFA import ROOT, SAMPLE_RATE, DIFFAConfig
+from src.configuration_DIFFA import ADAPTER_MODULES, ROOT, SAMPLE_RATE, STAGES, DIFFAConfig
+from src.lora import LORA_RANK, LORA_TARGETS, new_lora
 from src.modeling_DIFFA import DIFFAModel
 from src.training_checkpoint import last_complete
 
@@ -32,6 +33,10 @@ CLIPS = 32
 CLIPS_AN_UPDATE = 8
 STEPS = 6  # updates
 TOLERANCE = 0.02  # of the mean loss
+OTHER_SETTINGS = (  # of the recipes, which may be exported for a real run
+    "LLM_MODEL", "WHISPER_MODEL", "NNODES", "NODE_RANK", "MASTER_ADDR", "LEARNING_RATE", "EPOCHS", "MAX_LENGTH",
+    "REPORT_TO", "FAMILY", "GLOBAL_BATCH",
+)  # fmt: skip
 
 
 def measure_all(record: Record) -> None:
@@ -40,16 +45,19 @@ def measure_all(record: Record) -> None:
         write_data(folder)
         gpus = torch.cuda.device_count() if record.device.type == "cuda" else 0
         plan = {"folder": folder, "processes": max(gpus, 1), "limit_seconds": record.seconds}
-        on_cpu = [Run(stage=stage, name="cpu", gpus=0, **plan) for stage in (1, 2)]
-        kinds = [(1, False)] if record.dry_run else [(1, False), (2, False), (1, True), (2, True)]  # stage, bf16
+        kinds = [(stage, bf16) for bf16 in (False, True) for stage in STAGES]
+        if record.dry_run:  # the last stage starts from what the one before it wrote, LoRA factors included
+            kinds = [(4, False)]
         on_device = [Run(stage=stage, name=f"device-{bf16}", gpus=gpus, bf16=bf16, **plan) for stage, bf16 in kinds]
         killed = Run(stage=2, name="killed", gpus=gpus, **plan)
-        with ThreadPoolExecutor() as pool:
-            futures = {run: pool.submit(run.whole) for run in (*on_cpu, *on_device)}
+        stages = {run.stage for run in (*on_device, killed)}
+        on_cpu = {stage: Run(stage=stage, name="cpu", gpus=0, **plan) for stage in stages}
+        with ThreadPoolExecutor(max_workers=2 * len(STAGES) + len(on_device)) as pool:
+            futures = {run: pool.submit(run.whole) for run in (*on_cpu.values(), *on_device)}
             futures[killed] = pool.submit(killed.killed_and_resumed)
             for run in (*on_device, killed):
                 kind = "killed and resumed" if run is killed else "bfloat16" if run.bf16 else "float32"
-                reference = futures[on_cpu[run.stage - 1]]
+                reference = futures[on_cpu[run.stage]]
                 record.row(
                     f"stage {run.stage}, {kind}",
                     lambda run=run, reference=reference: compared(futures[run].result(), reference.result()),
@@ -57,7 +65,7 @@ def measure_all(record: Record) -> None:
 
 
 def write_data(folder: Path) -> None:
-    """Clips, a manifest, and a stage-1 checkpoint that has learned nothing."""
+    """Clips, manifests, and checkpoints of stages 1 to 3 that have learned nothing."""
     rng = np.random.default_rng(0)
     entries = []
     for index in range(CLIPS):
@@ -70,12 +78,17 @@ def write_data(folder: Path) -> None:
             "audio_id": path.stem, "audio_filepath": str(path), "input": "What can you hear from the audio?",
             "target": words, "transcription": words, "dataset": "tones", "duration": len(tone) / SAMPLE_RATE,
         })  # fmt: skip
+    pairs = [{**entry, "rejected": other["target"]} for entry, other in zip(entries, entries[::-1], strict=True)]
     (folder / "manifest.json").write_text(json.dumps(entries))
+    (folder / "pairs.json").write_text(json.dumps(pairs))
     torch.manual_seed(0)
-    stage1 = DIFFAModel.from_frozen(ASSETS / "llada", ASSETS / "whisper", DIFFAConfig())
-    stage1.match_embedding_scale(("trainable_prompts", "semantic_connector"))
-    stage1.prepare_training(1)
-    stage1.save_pretrained(folder / "stage1")
+    model = DIFFAModel.from_frozen(ASSETS / "llada", ASSETS / "whisper", DIFFAConfig())
+    model.match_embedding_scale(ADAPTER_MODULES)
+    for stage in (1, 2, 3):
+        if STAGES[stage].lora:
+            model.attach_lora(new_lora(model.llm_model, LORA_RANK, None, LORA_TARGETS))
+        model.prepare_training(stage)
+        model.save_pretrained(folder / f"stage{stage}")
 
 
 @dataclass(frozen=True)
@@ -100,37 +113,34 @@ class Run:
     bf16: bool = False
 
     @property
+    def prefers(self) -> bool:
+        return STAGES[self.stage].prefers
+
+    @property
     def output(self) -> Path:
         return self.folder / f"{self.name}-stage{self.stage}"
 
     def start(self) -> subprocess.Popen:
-        env = os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if name not in OTHER_SETTINGS}
+        env = inherited | {
             "LLM_PATH": str(ASSETS / "llada"), "WHISPER_PATH": str(ASSETS / "whisper"),
-            "STAGE1_CKPT": str(self.folder / "stage1"), "TRAIN_DATASET": str(self.folder / "manifest.json"),
+            f"STAGE{self.stage - 1}_CKPT": str(self.folder / f"stage{self.stage - 1}"),
+            "TRAIN_DATASET": str(self.folder / ("pairs.json" if self.prefers else "manifest.json")),
             "OUTPUT_DIR": str(self.output), "NPROC": str(self.processes), "MAX_SECONDS": "4", "WORKERS": "0",
             "BATCH_SIZE": str(max(1, CLIPS_AN_UPDATE // self.processes)), "GRADIENT_ACCUMULATION": "1",
             "WARMUP_STEPS": "1", "LOGGING_STEPS": "1", "SAVE_STEPS": "1", "SEED": "1", "BF16": str(self.bf16),
             "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 8)), "PATH": path_with_python(self.folder),
             "DS_CONFIG": "" if self.name == "cpu" else str(ROOT / "config" / "dp_config.json"),
+            "SYSTEM_PROMPT": "short",
         }  # fmt: skip
-        for name in (
-            "LLM_MODEL",
-            "WHISPER_MODEL",
-            "NNODES",
-            "NODE_RANK",
-            "MASTER_ADDR",
-            "LEARNING_RATE",
-            "EPOCHS",
-            "MAX_LENGTH",
-            "REPORT_TO",
-        ):
-            env.pop(name, None)
+        flags = ["--match_embedding_scale", "True"]
+        if self.prefers:  # from log 2 the loss moves too little in six updates at the published rate
+            env["LEARNING_RATE"], flags = "1e-3", ["--policy_dropout", "False"]
         if not self.gpus:
             env["CUDA_VISIBLE_DEVICES"] = ""
         script = ["bash", str(ROOT / f"train_stage{self.stage}.sh"), "--max_steps", str(STEPS)]
         return subprocess.Popen(
-            [*script, "--match_embedding_scale", "True"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True,
+            script + flags, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )  # fmt: skip
 
     def whole(self) -> Course:

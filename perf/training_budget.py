@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from perf.full_size import LLADA_8B, WHISPER_SMALL
+from perf.full_size import LLADA_8B, WHISPER_LARGE, WHISPER_SMALL
 from src.configuration_DIFFA import (
     ENCODER_RATE,
     NUM_QUERIES,
@@ -102,6 +102,7 @@ class Recipe:
     """One stage as published."""
 
     name: str
+    stage: int
     encoder: Encoder
     trained: float  # parameters
     prefix: int  # embeddings before the semantic ones
@@ -149,17 +150,18 @@ class Card:
 
 
 SMALL = Encoder("whisper-small", WHISPER_SMALL["d_model"], WHISPER_SMALL["encoder_layers"], 4)
-LARGE = Encoder("whisper-large-v3", 1280, 32, 8)
+LARGE = Encoder("whisper-large-v3", WHISPER_LARGE["d_model"], WHISPER_LARGE["encoder_layers"], 8)
 CARDS = (Card("RTX 4090, 24 GB", 24e9, 165e12), Card("L40S, 48 GB", 48e9, 362e12), Card("A100, 80 GB", 80e9, 312e12))
 VRPO_PASSES = 2 * VRPO_DRAWS * 3  # two answers; the reference's forward, the policy's forward and backward
 RECIPES = (
-    Recipe("DIFFA 1", SMALL, 14.5e6, NUM_TRAINABLE_PROMPTS, 16, 128),
-    Recipe("DIFFA 2", SMALL, 36.6e6, NUM_QUERIES, 4, 32),
-    Recipe("DIFFA-2 1", LARGE, 36.5e6, NUM_TRAINABLE_PROMPTS, 20, 1280),
-    Recipe("DIFFA-2 2", LARGE, 84.3e6, NUM_QUERIES, 3, 192),
-    Recipe("DIFFA-2 3", LARGE, 99.0e6, NUM_QUERIES, 3, 192, lora=True),
+    Recipe("DIFFA 1", 1, SMALL, 14.5e6, NUM_TRAINABLE_PROMPTS, 16, 128),
+    Recipe("DIFFA 2", 2, SMALL, 36.6e6, NUM_QUERIES, 4, 32),
+    Recipe("DIFFA-2 1", 1, LARGE, 36.5e6, NUM_TRAINABLE_PROMPTS, 20, 1280),
+    Recipe("DIFFA-2 2", 2, LARGE, 84.3e6, NUM_QUERIES, 3, 192),
+    Recipe("DIFFA-2 3", 3, LARGE, 99.0e6, NUM_QUERIES, 3, 192, lora=True),
     Recipe(
         "DIFFA-2 4, a pair",
+        4,
         LARGE,
         99.0e6,
         NUM_QUERIES,

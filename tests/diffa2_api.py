@@ -1,6 +1,7 @@
 """The functions by which an implementation is held against the golden DIFFA-2 figures, over this repository's code.
 
-`tests/test_golden2.py` calls them. Everything is float32 on a CPU; waveforms are float32 numpy at 16 kHz.
+`tests/test_golden2.py` calls them, and perf/gpu_golden.py those of training. Everything is float32, on a CPU unless a
+device is given; waveforms are float32 numpy at 16 kHz.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,10 +33,12 @@ def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
     return model
 
 
-def load_trainable(root: str | Path, checkpoint: str) -> PreferenceModel:
+def load_trainable(root: str | Path, checkpoint: str, device: str | torch.device = "cpu") -> PreferenceModel:
     """A model for stages 3 and 4: both adapters and the LoRA factors trainable, not merged; nothing is dropped out."""
     root = Path(root)
-    model = PreferenceModel.from_pretrained(root / checkpoint, root / "llada", root / "whisper", merge_lora=False)
+    model = PreferenceModel.from_pretrained(
+        root / checkpoint, root / "llada", root / "whisper", device=device, merge_lora=False
+    )
     model.prepare_training(4)
     return model
 
@@ -91,9 +94,9 @@ def generate(
 
 def sft_loss(model: PreferenceModel, waveforms: Sequence[np.ndarray], batch: Mapping[str, Any]) -> torch.Tensor:
     """The loss of a batch of `input_ids` (masks applied), `labels`, `t` (all tokens of a row have one)."""
-    input_features, feature_attention_mask = log_mel(model.feature_extractor, waveforms)
+    features = (tensor.to(model.device) for tensor in log_mel(model.feature_extractor, waveforms))
     return DIFFAModel.forward(
-        model, input_features, feature_attention_mask, batch["input_ids"], batch["labels"], batch["t"][:, 0],
+        model, *features, batch["input_ids"], batch["labels"], batch["t"][:, 0],
         batch["audio_position"], torch.ones_like(batch["input_ids"]), batch["denominator"],
     ).loss  # fmt: skip
 
@@ -122,9 +125,9 @@ def vrpo_loss(
         )
     )
     input_ids, labels = apply_masks(clean[:, None], masks, policy.llm_model.config.mask_token_id)
-    input_features, feature_attention_mask = log_mel(policy.feature_extractor, waveforms)
+    features = (tensor.to(policy.device) for tensor in log_mel(policy.feature_extractor, waveforms))
     output = policy(
-        input_features, feature_attention_mask, input_ids, labels, torch.stack([side["p_mask"] for side in sides]),
+        *features, input_ids, labels, torch.stack([side["p_mask"] for side in sides]),
         batch["audio_position"], text,
     )  # fmt: skip
     estimates = (output.policy_elbos.mean(dim=1), output.reference_elbos.mean(dim=1))  # [2, B]

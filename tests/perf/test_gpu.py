@@ -115,7 +115,7 @@ def test_a_dry_run_measures_everything(tmp_path):
     result = json.loads((tmp_path / "out" / "gpu.json").read_text())
     rows = {part: content["rows"] for part, content in result["parts"].items()}
     assert {part: len(found) for part, found in rows.items()} == {
-        "golden": 7, "training": 2, "decoding": 31, "steps": 4, "feeding": 7,
+        "golden": 8, "training": 2, "decoding": 35, "steps": 12, "feeding": 7,
     }  # fmt: skip
     assert not [name for found in rows.values() for name, row in found.items() if {"failed", "skipped"} & set(row)]
     assert all(row["ok"] for name, row in rows["golden"].items() if "bfloat16" not in name)
@@ -124,8 +124,8 @@ def test_a_dry_run_measures_everything(tmp_path):
     assert rows["decoding"]["profile: exact"]["operators_that_wait"]["aten::nonzero"] == 1
     assert rows["decoding"]["answer, batch 1: dual_parallel, 16 tokens"]["passes"] == 4
     assert (
-        rows["steps"]["stage 1, 4 clips x 2, checkpointing"]["teraflop"]
-        > rows["steps"]["stage 1, 4 clips x 2"]["teraflop"]
+        rows["steps"]["DIFFA, stage 1, 2 clips x 2, checkpointing"]["teraflop"]
+        > rows["steps"]["DIFFA, stage 1, 2 clips x 2"]["teraflop"]
     )
 
     assert gpu.main(["--write_docs", str(tmp_path / "out" / "gpu.json"), str(tmp_path / "gpu.md")]) == 0
