@@ -245,6 +245,7 @@ def build_model(model_args: ModelArguments, training_args: DIFFATrainingArgument
     if stage.prefers:
         model.objective = PreferenceObjective(training_args.vrpo_beta, training_args.sft_weight)
         model.drops_out = training_args.policy_dropout
+        model.draws_at_once = training_args.vrpo_draws_at_once
     model.config.family = model_args.family or model.config.family
     model.prepare_training(model_args.stage)
     return model

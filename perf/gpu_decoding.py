@@ -7,10 +7,11 @@ Rows named "pass" are single forward passes of fixed shape, with the projection 
 captured in a CUDA graph, compiled, and both. Rows named "profile" look into one step of the sampler.
 """
 
+import copy
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -47,17 +48,18 @@ def measure_all(record: Record) -> None:
     prompts = {batch_size: prompt_of(model, shape, batch_size) for batch_size in shape.batch_sizes}
     one = prompts[1]
     audio = reference.audio_columns(model, one.inputs_embeds[0], instruction_of(model.tokenizer, shape.text_tokens))
-    plain = partial(by_naive, llm, one, audio=audio)
-    meter = AnswerMeter(device, limits, weights)
+    meter = AnswerMeter(llm, limits, weights)
 
     def answers(options: GenerationOptions, batch_size: int, names: Sequence[str]) -> None:
         modes = modes_of(options, TOKENS_PER_PASS)
         for name in names:
-            mode, key = modes.get(name), f"{name}, {options.max_new_tokens} tokens"
-            call = partial(by_sampler, llm, prompts[batch_size], mode) if mode else partial(plain, options)
+            key, mode = f"{name}, {options.max_new_tokens} tokens", modes.get(name)
+            answer = partial(by_naive, prompt=one, options=options, audio=audio)
+            if mode:
+                answer = partial(by_sampler, prompt=prompts[batch_size], options=mode)
             record.row(
                 f"answer, batch {batch_size}: {key}",
-                partial(meter.figures, call, key, batch_size, options.max_new_tokens),
+                partial(meter.figures, answer, key, batch_size, options.max_new_tokens),
             )
 
     modes = ("naive", "exact", "prefix", "dual", "dual_parallel")
@@ -119,6 +121,14 @@ def against_bf16(
     return {"seconds": seconds, "seconds_bf16": before, "ratio": before / seconds, "gigabytes": kept / 1e9}
 
 
+def shallow(llm: LLaDAModel, layers: int) -> LLaDAModel:
+    """The first layers of an LLM alone; the weights are the same."""
+    twin = copy.deepcopy(llm, {id(parameter): parameter for parameter in llm.parameters()})
+    twin.config = replace(llm.config, n_layers=layers)
+    twin.model.transformer.blocks = twin.blocks[:layers]
+    return twin
+
+
 def without_graphs() -> AbstractContextManager:
     return patch.object(llm_generate, "graphs_for", lambda device, options: None)
 
@@ -149,24 +159,32 @@ def timed(call: Callable[[], Answer], device: torch.device) -> dict[str, Any]:
 class AnswerMeter:
     """Measures answers, and sets them against what the device does at best."""
 
-    device: torch.device
+    llm: LLaDAModel
     limits: DeviceLimits
     weights: int  # bytes read in a pass
     work: dict[str, float] = field(default_factory=dict)  # operations of one answer, by mode and length
 
-    def figures(self, call: Callable[[], Answer], key: str, batch_size: int, tokens: int) -> dict[str, Any]:
+    def operations(self, answer: Callable[[LLaDAModel], Answer]) -> float:
+        """Of an answer, by those with one and with two layers: counting all of them takes ten times as long."""
+        with without_graphs():  # whose operations cannot be counted
+            one, two = (measure.flops_of(partial(answer, shallow(self.llm, layers))) for layers in (1, 2))
+        return one + (self.llm.config.n_layers - 1) * (two - one)
+
+    def figures(
+        self, answer: Callable[[LLaDAModel], Answer], key: str, batch_size: int, tokens: int
+    ) -> dict[str, Any]:
         """One row, of answers with so many tokens each.
 
         The floor is the time that the passes would take at their limit: their products, or reading the weights once
         a pass, whichever takes longer.
         """
         if key not in self.work:
-            with without_graphs():  # whose operations cannot be counted
-                self.work[key] = measure.flops_of(call) / batch_size
-        resting, answers = taken(self.device), []
-        peak = measure.peak_bytes(lambda: answers.append(call()), self.device)
+            self.work[key] = self.operations(answer) / batch_size
+        call, device = partial(answer, self.llm), self.limits.device
+        resting, answers = taken(device), []
+        peak = measure.peak_bytes(lambda: answers.append(call()), device)
         runs = RUNS if batch_size == 1 else 1
-        seconds = statistics.median(measure.seconds_of(call, self.device) for _ in range(runs))
+        seconds = statistics.median(measure.seconds_of(call, device) for _ in range(runs))
         passes, flops = answers[0].forward_passes, batch_size * self.work[key]
         floor = max(flops / self.limits.operations, passes * self.weights / self.limits.bandwidth)
         return {
@@ -179,7 +197,7 @@ class AnswerMeter:
             "share_of_products": flops / seconds / self.limits.operations,
             "floor_seconds": floor,
             "share_of_floor": floor / seconds,
-            "peak_gigabytes": total_peak_gigabytes(peak, resting, self.device),
+            "peak_gigabytes": total_peak_gigabytes(peak, resting, device),
         }
 
 

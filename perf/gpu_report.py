@@ -30,7 +30,7 @@ COLUMNS = {
 NOTES = {
     "golden": "float32 without TF32; the largest error is relative to the largest number of a tensor.",
     "training": "The mean loss of the first updates, each stage under DeepSpeed ZeRO-1, one process a GPU, against "
-    "the CPU's without DeepSpeed. Stages 2 and 3 have dropout, which no two devices draw "
+    "the CPU's in the same number format without DeepSpeed. Stages 2 and 3 have dropout, which no two devices draw "
     "alike; stage 4 is run without.",
     "decoding": "Random weights in bf16, the encoder not counted. The floor is the time that an answer's products take "
     "at the speed of a large product or, where that is longer, reading the weights once a pass at the speed of a large "

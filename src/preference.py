@@ -20,8 +20,8 @@ reference see the same masks: what these add to an ELBO falls out of the gain.
 
 Of the loss's gradient, step 8 needs all draws, and steps 4 one draw each. Since the loss depends on the draws of an
 answer through their mean alone, all have the same weight d loss / d ELBO: gradients of the ELBO are added up draw by
-draw, and weighted once the pair's margin is known. So one pass's graph is in memory at a time, not those of 2 K passes,
-nothing is computed twice, and the gradient is that of the plain sum. What comes out is a loss whose gradient is known,
+draw, and weighted once the pair's margin is known. So one pass's graph is in memory at a time, not those of 2 K passes
+(a pass may take several draws, which is faster where it has little to do), nothing is computed twice, and the gradient is that of the plain sum. What comes out is a loss whose gradient is known,
 so that the caller's `backward` happens once a step, as Trainer, DDP and DeepSpeed have it.
 """
 
@@ -102,15 +102,17 @@ def elbo(
     llm: nn.Module,
     audio_embeds: torch.Tensor,  # [1, N, d]
     audio_position: torch.Tensor,  # [1]
-    input_ids: torch.Tensor,  # int64 [L], masks applied, without padding
-    labels: torch.Tensor,  # int64 [L], the clean id where masked, else -100
-    rate: torch.Tensor,  # float32 scalar, p
+    input_ids: torch.Tensor,  # int64 [k, L], masks applied, without padding
+    labels: torch.Tensor,  # int64 [k, L], the clean id where masked, else -100
+    rates: torch.Tensor,  # float32 [k], p
 ) -> torch.Tensor:
-    """One draw of the ELBO of an answer's log likelihood: minus the masked tokens' cross entropy by p, a scalar."""
-    text_embeds = llm.embed(input_ids[None])  # [1, L, d]
-    lengths = audio_position.new_full((1,), audio_embeds.shape[1])
-    spliced = splice(text_embeds, torch.ones_like(input_ids[None]), audio_embeds, lengths, audio_position, "right")
-    return -diffusion_loss(llm, spliced, labels[None], rate[None], num_answer_tokens=1).loss
+    """Some draws of the ELBO of an answer's log likelihood: minus the masked tokens' cross entropy by p, [k]."""
+    num_draws = len(input_ids)
+    audio_embeds, audio_position = audio_embeds.expand(num_draws, -1, -1), audio_position.expand(num_draws)
+    lengths = torch.full_like(audio_position, audio_embeds.shape[1])
+    text_embeds = llm.embed(input_ids)  # [k, L, d]
+    spliced = splice(text_embeds, torch.ones_like(input_ids), audio_embeds, lengths, audio_position, "right")
+    return -diffusion_loss(llm, spliced, labels, rates, num_answer_tokens=1).sample_losses
 
 
 # -- 5. to 8. ELBOs, margins, loss -------------------------------------------------------------------------------------
@@ -143,10 +145,12 @@ def preference_loss(
     rates: torch.Tensor,  # float32 [2, K, B], p
     text_lengths: torch.Tensor,  # int64 [2, B], of L
     objective: PreferenceObjective,
+    draws_at_once: int = 1,  # in one pass; activations of so many are in memory
 ) -> PreferenceOutput:
     """The loss of a batch; where gradients are enabled, its gradient to `policy_audio` and the LLM's trained factors.
 
-    Every text runs alone, without padding: audio and text of others are neither attended to nor counted.
+    Every text runs alone, or with its own other draws, which are as long: without padding, so that audio and text of
+    others are neither attended to nor counted.
     """
     trained = [parameter for parameter in llm.parameters() if parameter.requires_grad]
     gradient = _Gradient(trained, policy_audio) if torch.is_grad_enabled() else None
@@ -160,15 +164,15 @@ def preference_loss(
         sums: list[list[torch.Tensor]] = [[], []]  # of the gradients of both answers' ELBOs, over the draws
         for side in SIDES:
             text = slice(text_columns[side][row])
-            for draw in range(rates.shape[1]):
-                place = (side, draw, row)
-                masked = (position, input_ids[place][text], labels[place][text], rates[place])
+            for first in range(0, rates.shape[1], draws_at_once):
+                place = (side, slice(first, first + draws_at_once), row)
+                masked = (position, input_ids[place][:, text], labels[place][:, text], rates[place])
                 with torch.no_grad(), factors_in_use(llm, REFERENCE):
                     elbos[(1, *place)] = elbo(llm, reference_audio[clip], *masked)
-                drawn = elbo(llm, heard, *masked)
+                drawn = elbo(llm, heard, *masked)  # [k]
                 elbos[(0, *place)] = drawn.detach()
                 if gradient is not None:
-                    add_gradients(sums[side], drawn, [heard, *trained])
+                    add_gradients(sums[side], drawn.sum(), [heard, *trained])
         with torch.enable_grad():  # of one pair's loss, to the means over its draws
             means = elbos[..., row : row + 1].mean(dim=2)  # [2, 2, 1]
             policy = means[0].requires_grad_()  # [2, 1]

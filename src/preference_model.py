@@ -20,12 +20,15 @@ class PreferenceModel(DIFFAModel):
 
     Attributes:
         objective: what the loss is; can be set.
+        draws_at_once: how many of an answer's draws go through the LLM in one pass: more are faster on a GPU, and take
+            as much more memory for their activations; can be set.
         drops_out: whether the policy, in training mode, drops anything out (as published); the reference never does.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.objective = PreferenceObjective()
+        self.draws_at_once = 1
         self.drops_out = True
         self.reference = nn.ModuleDict()
 
@@ -75,5 +78,5 @@ class PreferenceModel(DIFFAModel):
         policy_audio, audio_lengths = self.embed_audio(*heard, dict(self.named_children()))  # [B, N, d], [B]
         return preference_loss(
             self.llm_model, policy_audio, reference_audio, audio_lengths, audio_position, input_ids, labels, t,
-            text_attention_mask.sum(dim=-1), self.objective,
+            text_attention_mask.sum(dim=-1), self.objective, self.draws_at_once,
         )  # fmt: skip

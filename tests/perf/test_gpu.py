@@ -123,10 +123,9 @@ def test_a_dry_run_measures_everything(tmp_path):
     assert killed["ok"] and killed["resumed_from"].startswith("checkpoint-") and killed["difference"] < 1e-3
     assert rows["decoding"]["profile: exact"]["operators_that_wait"]["aten::nonzero"] == 1
     assert rows["decoding"]["answer, batch 1: dual_parallel, 16 tokens"]["passes"] == 4
-    assert (
-        rows["steps"]["DIFFA, stage 1, 2 clips x 2, checkpointing"]["teraflop"]
-        > rows["steps"]["DIFFA, stage 1, 2 clips x 2"]["teraflop"]
-    )
+    stage_4, checkpointed = (rows["steps"][f"DIFFA-2, stage 4, 1 pairs x 1{kind}"] for kind in ("", ", checkpointing"))
+    assert stage_4["teraflop"] == checkpointed["teraflop"] > rows["steps"]["DIFFA-2, stage 3, 2 clips x 1"]["teraflop"]
+    assert checkpointed["gigabytes_a_clip"] < stage_4["gigabytes_a_clip"]
 
     assert gpu.main(["--write_docs", str(tmp_path / "out" / "gpu.json"), str(tmp_path / "gpu.md")]) == 0
     text = (tmp_path / "gpu.md").read_text()

@@ -99,9 +99,10 @@ def test_an_answers_masks_hang_on_its_seed_alone(policy):
 
 
 @pytest.mark.parametrize("rows", [[1], [0, 1, 2]])
-@pytest.mark.parametrize("num_draws", [1, 4])
-def test_one_graph_at_a_time_gives_the_gradient_of_the_plain_sum(policy, num_draws, rows):
+@pytest.mark.parametrize(("num_draws", "at_once"), [(1, 1), (4, 1), (4, 3), (4, 8)])
+def test_one_graph_at_a_time_gives_the_gradient_of_the_plain_sum(policy, num_draws, at_once, rows):
     """Also in batches of different lengths, where the plain form pads, and with the chosen answers' own loss."""
+    policy.draws_at_once = at_once
     batch = batch_of(policy, num_draws, rows)
     other = load_trainable(GOLDEN2, "diffa2_stage3")
     policy.objective = PreferenceObjective(beta=0.05, sft_weight=0.3)
@@ -133,8 +134,8 @@ def test_the_gradient_is_that_of_the_same_passes_where_the_policy_drops_out(poli
             length = int(batch["text_attention_mask"][side, 0].sum())
             draws = []
             for draw in (0, 1):
-                text = [batch[name][side, draw, 0, :length] for name in ("input_ids", "labels")]
-                masked = batch["audio_position"], *text, batch["t"][side, draw, 0]
+                text = [batch[name][side, [draw], 0, :length] for name in ("input_ids", "labels")]
+                masked = batch["audio_position"], *text, batch["t"][side, [draw], 0]
                 with torch.no_grad(), factors_in_use(dropping.llm_model, REFERENCE):
                     reference_elbo = elbo(dropping.llm_model, reference_audio, *masked)
                 draws.append(elbo(dropping.llm_model, audio, *masked) - reference_elbo)
@@ -157,8 +158,10 @@ def test_the_gradient_is_that_of_the_same_passes_where_the_policy_drops_out(poli
     assert dropping(**batch).loss.item() == torch.tensor(2.0).log().item()
 
 
-def test_a_policy_that_is_its_reference_has_no_margin():
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_policy_that_is_its_reference_has_no_margin(at_once):
     policy = load_trainable(GOLDEN2, "diffa2_stage4")
+    policy.draws_at_once = at_once
     output = policy(**batch_of(policy, 2))
     assert output.loss.item() == torch.tensor(2.0).log().item()
     assert output.margins.tolist() == [0, 0, 0]

@@ -70,6 +70,8 @@ def test_a_system_prompt_is_kept_as_its_text(tmp_path):
         ([*STAGE_2, "--vrpo_draws", "8"], "--vrpo_draws is for --stage 4; leave it out"),
         ([*STAGE_2, "--policy_dropout", "False"], "--policy_dropout is for --stage 4"),
         ([*STAGE_4, "--vrpo_draws", "0"], "--vrpo_draws is 0; expected 1 or more"),
+        ([*STAGE_2, "--vrpo_draws_at_once", "2"], "--vrpo_draws_at_once is for --stage 4"),
+        ([*STAGE_4, "--vrpo_draws_at_once", "0"], "--vrpo_draws_at_once is 0; expected 1 or more"),
         ([*STAGE_4, "--vrpo_beta", "0"], "--vrpo_beta is 0.0; expected more than 0"),
         ([*STAGE_4, "--sft_weight", "-1"], "--sft_weight is -1.0; expected 0 or more"),
         ([*STAGE_4, "--loss_normalization", "update"], "stage 4 takes the mean over pairs"),
