@@ -51,8 +51,8 @@ TEST_ASR_CLIPS = 200
 QUESTION_MIX = {"openbookqa": 3, "sd-qa": 2, "advbench": 1}
 
 # Shares of the stage-2 samples by style and what they ask for. Voices get the most: with a fifth instead of a third of
-# the samples, gender or pitch often stays at chance. Sounds need more than their number of kinds, and to be named without
-# choices as well: with 0.10 of "mmau" alone, beeps or counts often stayed near chance, and with 0.16 still beeps.
+# the samples, gender or pitch often stays at chance. Sounds need to be named without choices as well: with 0.10 of
+# "mmau" alone, beeps or counts often stayed near chance, and with 0.16 beeps still did.
 STAGE2_MIX = {
     ("asr", "words"): 0.04,
     ("mmsu", "words"): 0.18,

@@ -50,8 +50,8 @@ class Part:
 
 PARTS = {
     "golden": Part("gpu_golden", 60, 400),
-    "training": Part("gpu_runs", 100, 400),
-    "decoding": Part("gpu_decoding", 190, 400),
+    "training": Part("gpu_runs", 120, 400),
+    "decoding": Part("gpu_decoding", 170, 400),
     "steps": Part("gpu_steps", 100, 400),
     "feeding": Part("gpu_feeding", 50, 400),
 }

@@ -48,7 +48,7 @@ def measure_all(record: Record) -> None:
     prompts = {batch_size: prompt_of(model, shape, batch_size) for batch_size in shape.batch_sizes}
     one = prompts[1]
     audio = reference.audio_columns(model, one.inputs_embeds[0], instruction_of(model.tokenizer, shape.text_tokens))
-    meter = AnswerMeter(llm, limits, weights)
+    meter = AnswerMeter(llm, device, limits, weights)
 
     def answers(options: GenerationOptions, batch_size: int, names: Sequence[str]) -> None:
         modes = modes_of(options, TOKENS_PER_PASS)
@@ -74,10 +74,11 @@ def measure_all(record: Record) -> None:
         rounded = rounded_copy(llm, bits)
         for name in ("exact", "dual"):
             mode = modes_of(GenerationOptions(long, long // 2, long), TOKENS_PER_PASS)[name]
-            by_rounded, by_plain = (partial(by_sampler, of, one, mode) for of in (rounded, llm))
-            title = f"{bits}, batch 1: {name}, {long} tokens"
-            record.row(title, partial(against_bf16, by_rounded, by_plain, rounded, device))
-        del rounded, by_rounded, by_plain
+            title = f"batch 1: {name}, {long} tokens"
+            in_bf16 = record.rows[f"answer, {title}"].get("seconds")
+            call = partial(by_sampler, rounded, one, mode)
+            record.row(f"{bits}, {title}", partial(against_bf16, call, in_bf16, rounded, device))
+        del rounded, call
     profiles = modes_of(GenerationOptions(short, short, short), TOKENS_PER_PASS)
     for name in ("exact", "dual"):
         record.row(f"profile: {name}", lambda name=name: step_profile(llm, one, profiles[name]))
@@ -112,13 +113,11 @@ def rounded_copy(llm: LLaDAModel, bits: str) -> LLaDAModel:
 
 
 def against_bf16(
-    call: Callable[[], Answer], plain: Callable[[], Answer], rounded: LLaDAModel, device: torch.device
+    call: Callable[[], Answer], in_bf16: float | None, rounded: LLaDAModel, device: torch.device
 ) -> dict[str, Any]:
-    """Seconds of an answer with rounded weights, with the number format's own, and the bytes of each."""
-    call(), plain()
-    seconds, before = (statistics.median(measure.seconds_of(c, device) for _ in range(RUNS)) for c in (call, plain))
+    """Seconds of an answer with rounded weights, beside those in bf16, and the gigabytes that the weights take."""
     kept = sum(matrix.num_bytes for matrix in rounded.modules() if isinstance(matrix, QuantizedMatrix))
-    return {"seconds": seconds, "seconds_bf16": before, "ratio": before / seconds, "gigabytes": kept / 1e9}
+    return timed(call, device) | {"seconds_bf16": in_bf16, "gigabytes": kept / 1e9}
 
 
 def shallow(llm: LLaDAModel, layers: int) -> LLaDAModel:
@@ -160,6 +159,7 @@ class AnswerMeter:
     """Measures answers, and sets them against what the device does at best."""
 
     llm: LLaDAModel
+    device: torch.device
     limits: DeviceLimits
     weights: int  # bytes read in a pass
     work: dict[str, float] = field(default_factory=dict)  # operations of one answer, by mode and length
@@ -170,9 +170,7 @@ class AnswerMeter:
             one, two = (measure.flops_of(partial(answer, shallow(self.llm, layers))) for layers in (1, 2))
         return one + (self.llm.config.n_layers - 1) * (two - one)
 
-    def figures(
-        self, answer: Callable[[LLaDAModel], Answer], key: str, batch_size: int, tokens: int
-    ) -> dict[str, Any]:
+    def figures(self, answer: Callable[[LLaDAModel], Answer], key: str, batch_size: int, tokens: int) -> dict[str, Any]:
         """One row, of answers with so many tokens each.
 
         The floor is the time that the passes would take at their limit: their products, or reading the weights once
@@ -180,7 +178,7 @@ class AnswerMeter:
         """
         if key not in self.work:
             self.work[key] = self.operations(answer) / batch_size
-        call, device = partial(answer, self.llm), self.limits.device
+        call, device = partial(answer, self.llm), self.device
         resting, answers = taken(device), []
         peak = measure.peak_bytes(lambda: answers.append(call()), device)
         runs = RUNS if batch_size == 1 else 1

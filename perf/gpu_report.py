@@ -17,7 +17,7 @@ ANSWER = (
     "seconds", "seconds_a_step", "passes", "answers_a_second", "tokens_a_second", "share_of_products", "share_of_floor",
     "peak_gigabytes",
 )  # fmt: skip
-ROUNDED = ("seconds", "seconds_bf16", "ratio", "gigabytes")
+ROUNDED = ("seconds", "seconds_bf16", "gigabytes")
 PROFILE = ("kernels", "launches", "waits", "copies_to_host", "busy_milliseconds", "gap_milliseconds", "idle_share")
 COLUMNS = {
     "answer": ANSWER,
@@ -34,8 +34,8 @@ NOTES = {
     "alike; stage 4 is run without.",
     "decoding": "Random weights in bf16, the encoder not counted. The floor is the time that an answer's products take "
     "at the speed of a large product or, where that is longer, reading the weights once a pass at the speed of a large "
-    'copy. `dual_parallel` fixes four tokens a pass. `int8` and `int4`: the LLM\'s weights are rounded, and "gigabytes" '
-    "is what they take.",
+    "copy. `dual_parallel` fixes four tokens a pass. `int8` and `int4`: the same answers with rounded weights, which "
+    "take so many gigabytes.",
     "steps": "Clips as long as the window and 150 text tokens; forward and backward, twice where it says x 2 "
     "(accumulation), clipping, AdamW. A pair of stage 4 is two texts, each in four draws, past the policy and the "
     "reference. Arithmetic: training.md, Memory.",

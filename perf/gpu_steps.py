@@ -1,6 +1,6 @@
 """Part `steps` of perf/gpu.py: a training update of each stage at LLaDA-8B's shape and the published batch.
 
-Operations are those of an update without checkpointing, which computes some again: what is done in a time, not how much.
+Operations are those of an update without checkpointing, which computes some again: what is gained, not what is done.
 Clips as long as the encoder's window, 150 text tokens: the case whose memory docs/training.md counts out. DIFFA takes
 its batch twice for an update (accumulation), DIFFA-2 once; in stage 4 a pair is two texts, each in four draws.
 """

@@ -59,12 +59,11 @@ class Encoder:
         return 2 * self.parameters * self.frames + 4 * self.layers * self.frames**2 * self.d
 
     def bytes_a_clip(self, acoustic: bool) -> float:
-        """Its hidden states; with the acoustic adapter, what its two layers attend to and by which weights.
+        """Of its hidden states those that are read; with the acoustic adapter, what its two layers attend to and how.
 
-        At most: so it was when docs/gpu.md was measured. Now states that nobody reads are not kept, nor keys, values
-        and weights.
+        At most: with --gradient_checkpointing keys, values and weights are not kept.
         """
-        states = BYTES_BF16 * self.frames * self.d * (self.layers + 1)
+        states = BYTES_BF16 * self.frames * self.d * (1 + self.targets * acoustic)
         keys_and_values = BYTES_BF16 * self.frames * self.d * self.targets * 2 * 2
         weights = NUM_QUERIES * self.frames * self.heads * self.targets * 2 * BYTES_A_WEIGHT
         return states + (keys_and_values + weights if acoustic else 0)

@@ -21,8 +21,9 @@ reference see the same masks: what these add to an ELBO falls out of the gain.
 Of the loss's gradient, step 8 needs all draws, and steps 4 one draw each. Since the loss depends on the draws of an
 answer through their mean alone, all have the same weight d loss / d ELBO: gradients of the ELBO are added up draw by
 draw, and weighted once the pair's margin is known. So one pass's graph is in memory at a time, not those of 2 K passes
-(a pass may take several draws, which is faster where it has little to do), nothing is computed twice, and the gradient is that of the plain sum. What comes out is a loss whose gradient is known,
-so that the caller's `backward` happens once a step, as Trainer, DDP and DeepSpeed have it.
+(a pass may take several draws, which is faster where one is little work), nothing is computed twice, and the gradient
+is that of the plain sum. What comes out is a loss whose gradient is known, so that the caller's `backward` happens once
+a step, as Trainer, DDP and DeepSpeed have it.
 """
 
 from collections.abc import Sequence

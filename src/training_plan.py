@@ -85,8 +85,8 @@ def memory_in_words(
         sizes[weight.requires_grad] += weight.numel()
     yield f"{sizes[True] / 1e6:.4g} M of {sum(sizes.values()) / 1e6:.4g} M parameters are trained, the rest is frozen"
     width, clips = args.precision.dtype.itemsize, args.per_device_train_batch_size
-    if STAGES[model.stage].prefers:  # one text's pass at a time
-        clips = 1
+    if STAGES[model.stage].prefers:  # one text at a time, in some of its draws
+        clips = min(args.vrpo_draws, args.vrpo_draws_at_once)
     frozen = sizes[False] * width / (args.world_size if sharing else 1)
     trained = sizes[True] * ADAPTER_BYTES
     lora = len(attached(model.llm_model)[2]) if model.trains_lora else 0
@@ -107,16 +107,18 @@ def memory_in_words(
 def bytes_of_clip(llm: Any, positions: int, width: int, checkpointing: bool, lora_layers: int = 0) -> float:
     """What the LLM's blocks keep of one clip for the backward pass (docs/training.md, Memory).
 
-    A block keeps its norms' two inputs in float32; queries, keys, values and attention's result; and three factors of
-    the feed-forward part, `width` bytes each number; for each of `lora_layers` with LoRA factors, what goes into them,
-    and a byte for what fell out. With checkpointing, its own input, and one block in full.
+    A block keeps its norms' two inputs (on a GPU, whose norm is one kernel; a CPU keeps them in float32); queries,
+    keys, values and attention's result; and the two factors of the gated feed-forward part, `width` bytes each number;
+    for each of `lora_layers` with LoRA factors, what goes into them, and a byte for what fell out. With checkpointing,
+    its own input, and one block in full. Backward holds four gradients of one feed-forward part at a time.
 
     Args:
         llm: the LLM's config, of which `n_layers`, `d_model` and `mlp_hidden_size` are read.
     """
-    block = 2 * 4 + (4 + 3 * llm.mlp_hidden_size / llm.d_model) * width + lora_layers * (width + 1)
+    feed_forward = llm.mlp_hidden_size / llm.d_model * width
+    block = (2 + 4) * width + 2 * feed_forward + lora_layers * (width + 1)
     kept = width * llm.n_layers + block if checkpointing else block * llm.n_layers
-    return kept * positions * llm.d_model
+    return (kept + 4 * feed_forward) * positions * llm.d_model
 
 
 def gigabytes(number: float) -> str:

@@ -17,12 +17,11 @@ FLAGS += ["--warmup_steps", "40", "--save_total_limit", "2", "--bf16", "False", 
 
 
 def test_the_arithmetic_is_that_of_the_documentation():
-    assert bytes_of_clip(LLADA_8B, 589, 2, False) == pytest.approx(2.62e9, rel=2e-3)
-    assert bytes_of_clip(LLADA_8B, 589, 2, True) == pytest.approx(0.24e9, rel=2e-2)
-    assert bytes_of_clip(LLADA_8B, 589, 2, False, lora_layers=5) == pytest.approx(
-        2.62e9 * (17 + 5 * 1.5) / 17, rel=2e-3
-    )
-    assert bytes_of_clip(LLADA_8B, 339, 2, False) == pytest.approx(1.5e9, rel=2e-2)
+    tensor = 589 * 4096 * 2  # bytes, of all positions
+    assert bytes_of_clip(LLADA_8B, 589, 2, False) == (32 * 12 + 12) * tensor == pytest.approx(1.91e9, rel=2e-3)
+    assert bytes_of_clip(LLADA_8B, 589, 2, True) == (32 + 12 + 12) * tensor == pytest.approx(0.27e9, rel=2e-3)
+    assert bytes_of_clip(LLADA_8B, 589, 2, False, lora_layers=5) == (32 * (12 + 5 * 1.5) + 12) * tensor
+    assert bytes_of_clip(LLADA_8B, 339, 2, False) == pytest.approx(1.1e9, rel=2e-3)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
