@@ -54,7 +54,7 @@ def test_the_demo_says_how_long_is_left_and_where_to_go_next(tmp_path):
     steps = re.findall(r"== (\w+) \(about (a minute|\d+ minutes) left\)", told)
     assert sorted(steps[4:]) == [("benchmarks", "a minute"), ("swapped", "a minute")]  # at once
     assert [name for name, _ in steps[:4]] == list(STEPS[:4])
-    assert steps[0][1] == "7 minutes"  # in all, on two processors
+    assert steps[0][1] == "9 minutes"  # in all, on two processors
     assert {left for _, left in steps[1:]} == {"a minute"}  # at the pace of what is done, which took no time
     assert f"--model_path {tmp_path}/out/stage2" in told.partition("Where to go from here")[2]
     assert commands[-1] == f"demo/summary.py {tmp_path}/out"
@@ -64,7 +64,7 @@ def test_the_demo_of_diffa2_goes_on_from_stage_2(tmp_path):
     told, commands = commands_of_the_demo(tmp_path, "--diffa2")
     steps = re.findall(r"== (\w+) \(about", told)
     assert steps == [*STEPS[:-1], "diffa2_data", "stage3", "stage3_benchmarks", "stage4", "stage4_benchmarks"]
-    assert "== data (about 17 minutes left)" in told  # in all, on two processors
+    assert "== data (about 16 minutes left)" in told  # in all, on two processors
     stages = {command.partition(" --stage ")[2][0]: command for command in commands if " --stage " in command}
     for stage, start, data in (("3", "stage2", "stage3.json"), ("4", "stage3", "pairs.json")):
         flags = dict(re.findall(r"--(\w+) (\S+)", stages[stage]))
