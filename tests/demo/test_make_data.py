@@ -65,14 +65,13 @@ def test_every_clip_of_a_split_gets_its_voices(monkeypatch):
 
 
 def test_spoken_questions_follow_their_mix():
-    texts = [scene.text for scene in make_data.training_scenes(random.Random(0), 3000)]
-    asked = Counter(
-        world.voicebench_item(world.Scene("speech", t)).category for t in texts if world.is_spoken_question(t)
-    )
-    assert asked.total() == make_data.QUESTION_SHARE * 3000
+    scenes = make_data.training_scenes(random.Random(0), 9000)
+    questions = [scene for scene in scenes if world.is_spoken_question(scene.text)]
+    asked = Counter(world.voicebench_item(scene).category for scene in questions)
+    assert asked.total() == make_data.QUESTION_SHARE * 9000
     parts = sum(make_data.QUESTION_MIX.values())
     for subset, part in make_data.QUESTION_MIX.items():
-        assert asked[subset] / asked.total() == pytest.approx(part / parts, abs=0.02), subset
+        assert asked[subset] / asked.total() == pytest.approx(part / parts, abs=0.025), subset
 
 
 def test_stage2_follows_its_mix():
