@@ -23,10 +23,11 @@ from perf.decoding import Answer, by_naive, by_sampler, compiled_copy, instructi
 from perf.gpu_model import DeviceLimits, limits_of, prompt_of, random_model, shape_of, taken, total_peak_gigabytes
 from perf.gpu_profile import profile_of
 from perf.gpu_record import Record
+from perf.real_shape import rounded
 from src import llm_generate
 from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
-from src.quantization import BITS, QuantizedMatrix, quantize
+from src.quantization import BITS, QuantizedMatrix
 from tests import reference
 
 TOKENS_PER_PASS = 4
@@ -71,14 +72,14 @@ def measure_all(record: Record) -> None:
         title = f"graphs, batch {batch_size}: {name}, {long} tokens"
         record.row(title, partial(against_no_graphs, call, device))
     for bits in BITS:
-        rounded = rounded_copy(llm, bits)
+        in_bits = rounded(llm, bits)
         for name in ("exact", "dual"):
             mode = modes_of(GenerationOptions(long, long // 2, long), TOKENS_PER_PASS)[name]
             title = f"batch 1: {name}, {long} tokens"
             in_bf16 = record.rows[f"answer, {title}"].get("seconds")
-            call = partial(by_sampler, rounded, one, mode)
-            record.row(f"{bits}, {title}", partial(against_bf16, call, in_bf16, rounded, device))
-        del rounded, call
+            call = partial(by_sampler, in_bits, one, mode)
+            record.row(f"{bits}, {title}", partial(against_bf16, call, in_bf16, in_bits, device))
+        del in_bits, call
     profiles = modes_of(GenerationOptions(short, short, short), TOKENS_PER_PASS)
     for name in ("exact", "dual"):
         record.row(f"profile: {name}", lambda name=name: step_profile(llm, one, profiles[name]))
@@ -98,25 +99,11 @@ def measure_all(record: Record) -> None:
         passes(record, compiled, prompts[shape.batch_sizes[1]], block, "compiled")
 
 
-@torch.no_grad()
-def rounded_copy(llm: LLaDAModel, bits: str) -> LLaDAModel:
-    """An LLM with the same weights, rounded to a key of `BITS`; what is not rounded is the same tensor."""
-    with torch.device("meta"):
-        rounded = LLaDAModel(llm.config).requires_grad_(False)
-        matrices = quantize(rounded, bits)
-    for name, weight in llm.named_parameters():
-        if name in matrices:
-            matrices[name].take(weight, weight.dtype)
-        else:
-            rounded.get_submodule(name.rpartition(".")[0]).weight = weight
-    return rounded.eval()
-
-
 def against_bf16(
-    call: Callable[[], Answer], in_bf16: float | None, rounded: LLaDAModel, device: torch.device
+    call: Callable[[], Answer], in_bf16: float | None, in_bits: LLaDAModel, device: torch.device
 ) -> dict[str, Any]:
     """Seconds of an answer with rounded weights, beside those in bf16, and the gigabytes that the weights take."""
-    kept = sum(matrix.num_bytes for matrix in rounded.modules() if isinstance(matrix, QuantizedMatrix))
+    kept = sum(matrix.num_bytes for matrix in in_bits.modules() if isinstance(matrix, QuantizedMatrix))
     return timed(call, device) | {"seconds_bf16": in_bf16, "gigabytes": kept / 1e9}
 
 
