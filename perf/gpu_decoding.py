@@ -111,7 +111,7 @@ def shallow(llm: LLaDAModel, layers: int) -> LLaDAModel:
     """The first layers of an LLM alone; the weights are the same."""
     twin = copy.deepcopy(llm, {id(parameter): parameter for parameter in llm.parameters()})
     twin.config = replace(llm.config, n_layers=layers)
-    twin.model.transformer.blocks = twin.blocks[:layers]
+    del twin.blocks[layers:]
     return twin
 
 
