@@ -62,10 +62,10 @@ SIDE_BY_SIDE = ("golden", "training")
 def start(name: str, args: argparse.Namespace) -> subprocess.Popen:
     print(f"== {name}", flush=True)
     command = [sys.executable, __file__, "--part", name, "--out", str(args.out), "--device", args.device]
-    errors = (args.out / f"{name}.log").open("w")
-    with errors:
+    env = os.environ | ({"OMP_NUM_THREADS": "1"} if args.dry_run else {})  # all parts at once: a thread each
+    with (args.out / f"{name}.log").open("w") as errors:
         return subprocess.Popen(
-            command + ["--dry-run"] * args.dry_run, stderr=errors, start_new_session=True, cwd=os.getcwd()
+            command + ["--dry-run"] * args.dry_run, stderr=errors, start_new_session=True, cwd=os.getcwd(), env=env
         )
 
 

@@ -167,21 +167,13 @@ def diffa2_losses(
     """Of fine-tuning and of preference optimisation, LoRA factors included."""
     errors = {}
 
-    def given(case: dict[str, Any], name: str) -> torch.Tensor:
-        return figures[f"{case['key']}.{name}"].to(device)
-
     def fine_tuning(case: dict[str, Any], waveforms: list) -> tuple[DIFFAModel, torch.Tensor]:
         model = diffa2_api.load_trainable(GOLDEN2, case["checkpoint"], device)
-        batch = {name: given(case, name) for name in ("input_ids", "labels", "t")}
-        batch |= {"audio_position": given(case, "audio_info_lengths").view(-1), "denominator": case["denominator"]}
-        return model, diffa2_api.sft_loss(model, waveforms, batch)
+        return model, diffa2_api.sft_loss(model, waveforms, diffa2_api.sft_batch(figures, case, device))
 
     def preferring(case: dict[str, Any], waveforms: list) -> tuple[DIFFAModel, torch.Tensor]:
         policy, other = (diffa2_api.load_trainable(GOLDEN2, case[who], device) for who in ("policy", "reference"))
-        batch = {"audio_position": given(case, "audio_info_lengths").view(-1)}
-        for side in diffa2_api.SIDES:
-            batch |= {f"{side}_{name}": given(case, f"{side}_{name}") for name in ("input_ids", "p_mask")}
-            batch[f"{side}_masks"] = given(case, f"{side}_masks").bool()
+        batch = diffa2_api.vrpo_batch(figures, case, device)
         return policy, diffa2_api.vrpo_loss(policy, other, waveforms, batch, case["beta"])["loss"]
 
     for kind, loss_of in (("sft", fine_tuning), ("vrpo", preferring)):

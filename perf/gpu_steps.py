@@ -9,6 +9,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ RUNS = 2
 
 def measure_all(record: Record) -> None:
     limits = limits_of(record.device, record.dry_run)
-    for recipes in (RECIPES[:2], RECIPES[2:5], RECIPES[5:]):
-        measure_recipes(record, recipes, limits)
+    for _, recipes in groupby(RECIPES, key=lambda recipe: (recipe.family, recipe.compares)):
+        measure_recipes(record, list(recipes), limits)
 
 
 def measure_recipes(record: Record, recipes: Sequence[Recipe], limits: DeviceLimits) -> None:
@@ -45,10 +46,10 @@ def measure_recipes(record: Record, recipes: Sequence[Recipe], limits: DeviceLim
     for recipe in recipes:
         if recipe.lora:
             model.attach_lora(new_lora(model.llm_model, LORA_RANK, None, LORA_TARGETS), LORA_DROPOUT)
-        family, clips = recipe.name.partition(" ")[0], shape.clips[recipe.name]
+        times, clips = ACCUMULATION[recipe.family], shape.clips[recipe.name]
         things, work = "pairs" if recipe.compares else "clips", []
         for checkpointing in (False, True):
-            name = f"{family}, stage {recipe.stage}, {clips} {things} x {ACCUMULATION[family]}"
+            name = f"{recipe.family}, stage {recipe.stage}, {clips} {things} x {times}"
             name += ", checkpointing" if checkpointing else ""
             record.row(name, partial(update, model, shape, recipe, checkpointing, limits, work))
 
@@ -57,7 +58,7 @@ def update(
     model: DIFFAModel, shape: Shape, recipe: Recipe, checkpointing: bool, limits: DeviceLimits, work: list[float]
 ) -> dict[str, Any]:
     """One row; `work` takes up the operations of an update from the first of a recipe's rows (counting is slow)."""
-    device, clips, accumulation = model.device, shape.clips[recipe.name], ACCUMULATION[recipe.name.partition(" ")[0]]
+    device, clips, accumulation = model.device, shape.clips[recipe.name], ACCUMULATION[recipe.family]
     model.prepare_training(recipe.stage)
     model.train()
     model.acoustic_connector.qformer.gradient_checkpointing = False

@@ -100,7 +100,7 @@ class LLM:
 class Recipe:
     """One stage as published."""
 
-    name: str
+    family: str
     stage: int
     encoder: Encoder
     trained: float  # parameters
@@ -111,6 +111,10 @@ class Recipe:
     passes: float = 2  # of the LLM, in forward passes: one forward, one backward through frozen weights
     graphs: int = 1  # forward passes with a backward one
     compares: bool = False  # with a reference, one text at a time (stage 4)
+
+    @property
+    def name(self) -> str:
+        return f"{self.family} {self.stage}" + (", a pair" if self.compares else "")
 
     @property
     def length(self) -> int:
@@ -153,13 +157,13 @@ LARGE = Encoder("whisper-large-v3", WHISPER_LARGE["d_model"], WHISPER_LARGE["enc
 CARDS = (Card("RTX 4090, 24 GB", 24e9, 165e12), Card("L40S, 48 GB", 48e9, 362e12), Card("A100, 80 GB", 80e9, 312e12))
 VRPO_PASSES = 2 * VRPO_DRAWS * 3  # two answers; the reference's forward, the policy's forward and backward
 RECIPES = (
-    Recipe("DIFFA 1", 1, SMALL, 14.5e6, NUM_TRAINABLE_PROMPTS, 16, 128),
-    Recipe("DIFFA 2", 2, SMALL, 36.6e6, NUM_QUERIES, 4, 32),
-    Recipe("DIFFA-2 1", 1, LARGE, 36.5e6, NUM_TRAINABLE_PROMPTS, 20, 1280),
-    Recipe("DIFFA-2 2", 2, LARGE, 84.3e6, NUM_QUERIES, 3, 192),
-    Recipe("DIFFA-2 3", 3, LARGE, 99.0e6, NUM_QUERIES, 3, 192, lora=True),
+    Recipe("DIFFA", 1, SMALL, 14.5e6, NUM_TRAINABLE_PROMPTS, 16, 128),
+    Recipe("DIFFA", 2, SMALL, 36.6e6, NUM_QUERIES, 4, 32),
+    Recipe("DIFFA-2", 1, LARGE, 36.5e6, NUM_TRAINABLE_PROMPTS, 20, 1280),
+    Recipe("DIFFA-2", 2, LARGE, 84.3e6, NUM_QUERIES, 3, 192),
+    Recipe("DIFFA-2", 3, LARGE, 99.0e6, NUM_QUERIES, 3, 192, lora=True),
     Recipe(
-        "DIFFA-2 4, a pair",
+        "DIFFA-2",
         4,
         LARGE,
         99.0e6,

@@ -23,6 +23,7 @@ from src.prompts import SYSTEM_PROMPTS, build_prompt, tokenize_prompt, turns_bef
 from src.splice import splice
 
 SIDES = ("chosen", "rejected")
+SFT_TENSORS = ("input_ids", "labels", "t")
 
 
 def load(root: str | Path, checkpoint: str, stage: int) -> DIFFAModel:
@@ -90,6 +91,24 @@ def generate(
     options = GenerationOptions.of_preset(preset, cfg_scale=cfg_scale, factor=factor, threshold=threshold, **length)
     answers = model.answer([waveform], [instruction], options)
     return answers.ids[0].tolist(), answers.forward_passes[0]
+
+
+def sft_batch(
+    figures: Mapping[str, torch.Tensor], case: Mapping[str, Any], device: torch.device | str
+) -> dict[str, Any]:
+    """What `sft_loss` takes, of a recorded case."""
+    given = {name: figures[f"{case['key']}.{name}"].to(device) for name in (*SFT_TENSORS, "audio_info_lengths")}
+    return given | {"audio_position": given["audio_info_lengths"].view(-1), "denominator": case["denominator"]}
+
+
+def vrpo_batch(
+    figures: Mapping[str, torch.Tensor], case: Mapping[str, Any], device: torch.device | str
+) -> dict[str, Any]:
+    """What `vrpo_loss` takes, of a recorded case."""
+    names = ["audio_info_lengths", *(f"{side}_{name}" for side in SIDES for name in ("input_ids", "p_mask", "masks"))]
+    given = {name: figures[f"{case['key']}.{name}"].to(device) for name in names}
+    masks = {f"{side}_masks": given[f"{side}_masks"].bool() for side in SIDES}
+    return given | masks | {"audio_position": given["audio_info_lengths"].view(-1)}
 
 
 def sft_loss(model: PreferenceModel, waveforms: Sequence[np.ndarray], batch: Mapping[str, Any]) -> torch.Tensor:

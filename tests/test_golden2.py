@@ -96,10 +96,8 @@ def assert_gradients(model: DIFFAModel, case: dict) -> None:
 
 @pytest.mark.parametrize("case", COMPARABLE, ids=[case["key"] for case in COMPARABLE])
 def test_loss_and_gradient_norms_of_fine_tuning(case, figures):
-    key, model = case["key"], api.load_trainable(GOLDEN2, case["checkpoint"])
-    batch = {name: figures[f"{key}.{name}"] for name in ("input_ids", "labels", "t")}
-    batch |= {"audio_position": figures[f"{key}.audio_info_lengths"].view(-1), "denominator": case["denominator"]}
-    loss = api.sft_loss(model, [clip(index) for index in case["clips"]], batch)
+    model = api.load_trainable(GOLDEN2, case["checkpoint"])
+    loss = api.sft_loss(model, [clip(index) for index in case["clips"]], api.sft_batch(figures, case, "cpu"))
     loss.backward()
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
     assert_gradients(model, case)
@@ -110,10 +108,7 @@ def test_loss_elbos_and_gradient_norms_of_preference_optimisation(case, figures)
     """Given its masks: a draw's padding end tokens were masked like others, and are here."""
     key = case["key"]
     policy, reference = (api.load_trainable(GOLDEN2, case[who]) for who in ("policy", "reference"))
-    batch = {"audio_position": figures[f"{key}.audio_info_lengths"].view(-1)}
-    for side in ("chosen", "rejected"):
-        batch |= {f"{side}_{name}": figures[f"{key}.{side}_{name}"] for name in ("input_ids", "p_mask")}
-        batch[f"{side}_masks"] = figures[f"{key}.{side}_masks"].bool()
+    batch = api.vrpo_batch(figures, case, "cpu")
     found = api.vrpo_loss(policy, reference, [clip(index) for index in case["clips"]], batch, case["beta"])
     found["loss"].backward()
     for side in ("chosen", "rejected"):
