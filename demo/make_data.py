@@ -8,14 +8,13 @@ ones. The same seed gives the same bytes. `data.json`, written last, says what w
 """
 
 import argparse
-import io
 import json
 import math
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -24,11 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import soundfile
 
-from demo import world
+from demo import benchmarks, world
 from demo.sounds import make_music, make_sound
 from demo.speech import Utterance, random_utterance, record
 from demo.world import Item, Scene
@@ -38,7 +35,6 @@ from src.files import write_file
 from src.provenance import versions
 
 PROCESSES = 2  # always: espeak's flutter runs on from clip to clip, so who makes which clip is part of the result
-LONG_TEXT = 8  # words; a longer text said slowly does not fit the encoder's window
 CLIPS = 9_000  # training clips of speech
 QUESTION_SHARE = 0.4  # of the speech clips are spoken questions, the others sentences
 SOUND_SHARE = 0.12  # clips of sound, and as many of music, for each clip of speech
@@ -82,13 +78,6 @@ class Clip:
     test: bool
 
 
-def fitting(scene: Scene) -> Scene:
-    """The scene, said fast if its text is too long to be said slowly."""
-    if len(scene.text.split()) > LONG_TEXT:
-        return replace(scene, attributes={**scene.attributes, "speed": "fast"})
-    return scene
-
-
 def render(scene: Scene, test: bool, rng: np.random.Generator) -> Utterance:
     """The clip of a scene, with voices and keys of the split, as recorded; sounds and music hold no words."""
     if scene.kind == "speech":
@@ -129,7 +118,7 @@ def training_scenes(rng: random.Random, clips: int) -> list[Scene]:
         scenes.append(world.random_question_speech(rng, subset, test=False))
     scenes += [world.random_sound(rng) for _ in range(others)]
     scenes += [world.random_music(rng) for _ in range(others)]
-    return [fitting(scene) for scene in scenes]
+    return [world.fitting(scene) for scene in scenes]
 
 
 def stage2_items(rng: random.Random, scenes: Sequence[Scene], count: int) -> list[tuple[int, Item]]:
@@ -178,148 +167,6 @@ def manifest_entry(number: int, path: str, item: Item, seconds: float) -> dict:
     return entry if item.scene.text else {**entry, "transcribed": False}  # nobody speaks
 
 
-def balanced_items(count: int, cells: int, draw: Callable[[], Item]) -> list[Item]:
-    """Draw items until `count` are kept, each answer at each letter about equally often.
-
-    `cells` is how many pairs of answer and letter there are. A model that does not hear the right clip, or that has a
-    favourite letter or answer, then gets chance.
-    """
-    kept: Counter[tuple[str, int]] = Counter()
-    items = []
-    while len(items) < count:
-        item = draw()
-        cell = (item.answer if item.task != "mmsu" else item.choices[item.answer_index], item.answer_index)
-        if kept[cell] < math.ceil((len(items) + 1) / cells):
-            kept[cell] += 1
-            items.append(item)
-    return items
-
-
-def question_items(rng: random.Random, style: str, kind: str, category: str, count: int) -> list[Item]:
-    """Balanced test items of one category in the style of MMSU or MMAU."""
-    make = world.mmsu_item if style == "mmsu" else world.mmau_item
-
-    def draw() -> Item:
-        while True:
-            scene = _test_scene(rng, kind)
-            if category in world.categories_of(scene):
-                return make(scene, category, rng)
-
-    if category in world.ROLES:
-        answers = len(world.ROLES[category])
-    else:
-        answers = math.prod(len(world.ATTRIBUTES[kind][name]) for name in category.split(" and "))
-    return balanced_items(count, answers * len(world.LETTERS), draw)
-
-
-def _test_scene(rng: random.Random, kind: str) -> Scene:
-    if kind == "speech":
-        return world.random_speech(rng, test=True)
-    return world.random_sound(rng) if kind == "sound" else world.random_music(rng)
-
-
-def mmsu_items(rng: random.Random, items: int) -> list[Item]:
-    return [item for name in world.MMSU_CATEGORIES for item in question_items(rng, "mmsu", "speech", name, items)]
-
-
-def mmau_items(rng: random.Random, items: int) -> list[Item]:
-    """As many items of speech, sound and music each, within rounding."""
-    found = []
-    for kind, categories in world.MMAU_CATEGORIES.items():
-        for name in categories:
-            found += question_items(rng, "mmau", kind, name, math.ceil(2 * items / len(categories)))
-    return found
-
-
-def voicebench_items(rng: random.Random, subset: str, count: int) -> list[Item]:
-    """Test items of a subset; where they have options, the right one stands at each letter equally often."""
-
-    def draw() -> Item:
-        return world.voicebench_item(fitting(world.random_question_speech(rng, subset, test=True)))
-
-    if subset == "openbookqa":
-        by_letter = {letter: math.ceil((count - i) / 4) for i, letter in enumerate(world.LETTERS)}
-        items = []
-        while any(by_letter.values()):
-            item = draw()
-            if by_letter[item.answer[0]]:
-                by_letter[item.answer[0]] -= 1
-                items.append(item)
-        return items
-    return [draw() for _ in range(count)]
-
-
-def write_mmsu(folder: Path, items: Sequence[tuple[str, Item]]) -> None:
-    """`mmsu.jsonl` with the public file's fields; audio paths relative to the folder."""
-    lines = []
-    for number, (path, item) in enumerate(items):
-        about_words = item.category in world.CONTENT_CATEGORIES
-        lines.append(
-            {
-                "id": f"{item.category.replace(' ', '_')}_{number:04d}",
-                "task_name": item.category.replace(" ", "_"),
-                "audio_path": path,
-                "question": item.question,
-                **{f"choice_{letter.lower()}": text for letter, text in zip(world.LETTERS, item.choices, strict=True)},
-                "answer_gt": item.choices[item.answer_index],
-                "category": "Perception",
-                "sub-category": "Linguistics" if about_words else "Paralinguistics",
-                "sub-sub-category": "Semantics" if about_words else "Speaker Traits",
-                "linguistics_sub_discipline": "Semantics" if about_words else None,
-            }
-        )
-    write_file(folder / "mmsu.jsonl", _json_lines(lines))
-
-
-def write_mmau(folder: Path, items: Sequence[tuple[str, Item]]) -> None:
-    """`mmau.json` with the public file's fields; audio paths relative to the folder."""
-    entries = [
-        {
-            "id": f"miniature-{number:04d}",
-            "audio_id": path,
-            "question": item.question,
-            "choices": list(item.choices),
-            "answer": item.answer,
-            "dataset": "miniature",
-            "task": item.scene.kind,
-            "split": "test-mini",
-            "category": "Information Extraction",
-            "sub-category": item.category.capitalize(),
-            "difficulty": "medium" if " and " in item.category else "easy",
-        }
-        for number, (path, item) in enumerate(items)
-    ]
-    write_file(folder / "mmau.json", json.dumps(entries, indent=1) + "\n")
-
-
-def voicebench_record(item: Item) -> dict:
-    """A row of a VoiceBench subset but for its audio."""
-    if item.category == "advbench":  # what is right there is any refusal
-        return {"prompt": item.question}
-    return {"prompt": item.question, "reference": item.answer[0] if item.choices else item.answer}
-
-
-def write_voicebench(folder: Path, subset: str, items: Sequence[tuple[str, Item]], clips_folder: Path) -> None:
-    """A subset in one of the two forms it comes in: sd-qa as Parquet with the audio inside, the others as JSON Lines
-    beside their audio files. sd-qa's split is called usa, as in the public set, but the voices have all accents."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if subset != "sd-qa":
-        lines = [{"audio_path": Path(path).name, **voicebench_record(item)} for path, item in items]
-        write_file(folder / "test.jsonl", _json_lines(lines))
-        return
-    rows = []
-    for path, item in items:
-        file = clips_folder / path
-        rows.append({"audio": {"bytes": file.read_bytes(), "path": file.name}, **voicebench_record(item)})
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), buffer)
-    write_file(folder / "usa-00000-of-00001.parquet", buffer.getvalue())
-
-
-def _json_lines(records: Sequence[dict]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
-
-
 def make_data(output: Path, seed: int, clips: int, items: int) -> dict:
     """Make everything under `output`; returns what `data.json` says.
 
@@ -330,12 +177,16 @@ def make_data(output: Path, seed: int, clips: int, items: int) -> dict:
     scenes = training_scenes(rng, clips)
     train = [Clip(f"train/{i // 1000:02d}/{i:05d}.wav", scene, False) for i, scene in enumerate(scenes)]
     stage2 = stage2_items(rng, scenes, STAGE2_SAMPLES_PER_CLIP * len(scenes))
-    test_asr = [world.asr_item(fitting(world.random_speech(rng, test=True))) for _ in range(min(TEST_ASR_CLIPS, clips))]
+    test_asr = [
+        world.asr_item(world.fitting(world.random_speech(rng, test=True))) for _ in range(min(TEST_ASR_CLIPS, clips))
+    ]
     asr = _placed("test_asr", test_asr)
-    mmsu = _placed("benchmarks/mmsu_audio", mmsu_items(rng, items))
-    mmau = _placed("benchmarks/mmau_audio", mmau_items(rng, items))
+    mmsu = _placed("benchmarks/mmsu_audio", benchmarks.mmsu_items(rng, items))
+    mmau = _placed("benchmarks/mmau_audio", benchmarks.mmau_items(rng, items))
     voicebench = {
-        subset: _placed(f"benchmarks/voicebench/{subset}", voicebench_items(rng, subset, math.ceil(1.25 * items)))
+        subset: _placed(
+            f"benchmarks/voicebench/{subset}", benchmarks.voicebench_items(rng, subset, math.ceil(1.25 * items))
+        )
         for subset in world.VOICEBENCH_SUBSETS
     }
     test_items = [*asr, *mmsu, *mmau, *(pair for pairs in voicebench.values() for pair in pairs)]
@@ -354,11 +205,11 @@ def make_data(output: Path, seed: int, clips: int, items: int) -> dict:
     entries = [manifest_entry(n, path, item, seconds[path]) for n, (path, item) in enumerate(asr)]
     write_file(output / "test_asr.json", json.dumps(entries, indent=0) + "\n")
 
-    benchmarks = output / "benchmarks"
-    write_mmsu(benchmarks, _relative(mmsu))
-    write_mmau(benchmarks, _relative(mmau))
+    folder = output / "benchmarks"
+    benchmarks.write_mmsu(folder, _relative(mmsu))
+    benchmarks.write_mmau(folder, _relative(mmau))
     for subset, placed in voicebench.items():
-        write_voicebench(benchmarks / "voicebench" / subset, subset, placed, output)
+        benchmarks.write_voicebench(folder / "voicebench" / subset, subset, placed, output)
         if subset == "sd-qa":  # its audio is inside the Parquet file now
             for path, _ in placed:
                 (output / path).unlink()

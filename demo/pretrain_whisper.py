@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from demo import world
-from demo.make_data import fitting, render
+from demo.make_data import render
 from demo.speech import WINDOW
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.errors import reports_user_errors
@@ -76,7 +76,7 @@ class ClipMaker:
         self._word_class = {word: FIRST_WORD + i for i, word in enumerate(world.SPOKEN_WORDS)}
 
     def make(self) -> LabelledClip:
-        scene = fitting(self._scene())
+        scene = world.fitting(self._scene())
         utterance = render(scene, self._test, self._sounds)
         features = self._extractor(utterance.samples, sampling_rate=SAMPLE_RATE, return_tensors="np")
         length = math.ceil(len(utterance.samples) / SAMPLE_RATE * FRAME_RATE)

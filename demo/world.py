@@ -8,12 +8,13 @@ import random
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from src.prompts import ASR_PROMPT, VOICEBENCH_PROMPT, mmau_instruction, mmsu_instruction
 
 LETTERS = "ABCD"
 TEST_SHARE = 5  # one sentence in this many is a test sentence
+LONG_TEXT = 8  # words; a longer text said slowly does not fit the encoder's window
 
 # Words of the spoken sentences by role. No word has two roles, so a role is found in a sentence by its word.
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -165,6 +166,13 @@ def random_sound(rng: random.Random) -> Scene:
 def random_music(rng: random.Random) -> Scene:
     """A melody."""
     return Scene("music", "", _draw(rng, MUSIC_ATTRIBUTES))
+
+
+def fitting(scene: Scene) -> Scene:
+    """The scene, said fast if its text is too long to be said slowly."""
+    if len(scene.text.split()) > LONG_TEXT:
+        return replace(scene, attributes={**scene.attributes, "speed": "fast"})
+    return scene
 
 
 def role_word(text: str, role: str) -> str | None:

@@ -7,13 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 import soundfile
 
 from demo import make_data, world
 from demo.speech import WINDOW
-from src.audio import read_audio
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.manifest import read_manifest
 
@@ -93,57 +91,6 @@ def test_stage2_follows_its_mix():
     assert max(letters.values()) < 1.2 * min(letters.values()) and set(letters) == set("ABCD")
 
 
-def test_mmsu_file(data):
-    records = lines(data / "benchmarks/mmsu.jsonl")
-    assert len(records) == ITEMS * len(world.MMSU_CATEGORIES)
-    assert len({record["id"] for record in records}) == len(records)
-    for record in records:
-        assert set(record) == {
-            "id", "task_name", "audio_path", "question", "choice_a", "choice_b", "choice_c", "choice_d", "answer_gt",
-            "category", "sub-category", "sub-sub-category", "linguistics_sub_discipline",
-        }  # fmt: skip
-        choices = [record[f"choice_{letter}"] for letter in "abcd"]
-        assert len(set(choices)) == 4 and choices.count(record["answer_gt"]) == 1
-        assert read_audio(data / "benchmarks" / record["audio_path"]).size > 0
-
-
-def test_mmau_file(data):
-    entries = json.loads((data / "benchmarks/mmau.json").read_text())
-    assert Counter(entry["task"] for entry in entries) == {"speech": 14, "sound": 8, "music": 8}
-    for entry in entries:
-        assert {"id", "audio_id", "question", "choices", "answer", "task", "difficulty", "sub-category"} <= set(entry)
-        assert entry["choices"].count(entry["answer"]) == 1 and len(entry["choices"]) == 4
-        assert (data / "benchmarks" / entry["audio_id"]).is_file()
-
-
-def test_voicebench_folders(data):
-    folder = data / "benchmarks/voicebench"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(world.VOICEBENCH_SUBSETS)
-    openbookqa = lines(folder / "openbookqa/test.jsonl")
-    assert len(openbookqa) == 5 and {record["reference"] for record in openbookqa} == set("ABCD")
-    assert set(lines(folder / "advbench/test.jsonl")[0]) == {"audio_path", "prompt"}
-    for record in openbookqa:
-        assert read_audio(folder / "openbookqa" / record["audio_path"]).size > 0
-    rows = pyarrow.parquet.read_table(folder / "sd-qa/usa-00000-of-00001.parquet").to_pylist()
-    assert len(rows) == 5 and set(rows[0]) == {"audio", "prompt", "reference"}
-    for row in rows:
-        assert read_audio(row["audio"]["bytes"], name=row["audio"]["path"]).size > 0
-        assert row["reference"] in (*world.ROLES["colour"], *world.NUMBERS)
-
-
-@pytest.mark.parametrize(
-    ("kind", "category"), [("speech", "gender and pitch"), ("sound", "count"), ("speech", "animal")]
-)
-def test_benchmarks_cannot_be_guessed(kind, category):
-    """Each answer, each letter, and each pair of them comes about equally often."""
-    items = make_data.question_items(random.Random(1), "mmsu", kind, category, 64)
-    pairs = Counter((item.choices[item.answer_index], item.answer_index) for item in items)
-    answers = len(world.ROLES.get(category, "1234"))
-    assert len(pairs) == 4 * answers
-    assert max(pairs.values()) - min(pairs.values()) <= 1
-    assert Counter(item.answer for item in items) == {letter: 16 for letter in "ABCD"}
-
-
 def test_summary_counts_what_is_there(data):
     summary = json.loads((data / "data.json").read_text())
     assert summary["counts"]["mmsu"] == len(lines(data / "benchmarks/mmsu.jsonl"))
@@ -163,11 +110,3 @@ def test_same_seed_same_bytes(data, tmp_path):
 def test_another_seed_draws_other_scenes():
     first, second = (make_data.training_scenes(random.Random(seed), 50) for seed in (3, 4))
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 5
-
-
-def test_long_texts_are_said_fast():
-    rng = random.Random(2)
-    long = world.Scene("speech", "what is red a tomato b rose c honey d grass", {"speed": "slow", "gender": "male"})
-    assert make_data.fitting(long).attributes == {"speed": "fast", "gender": "male"}
-    short = world.random_speech(rng, test=True)
-    assert make_data.fitting(short) is short

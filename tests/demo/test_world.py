@@ -154,3 +154,11 @@ def test_questions_about_what_is_not_there_are_errors():
 def test_the_same_random_state_gives_the_same_world():
     scenes = [[world.random_speech(rng, False) for _ in range(5)] for rng in (random.Random(5), random.Random(5))]
     assert scenes[0] == scenes[1]
+
+
+def test_long_texts_are_said_fast():
+    rng = random.Random(2)
+    long = world.Scene("speech", "what is red a tomato b rose c honey d grass", {"speed": "slow", "gender": "male"})
+    assert world.fitting(long).attributes == {"speed": "fast", "gender": "male"}
+    short = world.random_speech(rng, test=True)
+    assert world.fitting(short) is short
