@@ -44,12 +44,9 @@ from src.training_arguments import (
     DIFFATrainingArguments,
     ModelArguments,
     SettingsError,
-    check_arguments,
-    samples_to_transcribe,
-    shares_out_weights,
-    start_flag,
 )
 from src.training_checkpoint import last_complete
+from src.training_checks import check_arguments, samples_to_transcribe, shares_out_weights, start_flag
 from src.training_plan import meta_model, plan
 from src.training_readers import STOP_SIGNALS
 from src.training_run import describe, last_checkpoint, output_locked, write_run

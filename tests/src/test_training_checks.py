@@ -1,0 +1,104 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src import training_checks
+from src.manifest import Sample
+from src.training_arguments import SettingsError
+from src.training_checks import check_arguments, check_preference_arguments, samples_to_transcribe
+from tests.src.test_training_arguments import STAGE_2, parsed
+
+EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
+STAGE_4 = ["--stage", "4", "--start_checkpoint", "x"]
+
+
+def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
+    check_arguments(*parsed(tmp_path, *STAGE_4))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SettingsError, match="stage 4 does not run under FSDP: use DDP, or DeepSpeed"):
+        check_preference_arguments(4, parsed(tmp_path, *STAGE_4)[2])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--eval_dataset_path", "dev.json"], "--eval_dataset_path needs --eval_strategy steps"),
+        (["--eval_strategy", "steps"], "--eval_strategy needs --eval_dataset_path"),
+        (["--max_bad_fraction", "1.5"], "--max_bad_fraction is 1.5; expected a fraction, 0 to 1"),
+        (["--stage1_checkpoint", "x"], "--stage1_checkpoint is for --stage 2"),
+        (
+            ["--stage", "3"],
+            r"stage 3 starts from a stage-2 checkpoint: pass --start_checkpoint FOLDER \(train_stage2.sh",
+        ),
+        ([*STAGE_2, "--lora_r", "4"], "--lora_r, --lora_alpha and --lora_target_modules are for --stage 3"),
+        (["--lora_dropout", "1"], "--lora_dropout is 1.0; expected a share"),
+        (
+            ["--stage", "4"],
+            r"stage 4 starts from a stage-3 checkpoint: pass --start_checkpoint FOLDER \(train_stage3.sh",
+        ),
+        ([*STAGE_2, "--vrpo_draws", "8"], "--vrpo_draws is for --stage 4; leave it out"),
+        ([*STAGE_2, "--policy_dropout", "False"], "--policy_dropout is for --stage 4"),
+        ([*STAGE_4, "--vrpo_draws", "0"], "--vrpo_draws is 0; expected 1 or more"),
+        ([*STAGE_2, "--vrpo_draws_at_once", "2"], "--vrpo_draws_at_once is for --stage 4"),
+        ([*STAGE_4, "--vrpo_draws_at_once", "0"], "--vrpo_draws_at_once is 0; expected 1 or more"),
+        ([*STAGE_4, "--vrpo_beta", "0"], "--vrpo_beta is 0.0; expected more than 0"),
+        ([*STAGE_4, "--sft_weight", "-1"], "--sft_weight is -1.0; expected 0 or more"),
+        ([*STAGE_4, "--loss_normalization", "update"], "stage 4 takes the mean over pairs"),
+        ([*EVALUATE, "--eval_wer_clips", "-1"], "--eval_wer_clips is -1; expected a number of clips, or 0"),
+        (["--eval_wer_clips", "4"], "--eval_wer_clips needs --eval_dataset_path"),
+        ([*STAGE_2, *EVALUATE, "--eval_wer_clips", "4"], "--eval_wer_clips is for --stage 1"),
+        ([*EVALUATE, "--eval_wer_clips", "0", "--metric_for_best_model", "wer"], "wer, measured in stage 1 alone"),
+        ([*STAGE_2, *EVALUATE, "--metric_for_best_model", "eval_wer"], "eval_wer, measured in stage 1 alone"),
+        ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
+        (
+            [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
+            "--greater_is_better True",
+        ),
+        ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
+        (["--auto_find_batch_size"], "--auto_find_batch_size would change the effective batch size"),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path, flags, message):
+    with pytest.raises(SettingsError, match=message):
+        check_arguments(*parsed(tmp_path, *flags))
+    check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_one_process_with_several_gpus_is_refused(tmp_path):
+    args = parsed(tmp_path)
+    args[2]._n_gpu = 2  # as transformers finds them without a launcher
+    with pytest.raises(SettingsError, match=r"sees 2 GPUs, .* by train_stage1\.sh or .* set CUDA_VISIBLE_DEVICES=0"):
+        check_arguments(*args)
+
+
+def test_what_an_evaluation_transcribes(tmp_path, monkeypatch, capsys):
+    clip = Sample("a", Path("a.wav"), "", "", "hello", "", 1.0, {})
+    samples = [replace(clip, transcription=""), *[clip] * 50]
+    args = parsed(tmp_path, *EVALUATE, "--metric_for_best_model", "wer")
+    check_arguments(*args)
+    assert args[2].greater_is_better is False
+    assert samples_to_transcribe(*args, samples) == [clip] * 32
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples) == [clip] * 7
+    for flags in (["--eval_wer_clips", "0"], STAGE_2):
+        assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE, *flags), samples) == []
+    assert samples_to_transcribe(*parsed(tmp_path), None) == []
+    assert capsys.readouterr().out == ""
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples[:1]) == []
+    assert capsys.readouterr().out == "no eval_wer: no sample of dev.json has a `transcription`\n"
+    with pytest.raises(SettingsError, match=r"no sample of dev.json .*, so there is no word error rate; pass"):
+        samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), samples[:1])
+    japanese = [replace(clip, transcription="がっこう")]  # no spaces
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), japanese) == []
+    assert capsys.readouterr().out == "no eval_wer: the transcriptions of dev.json have no spaces to tell words by\n"
+    with pytest.raises(SettingsError, match=r"no spaces to tell words by, so there is no word error rate; pass"):
+        samples_to_transcribe(*parsed(tmp_path, *EVALUATE, "--eval_wer_clips", "7"), japanese)
+    monkeypatch.setattr(training_checks, "is_deepspeed_zero3_enabled", lambda: True)
+    assert samples_to_transcribe(*parsed(tmp_path, *EVALUATE), samples) == []
+    assert capsys.readouterr().out.startswith("no eval_wer: ZeRO-3 shares the model out")
+    with pytest.raises(SettingsError, match=r"wer, measured in stage 1 alone, .* not under ZeRO-3; choose loss"):
+        check_arguments(*args)
+    monkeypatch.setattr(training_checks, "is_deepspeed_zero3_enabled", lambda: False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert samples_to_transcribe(*args, samples) == []
+    assert capsys.readouterr().out.startswith("no eval_wer: FSDP shares the model out")
