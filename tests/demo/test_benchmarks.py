@@ -3,21 +3,13 @@
 import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
-from demo import benchmarks, make_data, world
+from demo import benchmarks, world
 from src.audio import read_audio
-from tests.demo.test_make_data import CLIPS, ITEMS, lines
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data.make_data(folder, seed=3, clips=CLIPS, items=ITEMS)
-    return folder
+from tests.demo.conftest import ITEMS, lines
 
 
 def test_mmsu_file(data):

@@ -14,19 +14,7 @@ from demo import make_data, world
 from demo.speech import WINDOW
 from src.configuration_DIFFA import SAMPLE_RATE
 from src.manifest import read_manifest
-
-CLIPS, ITEMS = 30, 4
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    make_data.make_data(folder, seed=3, clips=CLIPS, items=ITEMS)
-    return folder
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from tests.demo.conftest import CLIPS, ITEMS, lines
 
 
 def test_manifests_have_sound_that_fits_the_window(data):
