@@ -24,7 +24,7 @@ CLIPS=${CLIPS:-9000}
 ITEMS=${ITEMS:-48}
 STAGE1_STEPS=${STAGE1_STEPS:-800}
 STAGE2_STEPS=${STAGE2_STEPS:-850}
-STAGE3_STEPS=${STAGE3_STEPS:-600}
+STAGE3_STEPS=${STAGE3_STEPS:-850}
 STAGE4_STEPS=${STAGE4_STEPS:-100}
 if [ -z "${NPROC:-}" ]; then  # two processes, so that ZeRO-1 has something to share out
   NPROC=$(python -c 'import torch; print(1 if torch.cuda.device_count() == 1 else 2)')
@@ -64,7 +64,7 @@ if [ -z "$DIFFA2" ]; then
   PLAN+=" benchmarks:$(( 15 + 34 * ITEMS / 48 )) swapped:0"  # both at once
 else
   PLAN+=" benchmarks:$(( 15 + 18 * ITEMS / 48 )) diffa2_data:2"
-  PLAN+=" stage3:$(( 10 + 270 * STAGE3_STEPS / 600 )) stage3_benchmarks:$(( 15 + 18 * ITEMS / 48 ))"
+  PLAN+=" stage3:$(( 10 + 380 * STAGE3_STEPS / 850 )) stage3_benchmarks:$(( 15 + 18 * ITEMS / 48 ))"
   PLAN+=" stage4:$(( 10 + 96 * STAGE4_STEPS / 100 )) stage4_benchmarks:$(( 15 + 18 * ITEMS / 48 ))"
 fi
 

@@ -64,7 +64,7 @@ def test_the_demo_of_diffa2_goes_on_from_stage_2(tmp_path):
     told, commands = commands_of_the_demo(tmp_path, "--diffa2")
     steps = re.findall(r"== (\w+) \(about", told)
     assert steps == [*STEPS[:-1], "diffa2_data", "stage3", "stage3_benchmarks", "stage4", "stage4_benchmarks"]
-    assert "== data (about 16 minutes left)" in told  # in all, on two processors
+    assert "== data (about 18 minutes left)" in told  # in all, on two processors
     stages = {command.partition(" --stage ")[2][0]: command for command in commands if " --stage " in command}
     for stage, start, data in (("3", "stage2", "stage3.json"), ("4", "stage3", "pairs.json")):
         flags = dict(re.findall(r"--(\w+) (\S+)", stages[stage]))
