@@ -4,8 +4,9 @@
     python perf/decoding.py --d_model 64 --n_layers 2 --vocabulary 1000 --whisper tiny    # to try it
 
 Prints one table, rows by name; `--json` writes it, and under `run` where and how it was measured. `naive` is
-`tests/reference.py`, the published algorithm. `exact`, `prefix`, `dual` and `dual_parallel` are the sampler's modes;
-`multiple_choice` is exact decoding of a 4-token answer, beside `naive_multiple_choice`.
+`tests/reference.py`, the published algorithm, over LLaDA's public code (`tests/published_llada.py`). `exact`, `prefix`,
+`dual` and `dual_parallel` are the sampler's modes; `multiple_choice` is exact decoding of a 4-token answer, beside
+`naive_multiple_choice`.
 
 Decoding (from the prompt's embeddings on) and the encoder (from the waveform to these) are measured apart, so that each
 row has its seconds without the encoder and with it, and both ratios; the published code encodes in float32, with states
@@ -97,9 +98,9 @@ def instruction_of(tokenizer: PreTrainedTokenizerFast, text_tokens: int) -> str:
     return " ".join(words)
 
 
-def with_float32_encoder(model: DIFFAModel) -> DIFFAModel:
-    """The model as the published code runs it: encoder and adapters in float32; the LLM is the same one."""
-    published = reference.hearing_as_published(model)
+def as_published(model: DIFFAModel) -> DIFFAModel:
+    """The model as the published code runs it: encoder and adapters in float32; the LLM's weights are the same."""
+    published = reference.as_published(model)
     published.whisper_model = copy.deepcopy(published.whisper_model).float()
     published.to_adapter_dtype(torch.float32)
     return published
@@ -139,18 +140,18 @@ def compiled_copy(llm: LLaDAModel) -> LLaDAModel:
 
 
 def cases_of(
-    args: argparse.Namespace, llm: LLaDAModel, prompt: Prompt, audio: slice
+    args: argparse.Namespace, llm: LLaDAModel, published: LLaDAModel, prompt: Prompt, audio: slice
 ) -> dict[str, Callable[[], Answer]]:
     """What is measured, by the row's name. `audio`: where in the prompt it is."""
     options = GenerationOptions(args.steps, args.block_length, args.max_new_tokens)
-    cases = {"naive": lambda: by_naive(llm, prompt, options, audio)}
+    cases = {"naive": lambda: by_naive(published, prompt, options, audio)}
     for name, mode in modes_of(options, args.tokens_per_pass).items():
         cases[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
     if args.compile:
         compiled = compiled_copy(llm)
         for name, mode in (("exact", options), ("dual", replace(options, cache="dual"))):
             cases[f"{name}_compiled"] = lambda mode=mode: by_sampler(compiled, prompt, mode)
-    cases["naive_multiple_choice"] = lambda: by_naive(llm, prompt, MULTIPLE_CHOICE, audio)
+    cases["naive_multiple_choice"] = lambda: by_naive(published, prompt, MULTIPLE_CHOICE, audio)
     cases["multiple_choice"] = lambda: by_sampler(llm, prompt, MULTIPLE_CHOICE)
     return cases
 
@@ -218,7 +219,7 @@ def table(rows: dict[str, DecodingRow]) -> str:
     return format_table(header, lines)
 
 
-def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> None:
+def draw(args: argparse.Namespace, model: DIFFAModel, published: LLaDAModel, waveform: np.ndarray) -> None:
     """Seconds an answer against its length, encoder excluded; one run each."""
     import matplotlib
 
@@ -232,7 +233,7 @@ def draw(args: argparse.Namespace, model: DIFFAModel, waveform: np.ndarray) -> N
     seconds: dict[str, list[float]] = {}
     for length in LENGTHS:
         options = GenerationOptions(length, min(args.block_length, length), length)
-        calls = {"naive": lambda options=options: by_naive(llm, prompt, options, audio)}
+        calls = {"naive": lambda options=options: by_naive(published, prompt, options, audio)}
         for name, mode in modes_of(options, args.tokens_per_pass).items():
             calls[name] = lambda mode=mode: by_sampler(llm, prompt, mode)
         for name, call in calls.items():
@@ -288,14 +289,14 @@ def main(argv: list[str] | None = None) -> None:
     model = random_model(args, device, precision.dtype)
     waveform = np.random.default_rng(0).normal(0, 0.1, int(args.audio_seconds * SAMPLE_RATE)).astype(np.float32)
     limit = measure.matrix_product_limit(device, precision.dtype)
-    instruction, published = instruction_of(model.tokenizer, args.text_tokens), with_float32_encoder(model)
+    instruction, published = instruction_of(model.tokenizer, args.text_tokens), as_published(model)
     encoders = {
         "naive_encoder": lambda: published.build_inputs([waveform], [instruction], MULTIPLE_CHOICE),
         "encoder": lambda: model.build_inputs([waveform], [instruction], MULTIPLE_CHOICE),
     }
     prompt = encoders["encoder"]()
     audio = reference.audio_columns(model, prompt.inputs_embeds[0], instruction)
-    cases = cases_of(args, model.llm_model, prompt, audio)
+    cases = cases_of(args, model.llm_model, published.llm_model, prompt, audio)
     run = measure.run_record(device, precision, args.runs, limit)
     for name in [name for name in cases if name.endswith("_compiled")]:
         run[f"seconds_of_first_{name}"] = measure.seconds_of(cases[name], device)  # the compiler's time in it
@@ -304,7 +305,7 @@ def main(argv: list[str] | None = None) -> None:
     run["ratio_of_encoder"] = seconds["naive_encoder"] / seconds["encoder"]
     measure.report(table(rows), {name: asdict(row) for name, row in rows.items()}, run, args.json)
     if args.plot:
-        draw(args, model, waveform)
+        draw(args, model, published.llm_model, waveform)
 
 
 if __name__ == "__main__":

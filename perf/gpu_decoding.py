@@ -1,6 +1,7 @@
 """Part `decoding` of perf/gpu.py: seconds an answer at LLaDA-8B's shape, in each mode, for one prompt and for batches.
 
-Rows named "answer" are whole answers by the sampler (and, as "naive", by tests/reference.py), the encoder not counted.
+Rows named "answer" are whole answers by the sampler (and, as "naive", by tests/reference.py over
+tests/published_llada.py), the encoder not counted.
 Rows named "int8" and "int4" are answers with rounded weights, beside the same with those in bf16.
 Rows named "graphs" compare answers whose repeated passes are replayed with the same ones launched kernel by kernel.
 Rows named "pass" are single forward passes of fixed shape, with the projection of a block and its argmax: eager,
@@ -29,6 +30,7 @@ from src.llm_generate import GenerationOptions, Prompt, decode
 from src.modeling_llada import LLaDAModel
 from src.quantization import BITS, QuantizedMatrix
 from tests import reference
+from tests.published_llada import published_llada
 
 TOKENS_PER_PASS = 4
 RUNS = 3
@@ -55,7 +57,7 @@ def measure_all(record: Record) -> None:
         modes = modes_of(options, TOKENS_PER_PASS)
         for name in names:
             key, mode = f"{name}, {options.max_new_tokens} tokens", modes.get(name)
-            answer = partial(by_naive, prompt=one, options=options, audio=audio)
+            answer = partial(as_published, prompt=one, options=options, audio=audio)
             if mode:
                 answer = partial(by_sampler, prompt=prompts[batch_size], options=mode)
             record.row(
@@ -105,6 +107,10 @@ def against_bf16(
     """Seconds of an answer with rounded weights, beside those in bf16, and the gigabytes that the weights take."""
     kept = sum(matrix.num_bytes for matrix in in_bits.modules() if isinstance(matrix, QuantizedMatrix))
     return timed(call, device) | {"seconds_bf16": in_bf16, "gigabytes": kept / 1e9}
+
+
+def as_published(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions, audio: slice) -> Answer:
+    return by_naive(published_llada(llm), prompt, options, audio)
 
 
 def shallow(llm: LLaDAModel, layers: int) -> LLaDAModel:

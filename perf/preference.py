@@ -80,7 +80,7 @@ def steps_for(args: argparse.Namespace, device: torch.device, dtype: torch.dtype
     """What is measured, by the row's name."""
     start, low = start_of(args, device, dtype), dtype != torch.float32
     batch = pairs_of(start, args, device)
-    published = reference.hearing_as_published(start)
+    published = reference.as_published(start)
     checkpointed = policy_of(start)
     checkpointed.gradient_checkpointing_enable()
     return {

@@ -6,9 +6,10 @@
 A step is forward, backward, clipping and AdamW. Rows of the table:
 
     naive              states of all of the encoder's layers, keys and values of all its frames in the Q-Former,
-                       logits and cross entropy of every position, full autograd; all parts in the wanted precision, as
-                       DeepSpeed casts the published model (its float32 masters of the adapters are left out, which is
-                       less memory than it takes); AdamW that is not fused
+                       LLaDA's public code (`tests/published_llada.py`), logits and cross entropy of every position,
+                       full autograd; all parts in the wanted precision, as DeepSpeed casts the published model (its
+                       float32 masters of the adapters are left out, which is less memory than it takes); AdamW that
+                       is not fused
     ours               `DIFFAModel.forward`; adapters held in float32, computing in the wanted precision (autocast)
     ours_checkpointed  the same with --gradient_checkpointing
 
@@ -128,12 +129,11 @@ def having_heard(model: DIFFAModel, batch: dict[str, torch.Tensor], autocast: bo
 
 
 def our_loss(model: DIFFAModel, batch: dict[str, torch.Tensor], checkpointing: bool) -> torch.Tensor:
-    model.llm_model.gradient_checkpointing = checkpointing  # the LLM is shared by all rows
+    model.llm_model.gradient_checkpointing = checkpointing  # the LLM is shared by these rows
     return model(**batch).loss
 
 
 def naive_loss(model: DIFFAModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    model.llm_model.gradient_checkpointing = False
     return reference.loss(model, batch)
 
 
@@ -147,7 +147,7 @@ def steps_of(model: DIFFAModel, batch: dict[str, torch.Tensor], low: bool) -> di
 
     def published() -> DIFFAModel:
         """With the frozen parts of `model`, and adapters of its own."""
-        return to_train(reference.hearing_as_published(model), model.llm_model.embedding_weight.dtype)
+        return to_train(reference.as_published(model), model.llm_model.embedding_weight.dtype)
 
     def ours() -> DIFFAModel:
         own = copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)})

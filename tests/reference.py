@@ -20,6 +20,7 @@ from src.modeling_llada import LLaDAModel
 from src.modeling_whisper_encoder import WhisperAudioEncoder
 from src.prompts import build_prompt, tokenize_prompt
 from src.splice import position_ids_of, splice
+from tests.published_llada import published_llada
 
 
 class PublishedEncoder(torch.nn.Module):
@@ -37,13 +38,15 @@ class PublishedEncoder(torch.nn.Module):
         return output.hidden_states, self.num_frames(feature_attention_mask.sum(dim=-1))
 
 
-def hearing_as_published(model: DIFFAModel) -> DIFFAModel:
-    """A model over the same frozen weights, with copies of its trained ones, that encodes audio as published.
+def as_published(model: DIFFAModel) -> DIFFAModel:
+    """A model over the same frozen weights, with copies of its adapters, that computes as published.
 
-    That is with states of all layers, and in the Q-Former with a key and a value of each frame.
+    It encodes audio with states of all layers, and in the Q-Former with a key and a value of each frame; its LLM is
+    `published_llada`.
     """
     published = copy.deepcopy(model, {id(part): part for part in (model.llm_model, model.whisper_model)})
     published.whisper_model = PublishedEncoder(model.whisper_model)
+    published.llm_model = published_llada(model.llm_model)
     for layer in published.acoustic_connector.qformer.layer:
         layer.crossattention.self.__class__ = BertSelfAttention  # the same parameters
     return published

@@ -150,7 +150,7 @@ def test_audio_is_embedded_as_the_published_code_does_it(clips):
     """The encoder's last layer is computed where it is read, and the Q-Former has neither keys nor values of frames."""
     model = load_golden()
     model.prepare_training(2)
-    published = reference.hearing_as_published(model)
+    published = reference.as_published(model)
     features = log_mel(model.feature_extractor, clips)
     (plain, lengths), (ours, our_lengths) = published.encode_audio(*features), model.encode_audio(*features)
     assert torch.equal(our_lengths, lengths)
