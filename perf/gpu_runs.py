@@ -45,11 +45,11 @@ def measure_all(record: Record) -> None:
         write_data(folder)
         gpus = torch.cuda.device_count() if record.device.type == "cuda" else 0
         plan = {"folder": folder, "processes": max(gpus, 1), "limit_seconds": record.seconds}
-        kinds = [(stage, bf16) for bf16 in (False, True) for stage in STAGES]
-        if record.dry_run:  # the last stage starts from what the one before it wrote, LoRA factors included
-            kinds = [(4, False)]
+        kinds, killed_stage = [(stage, bf16) for bf16 in (False, True) for stage in STAGES], 2
+        if record.dry_run:  # the last stage alone, which starts from what stage 3 wrote, LoRA factors included
+            kinds, killed_stage = [], max(STAGES)
         on_device = [Run(stage=stage, name=f"device-{bf16}", gpus=gpus, bf16=bf16, **plan) for stage, bf16 in kinds]
-        killed = Run(stage=2, name="killed", gpus=gpus, **plan)
+        killed = Run(stage=killed_stage, name="killed", gpus=gpus, **plan)
         # Each against the CPU in the same number format: rounding alone changes losses by up to 2 % here.
         kinds = {(run.stage, run.bf16) for run in (*on_device, killed)}
         on_cpu = {kind: Run(stage=kind[0], name=f"cpu-{kind[1]}", gpus=0, bf16=kind[1], **plan) for kind in kinds}

@@ -37,7 +37,7 @@ def test_what_is_measured_by_default():
 
 
 @pytest.mark.slow
-def test_the_table_of_decoding(tmp_path, capsys, monkeypatch):
+def test_the_table_of_decoding(tmp_path, capsys, monkeypatch, small_encoder):
     compiled = []
     monkeypatch.setattr(LLaDAModel, "compile_blocks", lambda llm: compiled.append(llm))
     flags = "--d_model 64 --n_layers 1 --vocabulary 800 --whisper tiny --runs 1 --dtype float32 --device cpu"

@@ -5,7 +5,7 @@ import pytest
 from perf import preference
 
 
-def test_the_table_of_preference_optimisation(tmp_path, capsys):
+def test_the_table_of_preference_optimisation(tmp_path, capsys, small_encoder):
     """All rows take the same loss, ours by less work and memory."""
     shape = "--d_model 64 --n_layers 2 --vocabulary 20000 --whisper tiny --audio_seconds 1 --vrpo_draws 2"
     flags = f"{shape} --runs 1 --dtype float32 --device cpu --json {tmp_path / 'p.json'}"

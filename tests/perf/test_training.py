@@ -16,7 +16,7 @@ def test_time_is_compared_one_way_and_memory_the_other():
 
 
 @pytest.mark.slow
-def test_the_table_of_training(tmp_path, capsys):
+def test_the_table_of_training(tmp_path, capsys, small_encoder):
     shape = "--d_model 64 --n_layers 1 --vocabulary 20000 --whisper tiny --batch_size 1 --audio_seconds 2"
     flags = f"{shape} --runs 1 --dtype float32 --device cpu --json {tmp_path / 't.json'}"
     training.main(flags.split())
