@@ -282,19 +282,24 @@ class Throughput:
     items: int = 0
     forward_passes: int = 0
     tokens: int = 0  # of the answers' texts; end tokens do not count
+    fixed: int = 0  # tokens that forward passes fixed, end tokens included
     seconds: float = 0.0  # in the model alone
 
     def add(self, answers: Answers, seconds: float) -> None:
         self.items += len(answers.texts)
         self.forward_passes += sum(answers.forward_passes)
         self.tokens += sum(answers.num_tokens)
+        self.fixed += sum(answers.num_fixed)
         self.seconds += seconds
 
     def speed(self, ranks: Ranks) -> dict[str, float | None]:
         """Figures over all ranks, which work side by side; None where nothing was answered."""
-        items, passes, tokens, seconds = ranks.total([self.items, self.forward_passes, self.tokens, self.seconds])
+        counted = [self.items, self.forward_passes, self.tokens, self.fixed, self.seconds]
+        items, passes, tokens, fixed, seconds = ranks.total(counted)
         return {
             "forward_passes_per_item": round(passes / items, 3) if items else None,
+            "tokens_per_item": round(tokens / items, 3) if items else None,
+            "fixed_tokens_per_item": round(fixed / items, 3) if items else None,
             "tokens_per_second": round(tokens * ranks.world / seconds, 3) if items else None,
         }
 

@@ -4,7 +4,8 @@
     python perf/presets.py --model_path exp/stage2 --data DIR --output exp/presets
 
 Answers MMSU, MMAU and three subsets of VoiceBench by the run scripts, once with each mode, and holds forward passes,
-texts and right answers against those of exact decoding. A second run answers only what is missing.
+texts and right answers against those of exact decoding. "Seen" are tokens of an answer's text, "unseen" those that were
+computed besides. A second run answers only what is missing.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ from src.files import write_file
 
 MODES = {  # the first one is what the others are held against
     "exact": ["--preset", "exact"],
+    "exact, stop_in_block": ["--preset", "exact", "--stop_at_eos", "--stop_in_block"],
     "fast": ["--preset", "fast"],
+    "fast, stop_in_block": ["--preset", "fast", "--stop_in_block"],
     "dual, threshold 0.9": ["--cache", "dual", "--threshold", "0.9"],
     "fastest": ["--preset", "fastest"],
     "exact, int8": ["--preset", "exact", "--quantize", "int8"],
@@ -47,6 +50,8 @@ class PresetRow:
     items: int
     passes: float  # of the LLM, an answer
     passes_fewer: float  # times, than in exact decoding
+    seen: float  # tokens of an answer's text
+    unseen: float  # tokens of an answer that were computed besides: end tokens, for the most part
     same_text: float  # share of the answers
     right: int  # by the official rule; sd-qa: that contain the reference
     right_exact: int
@@ -66,8 +71,20 @@ def answer(mode: str, model_path: Path, data: Path, folder: Path) -> None:
             raise UserError(f"{script} failed with {mode} decoding; its message is above")
 
 
-def results_in(folder: Path) -> Iterator[tuple[str, list[str], float, int]]:
-    """(benchmark, texts, passes an answer, right answers) of every result file below a folder."""
+@dataclass(frozen=True)
+class Result:
+    """What one mode gave in one benchmark."""
+
+    benchmark: str
+    texts: list[str]
+    passes: float  # an answer
+    seen: float
+    unseen: float
+    right: int
+
+
+def results_in(folder: Path) -> Iterator[Result]:
+    """What every result file below a folder holds."""
     for file in sorted(folder.rglob("*.scores.json")):
         result, scores = file.with_name(file.name.removesuffix(".scores.json")), json.loads(file.read_text())
         meta = json.loads(result.with_name(f"{result.name}.meta.json").read_text())
@@ -77,39 +94,52 @@ def results_in(folder: Path) -> Iterator[tuple[str, list[str], float, int]]:
         else:
             rate = scores["levels"]["total"]["total"]["official"]
         name = scores.get("subset") or scores["benchmark"]
-        yield name, texts, meta["forward_passes_per_item"], round(rate * len(texts))
+        if "fixed_tokens_per_item" not in meta:
+            raise UserError(f"{result} was answered by an earlier version; pass another --output")
+        seen = meta["tokens_per_item"]
+        yield Result(
+            name, texts, meta["forward_passes_per_item"], seen, meta["fixed_tokens_per_item"] - seen,
+            round(rate * len(texts)),
+        )  # fmt: skip
 
 
-def compare(results: dict[str, list[tuple[str, list[str], float, int]]]) -> list[PresetRow]:
+def compare(results: dict[str, list[Result]]) -> list[PresetRow]:
     """Rows of every mode's results, by the mode's name; the first mode is the standard."""
-    exact = {name: (texts, passes, right) for name, texts, passes, right in next(iter(results.values()))}
+    standard = {result.benchmark: result for result in next(iter(results.values()))}
     rows = []
     for mode, found in results.items():
-        for name, texts, passes, right in found:
-            texts_exact, passes_exact, right_exact = exact[name]
-            same = sum(a == b for a, b in zip(texts, texts_exact, strict=True)) / len(texts)
-            rows.append(PresetRow(mode, name, len(texts), passes, passes_exact / passes, same, right, right_exact))
+        for result in found:
+            exact = standard[result.benchmark]
+            same = sum(a == b for a, b in zip(result.texts, exact.texts, strict=True)) / len(result.texts)
+            rows.append(PresetRow(
+                mode, result.benchmark, len(result.texts), result.passes, exact.passes / result.passes, result.seen,
+                result.unseen, same, result.right, exact.right,
+            ))  # fmt: skip
         rows.append(together(mode, [row for row in rows if row.mode == mode]))
     return rows
 
 
 def together(mode: str, rows: list[PresetRow]) -> PresetRow:
     items = sum(row.items for row in rows)
-    passes, passes_exact = (
-        sum(row.items * row.passes * factor for row, factor in zip(rows, factors, strict=True))
-        for factors in ([1.0] * len(rows), [row.passes_fewer for row in rows])
-    )
-    same = sum(row.items * row.same_text for row in rows) / items
-    right, right_exact = sum(row.right for row in rows), sum(row.right_exact for row in rows)
-    return PresetRow(mode, "together", items, passes / items, passes_exact / passes, same, right, right_exact)
+
+    def mean(value: Callable[[PresetRow], float]) -> float:
+        return sum(row.items * value(row) for row in rows) / items
+
+    passes, passes_exact = mean(lambda row: row.passes), mean(lambda row: row.passes * row.passes_fewer)
+    return PresetRow(
+        mode, "together", items, passes, passes_exact / passes, mean(lambda row: row.seen),
+        mean(lambda row: row.unseen), mean(lambda row: row.same_text), sum(row.right for row in rows),
+        sum(row.right_exact for row in rows),
+    )  # fmt: skip
 
 
 def table(rows: list[PresetRow]) -> str:
-    header = ["", "", "items", "passes", "times fewer", "same text", "right", "points"]
+    header = ["", "", "items", "passes", "times fewer", "seen", "unseen", "same text", "right", "points"]
     lines = [
         [
             row.mode, row.benchmark, str(row.items), f"{row.passes:.2f}", f"{row.passes_fewer:.1f}",
-            f"{row.same_text:.1%}", str(row.right), f"{100 * (row.right - row.right_exact) / row.items:+.1f}",
+            f"{row.seen:.2f}", f"{row.unseen:.2f}", f"{row.same_text:.1%}", str(row.right),
+            f"{100 * (row.right - row.right_exact) / row.items:+.1f}",
         ]
         for row in rows
     ]  # fmt: skip

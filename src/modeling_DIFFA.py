@@ -52,6 +52,7 @@ class Answers:
     texts: list[str]  # without special tokens
     ids: torch.Tensor  # int64 [B, max_new_tokens], on the CPU
     num_tokens: list[int]  # in each text: end tokens and other special tokens do not count
+    num_fixed: list[int]  # that forward passes fixed, special tokens included; the rest was filled up or left out
     forward_passes: list[int]  # of the LLM, as many as each answer takes alone; a guided pass counts once
 
 
@@ -409,7 +410,8 @@ class DIFFAModel(nn.Module):
         special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
         num_tokens = torch.isin(ids, torch.tensor(special), invert=True).sum(dim=1).tolist()
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return Answers(texts, ids, num_tokens, progress.forward_passes.tolist())
+        num_fixed = (progress.confidence > 0).sum(dim=1).tolist()
+        return Answers(texts, ids, num_tokens, num_fixed, progress.forward_passes.tolist())
 
     def decode(
         self,

@@ -158,6 +158,7 @@ def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
     meta = json.loads((folder / "out.jsonl.meta.json").read_text())
     assert meta["forward_passes_per_item"] == 2
     assert meta["tokens_per_second"] == 24  # twelve tokens in two batches of a quarter of a second
+    assert (meta["tokens_per_item"], meta["fixed_tokens_per_item"]) == (3, 4)
     assert mmsu(folder, "--limit", 4) == 0  # nothing left to do: what was measured stays
     assert json.loads((folder / "out.jsonl.meta.json").read_text()) == meta
 

@@ -3,14 +3,24 @@ import json
 import pytest
 
 from perf import presets
+from src.errors import UserError
 
 
 def write_result(folder, name, texts, passes, right, **scores):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("".join(json.dumps({"id": n, "response": text}) + "\n" for n, text in enumerate(texts)))
-    (folder / f"{name}.meta.json").write_text(json.dumps({"forward_passes_per_item": passes}))
+    (folder / f"{name}.meta.json").write_text(json.dumps({
+        "forward_passes_per_item": passes, "tokens_per_item": 1.5, "fixed_tokens_per_item": 1.5 + passes,
+    }))  # fmt: skip
     levels = {"total": {"total": {"official": right / len(texts)}}}
     (folder / f"{name}.scores.json").write_text(json.dumps({"levels": levels} | scores))
+
+
+def test_results_of_an_earlier_version_are_refused(tmp_path):
+    write_result(tmp_path, "mmau.jsonl", ["a"], 16.0, 1, benchmark="mmau")
+    (tmp_path / "mmau.jsonl.meta.json").write_text(json.dumps({"forward_passes_per_item": 16.0}))
+    with pytest.raises(UserError, match=r"mmau\.jsonl was answered by an earlier version; pass another --output"):
+        list(presets.results_in(tmp_path))
 
 
 def test_modes_are_held_against_the_first(tmp_path):
@@ -28,4 +38,6 @@ def test_modes_are_held_against_the_first(tmp_path):
     assert (both.items, both.right, both.right_exact) == (6, 3, 5)
     assert both.passes == pytest.approx((4 * 4 + 2 * 2) / 6) and both.passes_fewer == pytest.approx(80 / 20)
     assert both.same_text == pytest.approx(4 / 6)
+    assert (exact.seen, exact.unseen, fast.unseen, both.seen) == (1.5, 16, 4, 1.5)
+    assert both.unseen == pytest.approx((4 * 4 + 2 * 2) / 6)
     assert "-33.3" in presets.table(list(rows.values()))
