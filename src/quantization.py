@@ -6,7 +6,6 @@ token goes through both: they take 8 bits in either case.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -64,15 +63,19 @@ class QuantizedMatrix(nn.Module):
         weight.unflatten(1, (scales.shape[1], -1)).mul_(scales[..., None])
         return weight
 
-    def parts(self) -> Iterator[torch.Tensor]:
-        """The matrix in its number format, some rows at a time."""
-        elements = ELEMENTS_AT_ONCE_ON_CPU if self.numbers.device.type == "cpu" else ELEMENTS_AT_ONCE
-        at_once = max(1, elements // self.columns)
-        return map(self.weight, self.numbers.split(at_once), self.scales.split(at_once))
-
     def product(self, inputs: torch.Tensor) -> torch.Tensor:
-        """inputs [..., columns] times the matrix's transpose: [..., rows]."""
-        return torch.cat([F.linear(inputs, part) for part in self.parts()], dim=-1)
+        """inputs [..., columns], in the model's number format, times the matrix's transpose: [..., rows].
+
+        A row of 8 bits has one scale, which its products take instead of its numbers: those are exact in every format,
+        and there are fewer products. In float16 these could overflow before they are scaled.
+        """
+        elements = ELEMENTS_AT_ONCE_ON_CPU if self.numbers.device.type == "cpu" else ELEMENTS_AT_ONCE
+        at_once = max(1, elements // self.columns)  # rows
+        some_rows = zip(self.numbers.split(at_once), self.scales.split(at_once), strict=True)
+        if self.bits == 8 and inputs.dtype != torch.float16:
+            products = [F.linear(inputs, numbers.to(inputs.dtype)) for numbers, _ in some_rows]
+            return torch.cat(products, dim=-1).mul_(self.scales[:, 0])
+        return torch.cat([F.linear(inputs, self.weight(numbers, scales)) for numbers, scales in some_rows], dim=-1)
 
     @property
     def num_bytes(self) -> int:

@@ -30,7 +30,7 @@ def rounded(weight: torch.Tensor, bits: int, dtype: torch.dtype, kind: type[Quan
 
 
 def whole(matrix: QuantizedMatrix) -> torch.Tensor:
-    return torch.cat(list(matrix.parts())).float()
+    return matrix.weight(matrix.numbers, matrix.scales).float()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -75,9 +75,24 @@ def test_products_and_embeddings_are_those_of_the_rounded_matrix(bits, monkeypat
     weight, inputs, ids = torch.randn(50, 64), torch.randn(2, 3, 64), torch.tensor([[0, 49, 7], [7, 8, 0]])
     linear, embedding = rounded(weight, bits, torch.float32), rounded(weight, bits, torch.float32, QuantizedEmbedding)
     monkeypatch.setattr(quantization, "ELEMENTS_AT_ONCE_ON_CPU", 9 * 64)
-    assert len(list(linear.parts())) == 6
-    torch.testing.assert_close(linear(inputs), F.linear(inputs, whole(linear)))
+    expected, calls, product = F.linear(inputs, whole(linear)), [], F.linear
+    monkeypatch.setattr(quantization.F, "linear", lambda x, rows: (calls.append(len(rows)), product(x, rows))[1])
+    torch.testing.assert_close(linear(inputs), expected)
+    assert calls == [9, 9, 9, 9, 9, 5]
     assert torch.equal(embedding(ids), whole(embedding)[ids])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_product_is_right_in_every_number_format(bits, dtype):
+    """Of numbers as large as they get, too: in float16 their products alone would be infinite."""
+    weight = torch.cat((torch.full((1, 256), 0.01), torch.randn(20, 256)))
+    inputs = torch.cat((torch.full((1, 256), 10.0), torch.randn(4, 256))).to(dtype)
+    matrix = rounded(weight, bits, dtype)
+    exact = F.linear(inputs.double(), whole(matrix).double())
+    found = matrix(inputs)
+    assert found.dtype == dtype and found[0, 0].item() == pytest.approx(25.6, rel=4 * torch.finfo(dtype).eps)
+    assert ((found - exact).norm() / exact.norm()).item() < 2 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize(("to", "bits"), [("int8", 8), ("int4", 4)])
