@@ -410,8 +410,8 @@ class DIFFAModel(nn.Module):
         special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
         num_tokens = torch.isin(ids, torch.tensor(special), invert=True).sum(dim=1).tolist()
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        num_fixed = (progress.confidence > 0).sum(dim=1).tolist()
-        return Answers(texts, ids, num_tokens, num_fixed, progress.forward_passes.tolist())
+        took = torch.stack(((progress.confidence > 0).sum(dim=1), progress.forward_passes))  # [2, B], one wait
+        return Answers(texts, ids, num_tokens, *took.tolist())
 
     def decode(
         self,

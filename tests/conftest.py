@@ -1,10 +1,12 @@
 """What the tests share: the golden checkpoints, figures and clips, read once."""
 
+import functools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
@@ -98,6 +100,21 @@ def load_golden() -> DIFFAModel:
     """A golden model of one's own, for tests that change it."""
     return DIFFAModel.from_pretrained(
         GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=GOLDEN / "whisper"
+    )
+
+
+@functools.cache
+def _short_parts() -> TemporaryDirectory:
+    """Removed at exit."""
+    folder = TemporaryDirectory(prefix="short_parts_")
+    short_encoder(Path(folder.name))
+    return folder
+
+
+def load_short() -> DIFFAModel:
+    """The same with `short_encoder`: for tests that train."""
+    return DIFFAModel.from_pretrained(
+        GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=short_encoder(Path(_short_parts().name))
     )
 
 

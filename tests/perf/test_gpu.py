@@ -119,7 +119,7 @@ def test_a_dry_run_measures_everything(tmp_path):
     }  # fmt: skip
     assert not [name for found in rows.values() for name, row in found.items() if {"failed", "skipped"} & set(row)]
     assert all(row["ok"] for name, row in rows["golden"].items() if "bfloat16" not in name)
-    killed = rows["training"]["stage 2, killed and resumed"]
+    killed = rows["training"]["stage 4, killed and resumed"]
     assert killed["ok"] and killed["resumed_from"].startswith("checkpoint-") and killed["difference"] < 1e-3
     assert rows["decoding"]["profile: exact"]["operators_that_wait"]["aten::nonzero"] == 1
     assert rows["decoding"]["answer, batch 1: dual_parallel, 16 tokens"]["passes"] == 4

@@ -23,7 +23,7 @@ from src.modeling_DIFFA import DIFFAModel
 from src.sft_trainer import TrainingError, dLLMTrainer
 from src.training_checkpoint import is_complete, last_complete
 from src.training_meter import GIBIBYTE, peak_bytes
-from tests.conftest import GOLDEN, load_golden
+from tests.conftest import GOLDEN, load_short
 
 SAMPLES = [
     Sample(f"clip{clip}", GOLDEN / f"clip{clip}.wav", "hello", target, "", "golden", 1.0, {})
@@ -61,7 +61,7 @@ def trainer_for(
 
 def trained(stage: int, output_dir, resume: Path | None = None, **options) -> dLLMTrainer:
     """A trainer after training a fresh model."""
-    model = load_golden()
+    model = load_short()
     model.prepare_training(stage)
     trainer = trainer_for(model, output_dir, **options)
     trainer.train(resume_from_checkpoint=resume and str(resume))
@@ -78,7 +78,7 @@ def adapters(model: DIFFAModel) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_only_the_stages_modules_change_are_optimised_and_saved(tmp_path, stage):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(stage)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     trainer = trainer_for(model, tmp_path)
@@ -99,10 +99,10 @@ def test_only_the_stages_modules_change_are_optimised_and_saved(tmp_path, stage)
 
 
 def test_resuming_goes_on_with_the_saved_adapters_and_step(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(2)
     trainer_for(model, tmp_path).train()
-    resumed = load_golden()
+    resumed = load_short()
     resumed.prepare_training(2)
     trainer = trainer_for(resumed, tmp_path, max_steps=2)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))  # nothing left to do: the weights come back
@@ -112,7 +112,7 @@ def test_resuming_goes_on_with_the_saved_adapters_and_step(tmp_path):
 
 
 def test_tensorboard_gets_losses(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer_for(model, tmp_path, max_steps=4, report_to="tensorboard", logging_dir=tmp_path / "logs").train()
     losses = [event.value for event in EventAccumulator(str(tmp_path / "logs")).Reload().Scalars("train/loss")]
@@ -127,7 +127,7 @@ def test_gradient_accumulation_averages(tmp_path):
             return super().__getitem__(0)
 
     def one_update(batch_size: int, accumulation: int, folder) -> dict[str, torch.Tensor]:
-        model = load_golden()
+        model = load_short()
         model.prepare_training(1)
         trainer = trainer_for(
             model, folder, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation, max_steps=1
@@ -290,7 +290,7 @@ def test_deepspeed_does_not_round_the_batch(tmp_path, model, monkeypatch):
 
 
 def test_gradient_checkpointing_reaches_the_llm(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer_for(model, tmp_path, gradient_checkpointing=True, max_steps=1).train()
     assert model.llm_model.gradient_checkpointing
@@ -315,7 +315,7 @@ def test_too_many_clips_that_cannot_be_used_stop_the_run(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_with_the_batchs_samples(tmp_path, value):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer = trainer_for(model, tmp_path, max_steps=3)
 
@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_samples(tmp_path, value
 
 
 def test_being_asked_to_stop_writes_a_checkpoint_first(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer = trainer_for(model, tmp_path, max_steps=5, save_steps=100)
 
@@ -348,7 +348,7 @@ def test_being_asked_to_stop_writes_a_checkpoint_first(tmp_path):
 
 
 def test_being_asked_to_stop_in_an_evaluation_writes_a_checkpoint_at_once(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 1, "save_steps": 100}
     trainer = trainer_for(model, tmp_path, max_steps=5, wer_samples=SAID, **options)
@@ -376,7 +376,7 @@ def test_an_evaluation_that_was_stopped_is_made_up(tmp_path, monkeypatch, moment
     options |= {"metric_for_best_model": "loss", "greater_is_better": False}
     whole = trained(1, tmp_path / "whole", **options)
     assert whole.state.best_model_checkpoint == str(tmp_path / "whole" / "checkpoint-2")
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     stopped = trainer_for(model, tmp_path / "out", **options)
     request = {
@@ -393,7 +393,7 @@ def test_an_evaluation_that_was_stopped_is_made_up(tmp_path, monkeypatch, moment
 
 
 def test_being_asked_to_stop_in_the_evaluation_before_the_first_step_ends_training(tmp_path):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer = trainer_for(model, tmp_path, eval_strategy="steps", eval_on_start=True)
     trainer.stop_requested = True
@@ -517,7 +517,7 @@ def test_evaluation_leaves_training_as_it_was(tmp_path, monkeypatch):
 
 
 def test_evaluation_gives_back_random_state_mode_and_time(tmp_path, hears_targets):
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     trainer = trainer_for(model, tmp_path, wer_samples=SAID)
     for training in (True, False):
@@ -562,7 +562,7 @@ def test_an_evaluation_set_that_cannot_be_read_does_not_end_training(tmp_path, c
     """Its disk is gone, say. The set is named, and what can be used of it counts as ever."""
     lost = [replace(SAMPLES[0], audio_id=str(n), audio_filepath=tmp_path / f"gone{n}.wav") for n in range(14)]
     long = replace(SAMPLES[0], audio_id="long", input="word " * 3000)
-    model = load_golden()
+    model = load_short()
     model.prepare_training(1)
     options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 2}
     trainer = trainer_for(model, tmp_path, max_steps=1, **options)
