@@ -4,7 +4,7 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -30,15 +30,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     there is waited for by all.
     """
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    groups = slow_groups(items)
     others = [item for item in items if not item.get_closest_marker("slow")]
     ordered = []
     for process in range(processes):
-        share = slow[process::processes]
+        share = [item for group in groups[process::processes] for item in group]
         rest = max(0, (len(items) - len(ordered)) // (processes - process) - len(share))
         ordered += share + others[:rest]
         del others[:rest]
     items[:] = ordered + others
+
+
+def slow_groups(items: Iterable[pytest.Item]) -> list[list[pytest.Item]]:
+    """The slow tests, by what takes long once for several: cases of one function, and modules that are slow as a whole.
+
+    Apart, each process would start their server, or train what they compare with, for itself.
+    """
+    groups: dict[tuple[str, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow"):
+            module_is_slow = any(mark.name == "slow" for mark in item.getparent(pytest.Module).own_markers)
+            function = "" if module_is_slow else item.name.partition("[")[0]
+            groups.setdefault((str(item.path), function), []).append(item)
+    return list(groups.values())
 
 
 @pytest.fixture(autouse=True)
