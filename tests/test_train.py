@@ -36,7 +36,7 @@ from tests.src.test_training_arguments import frozen_flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = "--max_steps=12"  # of the runs that are compared
-KILLS = 3  # in a run, at random moments
+KILLS = 2  # in a run, at random moments
 BEST = ["--eval_dataset_path", "x", "--eval_strategy", "steps", "--load_best_model_at_end", "True"]
 
 
@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, whole):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["1", "2"])
 def test_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
-    """Two processes, ZeRO-1; three kills in each stage: one while a run starts, the others while it trains."""
+    """Two processes, ZeRO-1; two kills in each stage: one while a run starts, one while it trains."""
     env = stage2_environment(tmp_path, NPROC="2")
     script, moments, step_seconds = f"train_stage{stage}.sh", random.Random(int(stage)), None
     early = moments.randrange(KILLS)
@@ -209,7 +209,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
                 clock = time.monotonic()
                 assert steps_logged(read_until_logged(process, 1)) == 1
                 step_seconds = time.monotonic() - clock
-            time.sleep(moments.uniform(0, step_seconds))  # some three steps, then two a kill: fewer than twelve in all
+            time.sleep(moments.uniform(0, step_seconds))
         kill_launcher(process)
     finished = run(script, env, STEPS)
     assert finished.returncode == 0, finished.stderr[-3000:]

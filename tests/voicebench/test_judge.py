@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,7 @@ def test_killed_and_resumed(tmp_path, server):
     kill_when_lines(process, verdict_path(result), 7)  # the first has the settings
     with verdict_path(result).open("a") as file:
         file.write('{"key": "9", "digest": "')  # as if killed within a line
+    time.sleep(0.5)  # what it had asked for arrives
     saved, asked = len(Verdicts.read(verdict_path(result)).ratings), len(server.requests)
     kept = sum(map(len, Verdicts.read(verdict_path(result)).ratings.values()))
     assert 6 <= kept < 30 and saved < 10
