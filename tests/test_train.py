@@ -36,7 +36,6 @@ from tests.src.test_training_arguments import frozen_flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = "--max_steps=12"  # of the runs that are compared
-KILLS = 2  # in a run, at random moments
 BEST = ["--eval_dataset_path", "x", "--eval_strategy", "steps", "--load_best_model_at_end", "True"]
 
 
@@ -195,21 +194,18 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, nproc, whole):
 def test_kills_at_random_moments_change_nothing(tmp_path, stage, whole):
     """Two processes, ZeRO-1; two kills in each stage: one while a run starts, one while it trains."""
     env = stage2_environment(tmp_path, NPROC="2")
-    script, moments, step_seconds = f"train_stage{stage}.sh", random.Random(int(stage)), None
-    early = moments.randrange(KILLS)
-    for number in range(KILLS):
+    script, moments = f"train_stage{stage}.sh", random.Random(int(stage))
+    for starting in moments.sample((True, False), k=2):
         process = start(script, env, STEPS)
-        if number == early:
+        if starting:
             while process.poll() is None and len(psutil.Process(process.pid).children()) < 2:  # the training processes
                 time.sleep(0.05)
             time.sleep(moments.uniform(0, 2))
         else:
             assert steps_logged(read_until_logged(process, 1)) == 1
-            if step_seconds is None:  # on this machine, at its present load
-                clock = time.monotonic()
-                assert steps_logged(read_until_logged(process, 1)) == 1
-                step_seconds = time.monotonic() - clock
-            time.sleep(moments.uniform(0, step_seconds))
+            clock = time.monotonic()
+            assert steps_logged(read_until_logged(process, 1)) == 1
+            time.sleep(moments.uniform(0, time.monotonic() - clock))  # a step's time, at the machine's present load
         kill_launcher(process)
     finished = run(script, env, STEPS)
     assert finished.returncode == 0, finished.stderr[-3000:]
