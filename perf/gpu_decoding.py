@@ -57,7 +57,7 @@ def measure_all(record: Record) -> None:
         modes = modes_of(options, TOKENS_PER_PASS)
         for name in names:
             key, mode = f"{name}, {options.max_new_tokens} tokens", modes.get(name)
-            answer = partial(as_published, prompt=one, options=options, audio=audio)
+            answer = partial(published_answer, prompt=one, options=options, audio=audio)
             if mode:
                 answer = partial(by_sampler, prompt=prompts[batch_size], options=mode)
             record.row(
@@ -109,7 +109,7 @@ def against_bf16(
     return timed(call, device) | {"seconds_bf16": in_bf16, "gigabytes": kept / 1e9}
 
 
-def as_published(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions, audio: slice) -> Answer:
+def published_answer(llm: LLaDAModel, prompt: Prompt, options: GenerationOptions, audio: slice) -> Answer:
     return by_naive(published_llada(llm), prompt, options, audio)
 
 

@@ -110,11 +110,9 @@ def _golden_model() -> DIFFAModel:
     return load_golden()
 
 
-def load_golden() -> DIFFAModel:
+def load_golden(whisper_path: Path = GOLDEN / "whisper") -> DIFFAModel:
     """A golden model of one's own, for tests that change it."""
-    return DIFFAModel.from_pretrained(
-        GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=GOLDEN / "whisper"
-    )
+    return DIFFAModel.from_pretrained(GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=whisper_path)
 
 
 @functools.cache
@@ -127,9 +125,7 @@ def _short_parts() -> TemporaryDirectory:
 
 def load_short() -> DIFFAModel:
     """The same with `short_encoder`: for tests that train."""
-    return DIFFAModel.from_pretrained(
-        GOLDEN / "diffa_upstream", llm_path=GOLDEN / "llada", whisper_path=short_encoder(Path(_short_parts().name))
-    )
+    return load_golden(short_encoder(Path(_short_parts().name)))
 
 
 def short_encoder(folder: Path, golden: Path = GOLDEN) -> Path:
