@@ -18,8 +18,9 @@ RESULTS=${RESULTS:-$REPOSITORY/results/$NAME}  # folder for answers, scores, rep
 
 # is_there BENCHMARK FILE: whether the file is in data/, or Parquet files that stand for it
 is_there() {
-  [ -e "$DATA_ROOT/$1/$2" ] || compgen -G "$DATA_ROOT/$1/*.parquet" > /dev/null ||
-    compgen -G "$DATA_ROOT/$1/data/*.parquet" > /dev/null
+  local file="$DATA_ROOT/$1/$2"
+  [ -e "$file" ] || compgen -G "$(dirname "$file")/*.parquet" > /dev/null ||
+    compgen -G "$(dirname "$file")/data/*.parquet" > /dev/null
 }
 
 FOUND=() FAILED=()

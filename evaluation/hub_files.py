@@ -11,7 +11,7 @@ from evaluation.result_files import BenchmarkFileError
 from src.files import write_file
 
 AUDIO_COLUMNS = ("audio", "context")  # MMAU's is called context
-_SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)$")
+_SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]{16})?$")  # older ones end in a fingerprint
 
 
 def split_of(file: Path) -> str:

@@ -64,6 +64,16 @@ class Journal:
     def is_missing(self, index: int) -> bool:
         return index not in self.answers or self.answers[index].error is not None
 
+    def claim(self) -> None:
+        """Let other runs find that this one has begun; call it before the first answer is made.
+
+        Raises ResumeError where another one with other settings has begun or ended since this journal was read.
+        """
+        self._check_output()
+        for path in filter(is_written, partial_files(self.output)):
+            self._check((read_lines(path) or [{}])[0].get("settings", {}), path)
+        self.append({})
+
     def append(self, answers: Mapping[int, AnswerRecord]) -> None:
         """Put new answers on disk."""
         append_lines(
@@ -72,7 +82,10 @@ class Journal:
         self.answers.update(answers)
 
     def finish(self, records: Sequence[Mapping], meta: Mapping) -> None:
-        """Write the records with their answers, in order, and what is told of the run as `meta`."""
+        """Write the records with their answers, in order, and what is told of the run as `meta`.
+
+        Raises ResumeError where another run's output has come there; these answers stay beside it.
+        """
         rows = []
         for index, record in enumerate(records):
             answer = self.answers[index]
@@ -81,6 +94,7 @@ class Journal:
         told = {"settings": self.settings, **meta}
         if any(answer.audio for answer in self.answers.values()):
             told["audio"] = " ".join(self.answers[index].audio or NO_AUDIO for index in range(len(records)))
+        self._check_output()
         write_file(self.meta, json.dumps(told, indent=1, default=str) + "\n")
         if self.as_list:
             text = json.dumps(rows, indent=1, ensure_ascii=False, default=str) + "\n"
@@ -105,6 +119,10 @@ class Journal:
             text = next(row[field] for field in self.fields if field in row)
             self._keep(index, AnswerRecord(text, row.get("error"), next(audio, None)))
 
+    def _check_output(self) -> None:
+        if is_written(self.output) and is_written(self.meta):
+            self._check(json.loads(self.meta.read_text(encoding="utf-8"))["settings"], self.output)
+
     def _read_partial(self, path: Path) -> None:
         first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made
         self._check(first.get("settings", {}), path)
@@ -116,12 +134,17 @@ class Journal:
             self.answers[index] = answer
 
     def _check(self, before: Mapping, path: Path) -> None:
-        different = differences(before, self.settings)
-        if different:
-            raise ResumeError(
-                f"{path} holds answers made with other settings: {different}. "
-                "Use the same settings, choose another output, or pass --overwrite to start afresh"
-            )
+        check_settings(before, self.settings, path)
+
+
+def check_settings(before: Mapping, now: Mapping, path: Path) -> None:
+    """Raise ResumeError unless answers at `path`, made with the settings `before`, go with those made `now`."""
+    different = differences(before, now)
+    if different:
+        raise ResumeError(
+            f"{path} holds answers made with other settings: {different}. "
+            "Use the same settings, choose another output, or pass --overwrite to start afresh"
+        )
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -136,11 +159,15 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def append_lines(path: Path, settings: Mapping, entries: Iterable[Mapping]) -> None:
-    """Put entries on disk, one line each; a new file begins with a line that holds the settings."""
+    """Put entries on disk, one line each; a new file begins with a line that holds the settings.
+
+    Raises ResumeError where that line has others: another run has begun since, and has its answers there.
+    """
     if not is_written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, json.dumps({"settings": settings}) + "\n")
     with path.open("r+b") as file:
+        check_settings(json.loads(file.readline())["settings"], settings, path)
         file.seek(-1, os.SEEK_END)
         within_line = file.read(1) != b"\n"  # an earlier run was killed while it wrote
         file.write(("\n" * within_line + "".join(json.dumps(entry) + "\n" for entry in entries)).encode())

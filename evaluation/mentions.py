@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from evaluation.discourse import SENTENCE_END
 from evaluation.labels import Label, find_labels
 from evaluation.offered import Offered
-from evaluation.terms import MAX_LEAD, Term, any_of, find_row, lead_of
+from evaluation.terms import MAX_LEAD, Term, any_of, clean, find_row, lead_of
 from evaluation.yes_no import find_yes_no
 
 # How plainly a choice is named: somewhere in a sentence; as a label, or by a whole sentence; where an answer is
@@ -82,23 +82,39 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
     """Choices whose words stand in a row, longest first; a text inside a longer one does not count."""
     terms = offered.terms(text, labels)
     said, taken, found = [term.word for term in terms], [False] * len(terms), []
-    for index, row in sorted(offered.rows.items(), key=lambda pair: -len(pair[1])):
+    named = {
+        tuple(row): [index for index in offered.rows if offered.rows[index] == row] for row in offered.rows.values()
+    }
+    for row, indices in sorted(named.items(), key=lambda pair: -len(pair[0])):
+        row = list(row)
         if row and set(row) <= _YES_NO:
-            found += [Mention(index, a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
+            found += [Mention(indices[0], a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
             continue
         if not row or (len(row) == 1 and re.fullmatch("[a-z]", row[0])):
             continue  # a single letter is found as a label
         place = find_row(row, said)
         while place is not None:
             span = slice(place, place + len(row))
-            mention = Mention(index, terms[place].start, terms[place + len(row) - 1].end)
+            mention = Mention(indices[0], terms[place].start, terms[place + len(row) - 1].end)
             in_passing = set(row) <= _COMMON or (row[0] == "a" and text[mention.start] == "a")  # "in a minor key"
             counts = row[0].isdigit() and _is_bound(text, terms, span)
             if not any(taken[span]) and not counts and (not in_passing or _level(text, mention) >= ANNOUNCED):
                 taken[span] = [True] * len(row)
-                found.append(mention)
+                found += [replace(mention, index=index) for index in _meant(text, mention, offered, indices)]
             place = find_row(row, said, place + 1)
     return [] if len(found) == 1 and not labels and _is_one_of_two(text, found[0]) else found
+
+
+def _meant(text: str, mention: Mention, offered: Offered, indices: Sequence[int]) -> Sequence[int]:
+    """Of choices whose words are the same ("-5 dB", "5 dB"), the one that stands there letter by letter; else all."""
+    lengths = {}
+    for index in indices if len(indices) > 1 else ():
+        choice = clean(str(offered.choices[index])).strip()
+        first, last = max(0, mention.end - len(choice)), mention.start  # where it may begin
+        if any(text.startswith(choice, start) for start in range(first, last + 1)):
+            lengths[index] = len(choice)
+    longest = [index for index in lengths if lengths[index] == max(lengths.values())]
+    return longest if len(longest) == 1 else indices
 
 
 _AND_BEFORE = re.compile(r"(?:an?|the|some) (?:[\w-]+ ){1,3}and (?:(?:an?|the|some) )?", re.IGNORECASE)

@@ -40,7 +40,11 @@ def right_choices(answer: object, choices: Sequence[str | None]) -> set[int]:
 
 
 def _plain(text: object) -> str:
-    return " ".join(str(text).casefold().split()).strip(" .")
+    """A text as choices are compared: the case of words' first letters, white space and full stops do not count.
+
+    Other capitals do: "I NEVER said it" and "I never SAID it" are two answers to which word is stressed.
+    """
+    return " ".join(word[:1].casefold() + word[1:] for word in str(text).split()).strip(" .")
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,17 @@ class Offered:
         return [term for term in terms if term.start in kept]
 
     def verbatim(self, response: str) -> int | None:
-        """The choice that the response repeats letter by letter, but for case."""
+        """The choice that the response repeats letter by letter; else the only one that it does but for case."""
+        if len(response.strip()) < 2:
+            return None
+        for form in (str.strip, _plain):
+            texts = [None if choice is None else form(str(choice)) for choice in self.choices]
+            if form(response) in texts:
+                return self.alike[texts.index(form(response))]
         said = response.strip().casefold()
         texts = [None if choice is None else str(choice).strip().casefold() for choice in self.choices]
-        return texts.index(said) if len(said) > 1 and said in texts else None
+        repeated = {self.alike[index] for index, choice in enumerate(texts) if choice == said}
+        return repeated.pop() if len(repeated) == 1 else None
 
     def whole(self, text: str) -> int | None:
         """The choice that is the whole of a cleaned answer: by text, by letter, or both; or CONTRADICTION."""

@@ -1,5 +1,6 @@
 """Benchmark and result files: JSON lists or JSON Lines of objects, read and checked."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from pathlib import Path
 from src.errors import UserError
 from src.json_records import JSONFileError, is_unicode_value, read_json_records, shorten
 
-# Fields that say what was asked and what is right: the same item has the same ones in every file.
-TRUTH = ("question", "choices", "answer", "answer_gt", "transcription", "reference")
+# Fields that say what was asked, and those that say what is right: the same item has the same ones in every file.
+ASKED = ("question", "choices", "choice_a", "choice_b", "choice_c", "choice_d", "prompt")
+RIGHT = ("answer", "answer_gt", "official_answer", "transcription", "reference")
 WHOLE_LINES = ". Expected a JSON list, or JSON Lines: one object a line, not one over several lines"
 
 
@@ -160,7 +162,9 @@ def read_result(
             raise BenchmarkFileError("\n".join([*broken_reference[:20], f"{reference}: mend it, or pass another one"]))
         unanswered = [{k: v for k, v in record.items() if k not in (*answer_fields, "error")} for record in wanted]
         asked = dict(zip(keys_of(reference, wanted, key, text, numbered=False), unanswered, strict=True))
-        records, missing = complete(path, dict(zip(keys, records, strict=True)), asked)
+        answered = dict(zip(keys, records, strict=True))
+        records, missing = complete(path, answered, asked)
+        check_same_questions(path, reference, answered, asked)
         keys = list(asked)
     if not records:
         raise BenchmarkFileError(f"{path}: no items to score")
@@ -209,12 +213,48 @@ def check_same_items(ours: Result, theirs: Result) -> None:
             )
     for name, record in ours.items.items():
         other = theirs.items[name]
-        unlike = [field for field in TRUTH if field in record and field in other and record[field] != other[field]]
+        unlike = unlike_fields(record, other, (*ASKED, *RIGHT))
         if unlike:
             raise BenchmarkFileError(
                 f"item {name} has another {unlike[0]} in {theirs.path} than in {ours.path}: "
                 "these are answers to different versions of the benchmark: compare those to one"
             )
+
+
+def check_same_questions(path: Path, reference: Path, answered: Mapping[str, dict], asked: Mapping[str, dict]) -> None:
+    """Raise BenchmarkFileError where an item of the result was asked otherwise than the reference has it.
+
+    Where the reference has another right answer, that counts, and a line says so: an answer key may be corrected.
+    """
+    unlike = {
+        name: fields for name, record in answered.items() if (fields := unlike_fields(record, asked[name], ASKED))
+    }
+    if unlike:
+        name, [field, *_] = next(iter(unlike.items()))
+        raise BenchmarkFileError(
+            f"{path}: {len(unlike)} of {len(answered)} item(s) were asked otherwise than {reference} has them; of "
+            f"item {name} {field} is {answered[name][field]!r:.100}, and there {asked[name][field]!r:.100}. Pass the "
+            "version of the benchmark that was answered, or answer this one"
+        )
+    corrected = [name for name, record in answered.items() if unlike_fields(record, asked[name], RIGHT)]
+    if corrected:
+        print(
+            f"warning: {reference} has another right answer than {path} to {len(corrected)} of {len(answered)} "
+            f"item(s), and counts: {', '.join(corrected[:10])}",
+            file=sys.stderr,
+        )
+
+
+def unlike_fields(one: Mapping, other: Mapping, names: Sequence[str]) -> list[str]:
+    """Those of the fields that both records have, with different content; white space does not count."""
+    return [name for name in names if name in one and name in other and spaced(one[name]) != spaced(other[name])]
+
+
+def spaced(value: object) -> object:
+    """A text, or the texts of a list, with single spaces."""
+    if isinstance(value, list):
+        return [spaced(part) for part in value]
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def complete(path: Path, answered: Mapping[str, dict], asked: Mapping[str, dict]) -> tuple[list[dict], list[str]]:

@@ -143,7 +143,7 @@ class Runner:
                 remove_answers(task.output)
         self.ranks.wait()
         for task in tasks:
-            self.open(task)
+            self.check_limit(task, self.open(task))
 
     @cached_property
     def model(self) -> DIFFAModel:
@@ -179,6 +179,17 @@ class Runner:
                 "another output, or pass --overwrite to start afresh"
             )
         return journal
+
+    def check_limit(self, task: Task, journal: Journal) -> None:
+        """Raise ResumeError where answers that are on disk would be lost to `--limit`: the output ends there."""
+        limit = self.args.limit or len(task.items)
+        beyond = [index for index in journal.answers if index >= limit and not journal.is_missing(index)]
+        unfinished = partial_files(task.output) or any(map(journal.is_missing, range(min(limit, len(task.items)))))
+        if beyond and unfinished:
+            raise ResumeError(
+                f"{task.output} has answers to {len(beyond)} item(s) beyond --limit {limit}, which an output of "
+                f"{limit} would lose. Choose another output, or leave --limit out to answer what is still missing"
+            )
 
     def audio_of(self, task: Task) -> list[Path | ParquetAudio]:
         """The audio that each item is answered from: its own, or with `--swap_audio` another one's."""
@@ -246,6 +257,8 @@ class Runner:
         mine = [index for index in order[self.ranks.rank :: self.ranks.world] if journal.is_missing(index)]
         if not mine:
             return throughput
+        _ = self.model  # loading takes a while, in which another run may begin
+        journal.claim()
         batches = batches_of(mine, audio, self.args.batch_size)
 
         def read(batch: list[int]) -> Sounds:

@@ -11,6 +11,9 @@ from src.lora import peft_files
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "av", "soxr")
 MAX_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
+# Of larger files, and of frozen parts: so many pieces of so many bytes, evenly spaced. Of 16 GB every 32 MB, so that
+# adapters in one file with LLaDA-8B are among them; 16 MB are read.
+NUM_PIECES, PIECE_BYTES = 512, 32 << 10
 
 
 def versions() -> dict[str, str]:
@@ -46,8 +49,8 @@ def code_fingerprint() -> dict[str, str]:
 def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
     """SHA-256 of a checkpoint's `config.json`, and with `weights` of its weight files, a PEFT folder's included.
 
-    Adapters are small enough to hash whole. For the frozen parts, gigabytes of public weights, the files' sizes
-    stand in for their content ("16000000000 bytes"); so they do for adapters published in one file with them.
+    Adapters are small enough to hash whole. For the frozen parts, gigabytes of weights, the files' sizes and pieces of
+    them stand in ("16000000000 bytes, pieces 5d41..."); so they do for adapters published in one file with them.
     """
     result = {"config.json": sha256(folder / "config.json")}
     try:
@@ -56,7 +59,10 @@ def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
         files = []
     for file in [*files, *peft_files(folder)]:
         size = file.stat().st_size
-        result[str(file.relative_to(folder))] = sha256(file) if weights and size <= MAX_HASHED else f"{size} bytes"
+        whole = weights and size <= MAX_HASHED
+        result[str(file.relative_to(folder))] = (
+            sha256(file) if whole else f"{size} bytes, pieces {sha256_of_pieces(file)}"
+        )
     return result
 
 
@@ -65,4 +71,14 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_pieces(path: Path) -> str:
+    """SHA-256 of pieces of a file, the first and the last among them; of all of it, where it is small."""
+    digest, last = hashlib.sha256(), max(0, path.stat().st_size - PIECE_BYTES)
+    with path.open("rb") as file:
+        for start in sorted({last * number // (NUM_PIECES - 1) for number in range(NUM_PIECES)}):
+            file.seek(start)
+            digest.update(file.read(PIECE_BYTES))
     return digest.hexdigest()

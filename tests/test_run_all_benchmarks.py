@@ -60,6 +60,8 @@ def test_what_is_in_data_is_answered_and_nothing_else(tmp_path, stand_in):
         "bigbenchaudio/metadata.jsonl",
     ):  # fmt: skip
         (data / file).touch()
+    (data / "mmsu" / "audio").mkdir(parents=True)
+    (data / "mmsu" / "audio" / "x.parquet").touch()  # not where the benchmark's file would be
     done = study(tmp_path, "--limit", "2", path=stand_in, MODEL_PATH=GOLDEN / "diffa_upstream")
     assert done.returncode == 0, done.stderr
     started = [line.split()[0] for line in commands(done) if "inference" in line]
@@ -70,6 +72,11 @@ def test_what_is_in_data_is_answered_and_nothing_else(tmp_path, stand_in):
     ]  # fmt: skip
     short, long = (line for line in commands(done) if "voicebench.py" in line)
     assert "--data bbh --output" in short and "--steps" not in short and short.endswith("--limit 2")
+    (data / "airbench" / "Foundation" / "Foundation_meta.json").rename(data / "airbench" / "data.parquet")
+    (data / "mmar" / "MMAR-meta.json").rename(data / "mmar" / "test-00000-of-00001.parquet")
+    done = study(tmp_path, path=stand_in, MODEL_PATH=GOLDEN / "diffa_upstream")
+    again = [line.split()[0] for line in commands(done) if "inference" in line]
+    assert again == [name for name in started if "airbench" not in name]
     assert "--data alpacaeval wildvoice --output" in long and "--steps 128 --max_new_tokens 128" in long
 
 

@@ -18,6 +18,8 @@ def test_a_shard_stands_for_its_split_and_a_folder_for_its_only_one(tmp_path):
     assert split_of(shards[0]) == "train"
     assert find_files(shards[1]) == find_files(tmp_path / "data") == find_files(tmp_path) == shards
     assert find_files(tmp_path / "mmsu.jsonl") == shards  # the usual file, which is not there
+    older = [write(tmp_path / "old" / f"train-0000{n}-of-00002-{n}abcdef012345678.parquet") for n in range(2)]
+    assert split_of(older[0]) == "train" and find_files(older[0]) == older
     other = write(tmp_path / "data" / "test.parquet")
     assert find_files(other) == [other]
     with pytest.raises(BenchmarkFileError, match=r"data holds several splits \(test, train\): pass a file of one"):

@@ -104,6 +104,28 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Journal(output, "response", {**SETTINGS, "checkpoint": "b"})
 
 
+@pytest.mark.parametrize("ranks", [(0, 1), (1, 2)])
+def test_two_runs_on_one_output_do_not_mix(tmp_path, ranks):
+    """Both were started before either had an answer; the second one to begin answering is refused."""
+    output = tmp_path / "r.jsonl"
+    first = Journal(output, "response", SETTINGS)
+    second = Journal(output, "response", {**SETTINGS, "steps": 8}, rank=ranks[0], world=ranks[1])
+    late = Journal(output, "response", {**SETTINGS, "steps": 2})
+    first.claim()
+    with pytest.raises(ResumeError, match=r"r\.jsonl\.partial holds answers .* steps was 4, now 8"):
+        second.claim()
+    first.append({0: AnswerRecord("x")})
+    with pytest.raises(ResumeError, match="steps was 4, now 2"):
+        late.append({0: AnswerRecord("y")})
+    first.finish(RECORDS[:1], {})
+    with pytest.raises(ResumeError, match="steps was 4, now 2"):
+        late.claim()
+    late.append({0: AnswerRecord("y")})
+    with pytest.raises(ResumeError, match="steps was 4, now 2"):
+        late.finish(RECORDS[:1], {})
+    assert lines(output) == [{"id": 0, "response": "x"}] and len(partial_files(output)) == 1
+
+
 def test_unfinished_answers_without_their_settings_are_refused(tmp_path):
     journal = Journal(tmp_path / "r.jsonl", "response", SETTINGS)
     journal.append({0: AnswerRecord("x")})

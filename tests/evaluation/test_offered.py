@@ -64,3 +64,13 @@ def test_a_choice_that_is_the_whole_answer():
     assert whole == [0, 0, 1, 2, None, None, None]
     assert Offered.of(["B", "A"]).whole("B") == CONTRADICTION
     assert offered.verbatim(" jazz\n") == 1 and offered.verbatim("jazz!") is None
+
+
+def test_capitals_within_words_tell_choices_apart():
+    """As in questions about which word is stressed."""
+    stressed = ["I NEVER said it", "I never SAID it", "I never said it."]
+    offered = Offered.of(stressed)
+    assert offered.alike == [0, 1, 2] and right_choices("I never SAID it", stressed) == {1}
+    said = ("I never SAID it", "i NEVER said it", "I never said it", "I never said IT", "I", "")
+    assert [offered.verbatim(text) for text in said] == [1, 0, 2, None, None, None]
+    assert Offered.of(["Dog", "dog", None]).verbatim("DOG") == 0 and Offered.of(["a", None]).verbatim("none") is None

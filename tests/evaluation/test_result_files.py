@@ -91,6 +91,36 @@ def test_results_are_completed_in_the_order_of_the_reference(tmp_path):
     assert list(read_result(write(tmp_path / "none.jsonl"), key, ["response"], whole).items) == ["1", "2", "3"]
 
 
+ASKED_ITEM = {"id": 1, "question": "Which?", "choice_a": "cat", "choice_b": "dog", "choices": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("field", "there"),
+    [("question", "What?"), ("choice_a", "cow"), ("choices", ["dog", "cat"]), ("prompt", "Sing"), ("choice_d", None)],
+)
+def test_answers_to_another_version_of_the_benchmark_are_refused(tmp_path, field, there):
+    item = ASKED_ITEM | {"prompt": "Say", "choice_d": "owl"}
+    path = write(tmp_path / "r.jsonl", item | {"response": "A"}, item | {"id": 2, "response": "A"})
+    whole = write(tmp_path / "all.jsonl", item, item | {"id": 2, field: there})
+    with pytest.raises(
+        BenchmarkFileError, match=rf"1 of 2 item\(s\) were asked otherwise .* of item 2 {field} is"
+    ) as caught:
+        read_result(path, key, ["response"], whole)
+    assert str(caught.value).endswith("Pass the version of the benchmark that was answered, or answer this one")
+
+
+def test_a_corrected_answer_key_counts_and_is_told(tmp_path, capsys):
+    item = ASKED_ITEM | {"answer_gt": "cat"}
+    path = write(tmp_path / "r.jsonl", item | {"response": "A", "question": " Which? \n"})
+    whole = write(tmp_path / "all.jsonl", item | {"choice_c": "cow"})  # a field that the result lacks
+    assert read_result(path, key, ["response"], whole).items["1"]["answer_gt"] == "cat"
+    assert capsys.readouterr().err == ""
+    whole = write(tmp_path / "all.jsonl", item | {"answer_gt": "dog"})
+    assert read_result(path, key, ["response"], whole).items["1"]["answer_gt"] == "dog"
+    told = capsys.readouterr().err
+    assert told.startswith("warning: ") and told.endswith("to 1 of 1 item(s), and counts: 1\n")
+
+
 def test_items_without_a_key_are_numbered_unless_they_must_be_found_again(tmp_path):
     path = write(tmp_path / "r.jsonl", {"response": "a"}, {"response": "b"})
     assert list(read_result(path, key, ["response"]).items) == ["1", "2"]

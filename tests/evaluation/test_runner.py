@@ -14,6 +14,7 @@ import soundfile
 import inference_stage1_asr
 import inference_stage2_mmau
 import inference_stage2_voicebench
+from evaluation.journal import append_lines
 from evaluation.runner import Parts
 from src import loading
 from src.audio import read_audio
@@ -161,6 +162,36 @@ def test_speed_counts_what_was_answered_in_this_run(folder, echo, monkeypatch):
     assert (meta["tokens_per_item"], meta["fixed_tokens_per_item"]) == (3, 4)
     assert mmsu(folder, "--limit", 4) == 0  # nothing left to do: what was measured stays
     assert json.loads((folder / "out.jsonl.meta.json").read_text()) == meta
+
+
+def test_answers_beyond_the_limit_are_not_lost(folder, echo, capsys):
+    bad = {1: "gone.wav"}
+    write_lines(folder / "mmsu.jsonl", [question(n, audio_path=bad.get(n, "clip0.wav")) for n in range(6)])
+    assert mmsu(folder, "--max_error_rate", 1) == 0
+    before = (folder / "out.jsonl").read_bytes()
+    assert mmsu(folder, "--limit", 1) == 0  # nothing is missing there
+    assert mmsu(folder, "--limit", 3) == 2
+    assert "has answers to 3 item(s) beyond --limit 3, which an output of 3 would lose" in capsys.readouterr().err
+    assert (folder / "out.jsonl").read_bytes() == before
+    (folder / "out.jsonl").unlink()
+    journal = {"settings": json.loads((folder / "out.jsonl.meta.json").read_text())["settings"]}
+    kept = [{"index": index, "text": "x", "error": None, "audio": None} for index in (0, 5)]
+    write_lines(folder / "out.jsonl.partial", [journal, *kept])  # as a killed run leaves it
+    assert mmsu(folder, "--limit", 2) == 2 and len(lines(folder / "out.jsonl.partial")) == 3
+    assert "has answers to 1 item(s) beyond --limit 2" in capsys.readouterr().err
+    assert mmsu(folder, "--limit", 2, "--overwrite", "--max_error_rate", 1) == 0
+    assert len(lines(folder / "out.jsonl")) == 2
+
+
+def test_a_run_that_began_while_the_model_loaded_is_not_mixed_with(folder, echo, monkeypatch, capsys):
+    def load(*_, **__):
+        append_lines(folder / "out.jsonl.partial", {"steps": 1}, [])  # another process, with other settings
+        return echo
+
+    monkeypatch.setattr(Parts, "load", load)
+    assert mmsu(folder) == 2
+    assert "steps was 1, now 4" in capsys.readouterr().err
+    assert lines(folder / "out.jsonl.partial") == [{"settings": {"steps": 1}}] and not (folder / "out.jsonl").exists()
 
 
 def test_presets_reach_the_model(folder, model, monkeypatch):
