@@ -99,7 +99,7 @@ step() {
 }
 
 # The miniature's own recipe; everything not set here is the published default. Its learning rates are about ten times the
-# published ones: its adapters are forty times narrower and see thousands of clips instead of hundreds of thousands.
+# published ones: its adapters are thirty times narrower and see thousands of clips instead of hundreds of thousands.
 # Many small steps beat few large ones: 16 clips learn more than 32 in the same time.
 export MAX_SECONDS=4 BATCH_SIZE=$(( NPROC < 16 ? 16 / NPROC : 1 )) GRADIENT_ACCUMULATION=1
 export LR_SCHEDULER=cosine WARMUP_STEPS=30 LEARNING_RATE=7e-4 LOGGING_STEPS=10 SAVE_STEPS=200 WORKERS=0 SEED

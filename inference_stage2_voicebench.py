@@ -99,7 +99,10 @@ def main(argv: list[str] | None = None) -> int:
         "--data", nargs="+", type=subset_name, choices=[*SUBSETS, "all"],
         help="subsets, or the nine of the leaderboard (default: alpacaeval, or what the folder of a file is called)",
     )  # fmt: skip
-    parser.add_argument("--split", help="default: test; usa for sd-qa, which alone it concerns with --data all")
+    parser.add_argument(
+        "--split",
+        help="default: test; usa for sd-qa, which alone it concerns with --data all; all of mmsu without it",
+    )
     args = parser.parse_args(argv)
     if args.data is None:
         args.data = [subset_of(args.input) or "alpacaeval"]

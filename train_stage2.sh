@@ -11,7 +11,7 @@ source "$(dirname "$0")/config/launch_training.sh"
 
 choose_family diffa diffa2
 need_inputs ""
-need STAGE1_CKPT "a stage-1 checkpoint folder" "train_stage1.sh makes one in exp/stage1."
+need STAGE1_CKPT "a stage-1 checkpoint (folder or hub name)" "train_stage1.sh makes one in exp/stage1."
 OUTPUT_DIR=${OUTPUT_DIR:-$REPOSITORY/exp/stage2}
 
 case "$FAMILY" in

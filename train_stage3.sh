@@ -13,7 +13,7 @@ source "$(dirname "$0")/config/launch_training.sh"
 
 choose_family diffa2
 need_inputs "DIFFA-2 takes stage 2's data again."
-need STAGE2_CKPT "a stage-2 checkpoint folder" "train_stage2.sh makes one in exp/stage2."
+need STAGE2_CKPT "a stage-2 checkpoint (folder or hub name)" "train_stage2.sh makes one in exp/stage2."
 OUTPUT_DIR=${OUTPUT_DIR:-$REPOSITORY/exp/stage3}
 
 # The recipe of arXiv 2601.23161 and its scripts, made for 8 machines of 8 GPUs.

@@ -12,7 +12,7 @@ source "$(dirname "$0")/config/launch_training.sh"
 
 choose_family diffa2
 need_inputs "Its samples need a worse answer, rejected, beside target: docs/data.md."
-need STAGE3_CKPT "a stage-3 checkpoint folder" "train_stage3.sh makes one in exp/stage3."
+need STAGE3_CKPT "a stage-3 checkpoint (folder or hub name)" "train_stage3.sh makes one in exp/stage3."
 OUTPUT_DIR=${OUTPUT_DIR:-$REPOSITORY/exp/stage4}
 
 # The recipe of arXiv 2601.23161 and its scripts, made for 2 machines of 8 GPUs, for about 3000 pairs.

@@ -140,12 +140,12 @@ def is_test_sentence(text: str) -> bool:
 
 def random_sentence(rng: random.Random, test: bool) -> str:
     """A sentence of the grammar, 4 to 6 words, from the asked split."""
-    return _in_split(rng, test, lambda: rng.choice(SENTENCE_PATTERNS).format(**_draw(rng, ROLES)))
+    return _in_split(test, lambda: rng.choice(SENTENCE_PATTERNS).format(**_draw(rng, ROLES)))
 
 
 def random_spoken_question(rng: random.Random, subset: str, test: bool) -> str:
     """A question as it is spoken, at most 11 words, of one of VOICEBENCH_SUBSETS and from the asked split."""
-    return _in_split(rng, test, lambda: _DRAW_QUESTION[subset](rng))
+    return _in_split(test, lambda: _DRAW_QUESTION[subset](rng))
 
 
 def random_speech(rng: random.Random, test: bool) -> Scene:
@@ -237,7 +237,7 @@ def is_spoken_question(text: str) -> bool:
     return text in _SHORT_ANSWERS or _OPTION_QUESTION.fullmatch(text) is not None
 
 
-def _in_split(rng: random.Random, test: bool, draw) -> str:
+def _in_split(test: bool, draw) -> str:
     while True:
         text = draw()
         if is_test_sentence(text) == test:

@@ -3,7 +3,7 @@
 python docs/draw_architecture.py docs/architecture.png
 """
 
-import sys
+import argparse
 
 import matplotlib
 
@@ -54,4 +54,6 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", help="the figure, a .png")
+    main(parser.parse_args().path)

@@ -3,6 +3,7 @@
 python docs/draw_screenshots.py docs
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -49,4 +50,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="where the pictures go")
+    main(parser.parse_args().folder)

@@ -68,7 +68,11 @@ def benchmark_parser(
 def settings_text(benchmark: Benchmark) -> str:
     """The default settings of each model family, for --help."""
     of = benchmark.settings_of
-    lines = [f"Default settings, {of}'s since DIFFA publishes none:" if of else "Published settings, the defaults:"]
+    lines = [
+        f"Default settings, {of}'s since DIFFA publishes none:"
+        if of
+        else "Published settings, the defaults where nothing else is said:"
+    ]
     for family, settings in benchmark.settings.items():
         flags = " ".join(f"--{name} {value}" for name, value in asdict(settings).items())
         lines.append(f"    {FAMILIES[family]}: {flags}")

@@ -32,7 +32,7 @@ BYTES_COMPARED = 4  # more of a trained parameter in stage 4, the reference's
 BYTES_SUMMED = 0.2e9  # in stage 4: gradient sums of both answers, in LoRA factors and audio embeddings
 BYTES_A_WEIGHT = 5  # of attention in training: before and after dropout in bf16, and which fell out
 CLIPS_TIMED = 100_000
-UTILISATION = 0.4  # of a card's matrix products; docs/gpu.md: 37 to 41 % of an H100's 989 TFLOP/s
+UTILISATION = 0.4  # of a card's matrix products; docs/gpu.md: 36 to 45 % of an H100's 989 TFLOP/s in stages 1, 2
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class SndfileDecoder(Decoder):
             raise UnknownFormatError(f"{name}: not readable as audio ({reason}); {EXPECTED}") from None
         self.rate, self.channels = self.sound.samplerate, self.sound.channels
         self.is_float = self.sound.subtype in ("FLOAT", "DOUBLE")
-        self.position, self.promised = 0, round(self.sound.frames / (samples.share if samples else 1))
+        share = samples.share if samples and samples.present else 1  # a header alone: nothing is promised to libsndfile
+        self.position, self.promised = 0, round(self.sound.frames / share)
 
     def read(self, frames: int) -> np.ndarray:
         there = min(frames, self.sound.frames - self.position)  # what follows is padding

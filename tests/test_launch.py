@@ -47,8 +47,8 @@ def commands(tmp_path, monkeypatch):
             "WHISPER_PATH=/nowhere does not exist; it must be the Whisper",
         ),
         ("train_stage1.sh", {"TRAIN_DATASET": ""}, "set TRAIN_DATASET to the training manifest"),
-        ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint folder.*train_stage1.sh"),
-        ("train_stage3.sh", {"STAGE2_CKPT": ""}, "set STAGE2_CKPT to a stage-2 checkpoint folder.*train_stage2.sh"),
+        ("train_stage2.sh", {"STAGE1_CKPT": ""}, "set STAGE1_CKPT to a stage-1 checkpoint .*train_stage1.sh"),
+        ("train_stage3.sh", {"STAGE2_CKPT": ""}, "set STAGE2_CKPT to a stage-2 checkpoint .*train_stage2.sh"),
         (
             "train_stage1.sh",
             {"FAMILY": "diffa2", "WHISPER_PATH": ""},

@@ -83,5 +83,5 @@ def test_the_usual_place_of_the_file_is_the_default(capsys):
 
 def test_help_says_whose_settings_are_the_defaults():
     said = {benchmark.name: settings_text(benchmark).splitlines()[0] for benchmark in (MMSU, AIRBENCH)}
-    assert said["mmsu"] == "Published settings, the defaults:"
+    assert said["mmsu"] == "Published settings, the defaults where nothing else is said:"
     assert said["airbench"] == "Default settings, MMSU's since DIFFA publishes none:"

@@ -339,6 +339,8 @@ def test_unusable_audio_is_named(tmp_path):
         list(read_windows(empty.getvalue(), 1.0, "upload"))
     with pytest.raises(AudioError, match="audio bytes: not readable as audio"):
         list(read_windows(b"no sound at all", 1.0))
+    with pytest.raises(AudioError, match="upload: holds no samples"):  # cut right behind its header
+        list(read_windows(silent.read_bytes()[:44], 1.0, "upload"))
     broken = tmp_path / "nan.wav"
     soundfile.write(broken, np.concatenate((tone(1, RATE), np.full(RATE, np.nan))), RATE, subtype="FLOAT")
     windows = read_windows(broken, 1.0)

@@ -108,6 +108,17 @@ def test_half_of_a_file_is_named_or_read_as_far_as_it_goes(kind):
         read_audio(half, name="half")
 
 
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "CAF"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "ALAW"])
+def test_a_file_cut_anywhere_in_its_header_is_refused_in_words(kind, subtype):
+    file = io.BytesIO()
+    soundfile.write(file, sweep(1, 8000)[:4000], 8000, subtype, format=kind)
+    whole = file.getvalue()
+    for length in (*range(4, 140), *range(1000, 1040)):
+        with pytest.raises(AudioError):
+            read_audio(whole[:length])
+
+
 def test_a_long_file_that_is_cut_behind_what_is_heard_is_heard():
     for kind in ("flac", "mp3", "ogg"):
         content = sweep_file(kind, 8.0)
