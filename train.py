@@ -46,7 +46,13 @@ from src.training_arguments import (
     SettingsError,
 )
 from src.training_checkpoint import last_complete
-from src.training_checks import check_arguments, samples_to_transcribe, shares_out_weights, start_flag
+from src.training_checks import (
+    check_arguments,
+    check_target_layers,
+    samples_to_transcribe,
+    shares_out_weights,
+    start_flag,
+)
 from src.training_plan import meta_model, plan
 from src.training_readers import STOP_SIGNALS
 from src.training_run import describe, last_checkpoint, output_locked, write_run
@@ -60,12 +66,13 @@ def main() -> None:
     except ValueError as error:  # of TrainingArguments, for flags that do not go together
         raise SettingsError(str(error)) from None
     check_arguments(model_args, data_args, training_args)
+    check_target_layers(model_args)
     inputs = [model_args.llm_path, model_args.whisper_path, model_args.stage1_checkpoint]
     check_output_folder(Path(training_args.output_dir), inputs)
     # before the model loads: a bad manifest, or another run's checkpoint, shows at once
     samples, mixture, eval_samples = read_samples(model_args, data_args, training_args)
     wer_samples = samples_to_transcribe(model_args, data_args, training_args, eval_samples)
-    settings = fixed_settings(model_args, data_args, training_args, samples, mixture)
+    settings = fixed_settings(model_args, data_args, training_args, samples, mixture, eval_samples, len(wer_samples))
     check_all_ranks_agree((model_args, data_args, training_args), settings, eval_samples)
     if training_args.dry_run:
         dry_run(model_args, data_args, training_args, settings, samples, mixture)
@@ -185,6 +192,7 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
         trainer.state = dLLMTrainer.state_of(checkpoint)
+        trainer.locate_best(trainer.state, str(checkpoint))
         trainer.model.load_adapters(checkpoint)
         trainer.make_up_last_evaluation()
         best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
@@ -195,7 +203,10 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         if trainer.stopped:
             if trainer.is_world_process_zero():
                 last = last_complete(Path(trainer.args.output_dir))
-                print(f"train.py: asked to stop; the same command goes on from {last or 'the start'}", flush=True)
+                without = " without --resume_from_checkpoint" * bool(trainer.args.resume_from_checkpoint)
+                print(
+                    f"train.py: asked to stop; the same command{without} goes on from {last or 'the start'}", flush=True
+                )
             return 128 + (received or [signal.SIGTERM])[0]  # another process may have been asked
     trainer.save_state()
     trainer.save_model()

@@ -254,7 +254,7 @@ def read_training_manifest(
             if STAGES[stage].prefers:
                 wrong += [(index, text) for text in problems_of_pair(entry)]
     odd += [(index, f"this audio_id is used in {place} as well") for index, place in repeated_ids(entries)]
-    too_many = len(absent) > max_bad_fraction * len(entries)
+    too_many = len(lacking) > max_bad_fraction * len(entries)
     if too_many:
         wrong += lacking
     else:

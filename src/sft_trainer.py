@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, SaveStrategy, TrainOutput
 
 from src.adapter_trainer import AdapterTrainer
 from src.data_sampler import EvaluationSampler, TrainingSampler
@@ -28,7 +29,7 @@ from src.text_normalisation import normalisation_of
 from src.training_arguments import effective_batch_size, order_seed
 from src.training_meter import TrainingMeter, correct_runtime
 from src.training_readers import deaf_to_stop_signals, readers_end_with_training
-from src.training_run import evaluation_is_due
+from src.training_run import evaluation_is_due, find_best
 from src.training_settings import Settings
 from src.word_errors import total
 
@@ -81,6 +82,7 @@ class dLLMTrainer(AdapterTrainer):
         self.loss_normalization = loss_normalization
         self.max_bad_fraction = max_bad_fraction
         self.stop_requested = self.stopped = False
+        self.resumed_from: str | None = None  # the checkpoint that this process went on from
         self.starts: dict[str, float] = {}  # of training and of the last evaluation, by a clock that nobody sets
         self.unusable: set[str] = set()  # clips, by what was wrong with them; all processes'
         self.new_failures: list[str] = []  # this process's, since the last step
@@ -141,6 +143,7 @@ class dLLMTrainer(AdapterTrainer):
     def _inner_training_loop(self, batch_size: int | None = None, **kwargs) -> TrainOutput | None:
         """With the batch size of the flags (Trainer goes on with the checkpoint's); None if stopped before a step."""
         self.starts = {"train": time.perf_counter()}
+        self.resumed_from = kwargs.get("resume_from_checkpoint")
         try:
             with readers_end_with_training():
                 return super()._inner_training_loop(batch_size=self.args.train_batch_size, **kwargs)
@@ -148,16 +151,30 @@ class dLLMTrainer(AdapterTrainer):
             self.stopped = True
 
     def compare_trainer_and_checkpoint_args(self, args: TrainingArguments, state: TrainerState) -> None:
-        """The intervals of the flags. (Trainer goes on with the checkpoint's, with a warning where they differ.)"""
+        """The intervals of the flags (Trainer goes on with the checkpoint's, with a warning where they differ), and the
+        best checkpoint where it lies now.
+        """
         state.compute_steps(args, self.planned_steps())
+        self.locate_best(state, self.resumed_from)
         self.makes_up_evaluation = evaluation_is_due(args, state)
         args.eval_on_start |= self.makes_up_evaluation
+
+    def locate_best(self, state: TrainerState, checkpoint: str) -> None:
+        """By the checkpoint that brought the state: folders may have been moved, or be called otherwise, since."""
+        folder, output_dir = os.path.dirname(checkpoint), self.args.output_dir
+        if os.path.exists(output_dir) and os.path.samefile(folder or ".", output_dir):
+            checkpoint = os.path.join(output_dir, os.path.basename(checkpoint))  # as Trainer calls those that it keeps
+        told = find_best(state, Path(checkpoint))
+        if told and self.is_world_process_zero():
+            logger.warning(told)
 
     def _evaluate(self, trial: Any, *args, **kwargs) -> dict[str, float]:
         """In a resumed run first the evaluation that a request to stop prevented; its checkpoint may be the best."""
         metrics = super()._evaluate(trial, *args, **kwargs)
         step = self.state.global_step
-        if self.makes_up_evaluation and (step % self.state.save_steps == 0 or step >= self.state.max_steps):
+        by_epoch = self.args.save_strategy == SaveStrategy.EPOCH  # then so are evaluations: at its end, as this one
+        saved = by_epoch or step % self.state.save_steps == 0 or step >= self.state.max_steps
+        if self.makes_up_evaluation and saved:
             super()._determine_best_metric(metrics, trial)
         self.makes_up_evaluation = False
         return metrics

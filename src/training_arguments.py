@@ -182,6 +182,13 @@ class DIFFATrainingArguments(TrainingArguments):
         default=0.001, metadata={"help": "of the clips, how many may be unusable; others take their place"}
     )
 
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={
+            "help": "move what output_dir holds of an earlier run to overwritten-1 (2, ...) in it, and begin anew; "
+            "without it, training goes on from the last checkpoint there"
+        },
+    )
     dry_run: bool = field(
         default=False,
         metadata={"help": "check everything, say what the run would do (updates, memory, disk, a batch), and stop"},

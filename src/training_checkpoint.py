@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -56,8 +57,13 @@ def is_complete(checkpoint: Path) -> bool:
 
 def checkpoints(output_dir: Path) -> list[Path]:
     """The `checkpoint-N` folders of a run, the latest first."""
-    numbers = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in output_dir.glob("checkpoint-*")}
-    return sorted((path for path in numbers if numbers[path]), key=lambda path: -int(numbers[path][1]))
+    found = (path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name))
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def last_complete(output_dir: Path) -> Path | None:
@@ -85,9 +91,23 @@ def put_aside(output_dir: Path) -> Path | None:
     final = [path for name in FINAL if (path := output_dir / name).exists()]
     if not checkpoints(output_dir) and output_dir / "model.safetensors" not in final:
         return None
+    return move_aside(output_dir, [*checkpoints(output_dir), *final])
+
+
+def put_aside_later(output_dir: Path, step: int) -> Path | None:
+    """Move checkpoints of more than `step` steps into a new folder beside the others, so that a run can go back there.
+
+    Left there, they would count as later than those to come, which would be deleted in their place. Returns the folder;
+    None where there are none.
+    """
+    later = [path for path in checkpoints(output_dir) if step_of(path) > step]
+    return move_aside(output_dir, later) if later else None
+
+
+def move_aside(output_dir: Path, paths: Sequence[Path]) -> Path:
     aside = next(path for number in count(1) if not (path := output_dir / f"overwritten-{number}").exists())
     aside.mkdir()
-    for path in (*checkpoints(output_dir), *final):
+    for path in paths:
         path.rename(aside / path.name)
     return aside
 

@@ -2,10 +2,15 @@
 
 import math
 
+import torch
+from transformers import get_scheduler
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import SaveStrategy
 
+from src.checkpoint import resolve
 from src.configuration_DIFFA import STAGES
 from src.eval_wer import transcribed
+from src.frozen_parts import encoder_class
 from src.manifest import Sample
 from src.text_normalisation import normalisation_of
 from src.training_arguments import (
@@ -44,6 +49,8 @@ def check_arguments(
             f"--prompt_size and --target_layer_ids are for --stage 1; stage {stage} takes them from "
             "its checkpoint: leave them out"
         )
+    if model_args.prompt_size is not None and model_args.prompt_size < 1:
+        raise SettingsError(f"--prompt_size is {model_args.prompt_size}; expected 1 or more")
     lora_flags = (model_args.lora_r, model_args.lora_alpha, model_args.lora_target_modules)
     if not STAGES[stage].lora and lora_flags != (None, None, None):
         raise SettingsError("--lora_r, --lora_alpha and --lora_target_modules are for --stage 3; leave them out")
@@ -67,6 +74,48 @@ def check_arguments(
         )
     if not 0 <= training_args.max_bad_fraction <= 1:
         raise SettingsError(f"--max_bad_fraction is {training_args.max_bad_fraction}; expected a fraction, 0 to 1")
+    check_flags_of_trainer(training_args)
+
+
+def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
+    """Raise SettingsError for flags of transformers that would be ignored here, or break off a run that has begun."""
+    if training_args.save_only_model:
+        raise SettingsError(
+            "--save_only_model leaves out the optimizer's state, without which no run can go on: leave it out. The "
+            "checkpoints hold no frozen part as it is"
+        )
+    if training_args.save_strategy == SaveStrategy.BEST:
+        raise SettingsError(
+            "--save_strategy best would leave a run nothing to go on from: use steps or epoch with "
+            "--load_best_model_at_end True, which keeps the best checkpoint and the last"
+        )
+    if training_args.label_smoothing_factor:
+        raise SettingsError("--label_smoothing_factor is not part of this objective (docs/training.md); leave it out")
+    if training_args.neftune_noise_alpha is not None:
+        raise SettingsError("--neftune_noise_alpha is for models that are called by token ids alone; leave it out")
+    if training_args.fp16 and training_args.device.type == "cpu":
+        raise SettingsError("--fp16 needs a GPU; leave it out, or pass --bf16")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    name, more = training_args.lr_scheduler_type, training_args.lr_scheduler_kwargs
+    try:
+        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=more)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"--lr_scheduler_type {name.value} cannot be made of --lr_scheduler_kwargs {more or 'none'}: {error}"
+        ) from None
+
+
+def check_target_layers(model_args: ModelArguments) -> None:
+    """Raise SettingsError for hidden states that the encoder does not have."""
+    if not model_args.target_layer_ids:
+        return
+    folder = resolve(model_args.whisper_path, "the Whisper encoder", "--whisper_path")
+    deepest = encoder_class(folder).read_config(folder).encoder_layers
+    if not all(0 <= layer <= deepest for layer in model_args.target_layer_ids):
+        raise SettingsError(
+            f"--target_layer_ids are {' '.join(map(str, model_args.target_layer_ids))}; this encoder has hidden states "
+            f"0 to {deepest}"
+        )
 
 
 def check_preference_arguments(stage: int, training_args: DIFFATrainingArguments) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import IntervalStrategy
 
@@ -19,7 +20,15 @@ from src.files import write_file
 from src.modeling_DIFFA import DIFFAModel
 from src.provenance import git_state, versions
 from src.training_arguments import DataArguments, DIFFATrainingArguments, ModelArguments, effective_batch_size
-from src.training_checkpoint import FINAL, RUN_RECORD, check_complete, last_complete, put_aside, put_aside_incomplete
+from src.training_checkpoint import (
+    FINAL,
+    RUN_RECORD,
+    check_complete,
+    last_complete,
+    put_aside,
+    put_aside_incomplete,
+    put_aside_later,
+)
 from src.training_settings import Settings
 
 LOCK = ".lock"  # in the output folder, for as long as a run is under way
@@ -75,6 +84,8 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
     if training_args.resume_from_checkpoint:
         checkpoint = Path(training_args.resume_from_checkpoint)
         check_complete(checkpoint)
+        if not training_args.dry_run:
+            go_back(training_args, checkpoint)
         return checkpoint
     if training_args.dry_run:  # which moves nothing
         return None if training_args.overwrite_output_dir else check_not_final(output_dir)
@@ -84,6 +95,29 @@ def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
         for path in put_aside_incomplete(output_dir):
             print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
     return check_not_final(output_dir)
+
+
+def go_back(training_args: DIFFATrainingArguments, checkpoint: Path) -> None:
+    """Move what the output folder holds of later steps aside, before a run goes on from an earlier checkpoint."""
+    step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+    with training_args.main_process_first(local=False):
+        if aside := put_aside_later(Path(training_args.output_dir), step):
+            print(f"{aside}: the checkpoints of more than {step} steps are there now", flush=True)
+
+
+def find_best(state: TrainerState, checkpoint: Path) -> str:
+    """Let the state that a checkpoint brings name the best one where it lies now, beside that checkpoint.
+
+    Where it is gone, the state forgets it. Returns what is to be told.
+    """
+    if not state.best_model_checkpoint:
+        return ""
+    best = checkpoint.parent / Path(state.best_model_checkpoint).name
+    if best.exists():
+        state.best_model_checkpoint = str(best)
+        return ""
+    state.best_model_checkpoint = state.best_metric = None
+    return f"{best}, the best checkpoint so far, is gone; the best one of those to come counts"
 
 
 def check_not_final(output_dir: Path) -> Path | None:

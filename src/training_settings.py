@@ -75,11 +75,14 @@ def fixed_settings(
     training_args: DIFFATrainingArguments,
     samples: Sequence[Sample],
     mixture: Mixture | None = None,
+    eval_samples: Sequence[Sample] | None = None,
+    wer_clips: int = 0,
 ) -> Settings:
     """What a resumed run must share with the one before, by parts, as JSON gives it back.
 
     With another order of samples, clips of the epoch that goes on would come twice or not at all; with another
-    objective or optimizer, losses before and after would not compare; what only the start reads would be ignored.
+    objective or optimizer, losses before and after would not compare; what only the start reads would be ignored. Where
+    the best checkpoint is kept, another evaluation set's losses would be held against the first one's.
     """
     flags = vars(model_args) | vars(data_args) | vars(training_args)
     settings = {part: {name: flags[name] for name in names} for part, names in FIXED.items()}
@@ -90,6 +93,8 @@ def fixed_settings(
         "mixture": mixture.record if mixture else None,
         "audio_ids_sha256": sha256_of([sample.audio_id for sample in samples], "\n"),  # files may have been moved
     }
+    if training_args.metric_for_best_model:
+        settings["best_model"] |= {"evaluation_set": digest_of(eval_samples), "eval_wer_clips": wer_clips}
     settings["objective"]["texts_sha256"] = sha256_of([texts_of(sample) for sample in samples])
     if training_args.data_seed is not None:  # else the order's seed is the only one
         settings["start"]["seed"] = training_args.seed
@@ -161,7 +166,7 @@ def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_sam
     flags = {f"--{field.name}": getattr(args, field.name) for args in arguments for field in fields(args) if field.init}
     mine = {name: repr(value) for name, value in flags.items() if name.removeprefix("--") not in OWN_FLAGS}
     mine |= {f"{part} {name}": repr(value) for part, values in settings.items() for name, value in values.items()}
-    mine["evaluation set"] = sha256_of([(s.audio_id, *texts_of(s)) for s in eval_samples or ()])
+    mine["evaluation set"] = digest_of(eval_samples)
     mine |= code_fingerprint() | versions()
     ranks = gather_object([(socket.gethostname(), mine)])
     for rank, (host, other) in enumerate(ranks):
@@ -172,6 +177,11 @@ def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_sam
                 f"rank {rank} on {host} has other settings than rank 0 on {first_host}: {'; '.join(unlike[:MAX_SHOWN])}"
                 f"{'; ...' if len(unlike) > MAX_SHOWN else ''}. Start all nodes with the same settings, data and code"
             )
+
+
+def digest_of(eval_samples: Sequence[Sample] | None) -> str:
+    """What tells one evaluation set from another."""
+    return sha256_of([(sample.audio_id, *texts_of(sample)) for sample in eval_samples or ()])
 
 
 def texts_of(sample: Sample) -> tuple[str, ...]:

@@ -342,17 +342,17 @@ def test_a_long_list_is_cut_and_counted(folder):
     assert found[11] == "and 15 more; python -m src.manifest check names them all"
 
 
-def test_few_missing_files_are_borne_as_in_training(folder):
-    """The trainer counts files, of the manifest's entries; both of these name the same one."""
+def test_few_missing_clips_are_borne_as_in_training(folder):
+    """Entries are counted, though these two name one file: a draw of either one needs another in its place."""
     entries = [entry("a"), entry("b"), *(entry(name, audio_filepath="gone.wav") for name in "cd")]
-    samples, warning = read(folder, entries, max_bad_fraction=0.25)
+    samples, warning = read(folder, entries, max_bad_fraction=0.5)
     assert len(samples) == 4
     assert warning.split("\n") == [
         f"manifest {folder / 'm.jsonl'}: 2 of 4 entries look odd",
         f"line 3, c: {folder / 'gone.wav'}: no such audio file",
         f"line 4, d: {folder / 'gone.wav'}: no such audio file",
     ]
-    assert "allows fewer missing files" in refused(folder, entries, max_bad_fraction=0.24)[0]
+    assert "allows fewer missing files" in refused(folder, entries, max_bad_fraction=0.49)[0]
 
 
 def test_what_is_only_suspicious_is_told(folder):

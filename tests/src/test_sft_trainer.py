@@ -367,11 +367,13 @@ def test_being_asked_to_stop_in_an_evaluation_writes_a_checkpoint_at_once(tmp_pa
     assert model.training and trainer.eval_losses == {}
 
 
+@pytest.mark.parametrize("interval", ["steps", "epoch"])  # two steps are an epoch
 @pytest.mark.parametrize("moment", ["on_prediction_step", "on_step_begin"])  # in the evaluation, or just before it
-def test_an_evaluation_that_was_stopped_is_made_up(tmp_path, monkeypatch, moment):
+def test_an_evaluation_that_was_stopped_is_made_up(tmp_path, monkeypatch, moment, interval):
     """And so the best model is that of a run without interruption, here the first."""
     monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": float(self.state.global_step)})
-    options = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1, "save_steps": 2}
+    options = {"eval_strategy": interval, "eval_steps": 2, "per_device_eval_batch_size": 1}
+    options |= {"save_strategy": interval, "save_steps": 2 if interval == "steps" else 500}
     options |= {"max_steps": 6, "load_best_model_at_end": True}
     options |= {"metric_for_best_model": "loss", "greater_is_better": False}
     whole = trained(1, tmp_path / "whole", **options)
@@ -556,6 +558,25 @@ def test_the_best_checkpoint_is_the_best_of_those_that_were_saved(tmp_path, monk
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
     best = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
     assert all(torch.equal(trainer.model.state_dict()[name], tensor) for name, tensor in best.items())
+
+
+def test_the_best_checkpoint_is_found_where_the_folder_lies_now(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": float(self.state.global_step)})
+    options = EVALUATE | {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": False}
+    options |= {"save_total_limit": 2}
+    trained(1, tmp_path / "before", max_steps=2, **options)
+    now = tmp_path / "now"
+    (tmp_path / "before").rename(now)
+    best = load_file(now / "checkpoint-1" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)  # and is called by a relative path
+    resumed = trained(1, "now", resume=now / "checkpoint-2", max_steps=4, **options)
+    assert Path(resumed.state.best_model_checkpoint) == Path("now/checkpoint-1") and resumed.state.best_metric == 1
+    assert {path.name for path in now.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-4"}
+    assert all(torch.equal(resumed.model.state_dict()[name], tensor) for name, tensor in best.items())
+    shutil.rmtree(now / "checkpoint-1")
+    resumed = trained(1, "now", resume=now / "checkpoint-4", max_steps=6, **options)
+    assert "now/checkpoint-1, the best checkpoint so far, is gone; the best one of those to come counts" in caplog.text
+    assert Path(resumed.state.best_model_checkpoint) == Path("now/checkpoint-5") and resumed.state.best_metric == 5
 
 
 def test_an_evaluation_set_that_cannot_be_read_does_not_end_training(tmp_path, caplog):

@@ -6,7 +6,13 @@ import pytest
 from src import training_checks
 from src.manifest import Sample
 from src.training_arguments import SettingsError
-from src.training_checks import check_arguments, check_preference_arguments, samples_to_transcribe
+from src.training_checks import (
+    check_arguments,
+    check_preference_arguments,
+    check_target_layers,
+    samples_to_transcribe,
+)
+from tests.conftest import GOLDEN
 from tests.src.test_training_arguments import STAGE_2, parsed
 
 EVALUATE = ["--eval_dataset_path", "dev.json", "--eval_strategy", "steps", "--save_steps", "500", "--eval_steps", "500"]
@@ -57,12 +63,41 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         ),
         ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
         (["--auto_find_batch_size"], "--auto_find_batch_size would change the effective batch size"),
+        (["--prompt_size", "0"], "--prompt_size is 0; expected 1 or more"),
+        (["--save_only_model"], "--save_only_model leaves out the optimizer's state, without which no run can go on"),
+        (
+            ["--save_strategy", "best", "--metric_for_best_model", "loss"],
+            "--save_strategy best would leave a run nothing",
+        ),
+        (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor is not part of this objective"),
+        (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha is for models that are called by token ids alone"),
+        (["--fp16"], "--fp16 needs a GPU; leave it out, or pass --bf16"),
+        (
+            ["--lr_scheduler_type", "warmup_stable_decay"],
+            "--lr_scheduler_type warmup_stable_decay cannot be made of --lr_scheduler_kwargs none: .*num_decay_steps",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):
     with pytest.raises(SettingsError, match=message):
         check_arguments(*parsed(tmp_path, *flags))
     check_arguments(*parsed(tmp_path, "--time_sampling", "stratified", "--gradient_checkpointing"))
+
+
+def test_every_schedule_that_can_be_made_is_taken(tmp_path):
+    for name in ("constant", "cosine", "linear", "polynomial", "inverse_sqrt", "cosine_with_restarts"):
+        check_arguments(*parsed(tmp_path, "--lr_scheduler_type", name))
+    decay = ["--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs"]
+    check_arguments(*parsed(tmp_path, *decay, '{"num_decay_steps": 2}'))
+
+
+def test_the_acoustic_adapter_reads_hidden_states_that_there_are(tmp_path):
+    whisper = ["--whisper_path", str(GOLDEN / "whisper")]
+    for flags in ([], ["--target_layer_ids", "0", "12"]):
+        check_target_layers(parsed(tmp_path, *whisper, *flags)[0])
+    for wrong in (["0", "13"], ["0", "-1"]):
+        with pytest.raises(SettingsError, match=f"are {' '.join(wrong)}; this encoder has hidden states 0 to 12"):
+            check_target_layers(parsed(tmp_path, *whisper, "--target_layer_ids", *wrong)[0])
 
 
 def test_one_process_with_several_gpus_is_refused(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -33,6 +34,24 @@ def test_starting_over_puts_the_old_run_out_of_reach(tmp_path, capsys):
     assert "overwritten-1: what " in capsys.readouterr().out
     assert (tmp_path / "overwritten-1" / "checkpoint-22000").exists()
     assert training_run.last_checkpoint(parsed(tmp_path)[2]) is None
+
+
+def test_going_back_puts_later_checkpoints_out_of_reach(tmp_path, capsys):
+    """Else those to come would be deleted as the older ones, and the next start would go on from the abandoned run."""
+    for step in (3, 6, 8):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        (folder / "contents.json").write_text("{}")
+    back = ["--resume_from_checkpoint", str(tmp_path / "checkpoint-6")]
+    assert training_run.last_checkpoint(parsed(tmp_path, *back, "--dry_run")[2]) == tmp_path / "checkpoint-6"
+    assert (tmp_path / "checkpoint-8").exists()
+    assert training_run.last_checkpoint(parsed(tmp_path, *back)[2]) == tmp_path / "checkpoint-6"
+    assert "overwritten-1: the checkpoints of more than 6 steps are there now" in capsys.readouterr().out
+    assert (tmp_path / "overwritten-1" / "checkpoint-8").exists() and (tmp_path / "checkpoint-3").exists()
+    assert training_run.last_checkpoint(parsed(tmp_path)[2]) == tmp_path / "checkpoint-6"
+    assert training_run.last_checkpoint(parsed(tmp_path, *back)[2]) == tmp_path / "checkpoint-6"
+    assert capsys.readouterr().out == "" and not (tmp_path / "overwritten-2").exists()
 
 
 def test_what_a_run_ended_with_is_not_written_over(tmp_path):

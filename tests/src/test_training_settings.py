@@ -139,6 +139,22 @@ def test_what_is_compared(tmp_path, flags, samples, expected):
     assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
 
 
+def test_the_best_of_one_evaluation_set_is_not_held_against_anothers(tmp_path):
+    def settings(*flags, eval_samples, wer_clips=0):
+        return fixed_settings(*arguments(tmp_path, *flags), SAMPLES, None, eval_samples, wer_clips)
+
+    best = ["--metric_for_best_model", "loss"]
+    before = settings(*best, eval_samples=SAMPLES)
+    moved = [dataclasses.replace(sample, audio_filepath=Path("moved.wav")) for sample in SAMPLES]
+    assert differences(before, settings(*best, eval_samples=moved)) == []
+    [text] = differences(before, settings(*best, eval_samples=SAMPLES[:3]))
+    assert text.startswith("best_model evaluation_set was '")
+    assert differences(before, settings(*best, eval_samples=SAMPLES, wer_clips=2)) == [
+        "best_model eval_wer_clips was 0, now 2"
+    ]
+    assert differences(settings(eval_samples=SAMPLES), settings(eval_samples=None, wer_clips=2)) == []  # none is kept
+
+
 def test_a_mixture_is_compared_by_sizes_and_shares(tmp_path):
     args = arguments(tmp_path)
     plain, one, same, other = (
@@ -162,7 +178,7 @@ def test_frozen_parts_may_lie_elsewhere_but_not_be_others(tmp_path):
     assert differences(settings_of(tmp_path), settings_of(tmp_path, frozen=moved)) == []
     (moved / "llada" / "model.safetensors").write_bytes(b"other weights")
     (found,) = differences(settings_of(tmp_path), settings_of(tmp_path, frozen=moved))
-    assert re.fullmatch(r"llm model\.safetensors was '\d+ bytes', now '13 bytes'", found)
+    assert re.fullmatch(r"llm model\.safetensors was '\d+ bytes, pieces \w+', now '13 bytes, pieces \w+'", found)
 
 
 def test_a_stage_1_checkpoint_may_not_be_another(tmp_path):
