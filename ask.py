@@ -165,6 +165,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         about = f" to ask {args.questions[0]!r} about" if args.questions else ""
         parser.error(f"no audio{about}: give a file before the question, or --stdin")
     missing = [file for file in args.files if not os.path.isfile(file)]
+    for file in filter(os.path.exists, missing):
+        hint = "a folder: give the files in it" if os.path.isdir(file) else "no plain file: send what it has by --stdin"
+        parser.error(f"{file} is {hint}")
     if missing:
         parser.error(f"no such audio file: {', '.join(missing)}; check the path")
     if args.subtitles and (len(args.files) > 1 or len(args.questions) != 1):

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from serving.protocol import MAX_CHARACTERS, ChatMessage, RequestError
 from src.prompts import SYSTEM_PROMPTS, VOICEBENCH_PROMPT, Conversation
+from src.text_faults import faults_of
 
 SYSTEM_ROLES = ("system", "developer")
 TURN_ROLES = ("user", "assistant")
@@ -18,6 +19,7 @@ class Question:
     instruction: str | Conversation
     clip: str  # as `ChatMessage.clips` gives it
     num_ignored: int  # turns that the model does not see
+    num_unheard: int = 0  # clips of earlier turns that it sees
 
 
 def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
@@ -54,7 +56,7 @@ def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
             asked = Conversation(tuple(zip((turn.role for turn in turns), texts, strict=True)), audio_turn)
         except ValueError as error:
             raise RequestError(str(error), "messages") from None
-        return Question(asked, clips[0], 0)
+        return Question(asked, clips[0], 0, sum(len(turn.clips) for turn in turns) - 1)
     return Question(join(*leading, texts[-1]), clips[0], len(turns) - 1)
 
 
@@ -63,11 +65,15 @@ def join(*texts: str) -> str:
 
 
 def check_text(tokenizer: PreTrainedTokenizerBase, instruction: str | Conversation) -> None:
-    """Raise RequestError where the text is too long, or would become more than text, such as the end of the turn."""
+    """Raise RequestError where the text is too long, holds what nobody meant to write (`faults_of`), or would become
+    more than text, such as the end of the turn.
+    """
     texts = [instruction] if isinstance(instruction, str) else [text for _, text in instruction.turns]
     length = sum(map(len, texts))
     if length > MAX_CHARACTERS:
         raise RequestError(f"{length} characters of text; at most {MAX_CHARACTERS} are taken", "messages")
+    for fault in (fault for text in texts for fault in faults_of(text)):
+        raise RequestError(f"the text {fault}", "messages")
     for token in tokenizer.added_tokens_decoder.values():
         if token.special and any(token.content in text for text in texts):
             raise RequestError(

@@ -54,6 +54,7 @@ class RequestError(Exception):
 
 
 TEXTS = ("text", "refusal")  # parts without sound
+PARTS = (*TEXTS, "input_audio", "audio_url")
 ShortText = Annotated[str, Field(max_length=200)]
 
 
@@ -82,6 +83,9 @@ class ContentPart(BaseModel):
     def check(self) -> "ContentPart":
         if getattr(self, self.type) is None:
             raise ValueError(f"a part of type {self.type!r} must have {self.type!r}")
+        others = [kind for kind in PARTS if kind != self.type and getattr(self, kind)]
+        if others:
+            raise ValueError(f"a part of type {self.type!r} has {others[0]!r} as well: make that a part of its own")
         return self
 
 

@@ -40,7 +40,7 @@ from serving.http_errors import (
 from serving.protocol import RequestError, parse_request
 from serving.responses import Completion, as_event
 from serving.transcriber import Transcriber, departure, putter, unless_client_leaves
-from serving.transcription import Recording, open_recording, read_form, render
+from serving.transcription import Recording, open_recording, read_form, render, warnings_of
 from serving.uploads import Uploads, encoding_of
 from serving.validation import Service, ValidatedRequest, check_model, validate
 from src.audio import window_seconds
@@ -49,6 +49,7 @@ from src.prompts import ASR_PROMPTS
 COMPLETIONS, TRANSCRIPTIONS = "/v1/chat/completions", "/v1/audio/transcriptions"
 DECODER_THREADS = 4  # of audio
 IGNORED_TURNS = "X-DIFFA-Ignored-Turns"  # header: how many turns of the conversation the model did not see
+WARNING = "X-DIFFA-Warning"  # header: what is to be told of a response that is plain text
 MAX_ID = 200  # characters
 REQUEST_ID = "X-Request-ID"  # header: of every response; a client may choose it
 
@@ -110,7 +111,7 @@ class Api:
         if origins:
             self.app = CORSMiddleware(
                 self.routes, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"],
-                expose_headers=[REQUEST_ID, IGNORED_TURNS, "Retry-After"],
+                expose_headers=[REQUEST_ID, IGNORED_TURNS, WARNING, "Retry-After"],
             )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,8 +256,12 @@ class Api:
             work = self.transcriber.transcribe(recording)
             segments, warnings = await unless_client_leaves(request, work)
         self.metrics.answer_tokens.inc(sum(len(segment.ids) for segment in segments))
+        warnings = warnings_of(recording, segments, warnings)
         rendered = render(recording, segments, warnings)
-        return PlainTextResponse(rendered) if isinstance(rendered, str) else JSONResponse(rendered)
+        if isinstance(rendered, dict):
+            return JSONResponse(rendered)
+        told = "; ".join(warnings).encode("ascii", "backslashreplace").decode()
+        return PlainTextResponse(rendered, headers={WARNING: told} if told else {})
 
     # -- everything else --------------------------------------------------------------------------------------------
 

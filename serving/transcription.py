@@ -93,7 +93,9 @@ def open_recording(request: TranscriptionRequest, content: bytes, service: Servi
     check_model(request.model, service)
     block_length = request.block_length or min(TRANSCRIPT["block_length"], service.max_answer_tokens)
     canvas = min(TRANSCRIPT["max_new_tokens"], service.max_answer_tokens // block_length * block_length)
-    defaults = {"block_length": block_length, "canvas": request.canvas or max(canvas, block_length)}
+    defaults = {"block_length": block_length}
+    if canvas:  # there is room for a block
+        defaults["canvas"] = request.canvas or max(canvas, block_length)
     options, num_tokens, warning = options_for(request.model_copy(update=defaults), service)
     window = window_seconds(service.model.feature_extractor)
     try:
@@ -116,8 +118,18 @@ def segment_of(tokenizer: PreTrainedTokenizerBase, window: Window, answer: Answe
     return Segment(window.start, window.end, text.text, ids, text.finish_reason == "length")
 
 
+def warnings_of(recording: Recording, segments: Sequence[Segment], about_audio: Sequence[str]) -> list[str]:
+    """What is to be told of a transcription besides its text."""
+    cut = [
+        f"of {segment.start:.1f}-{segment.end:.1f} s the text is cut at {recording.num_tokens} tokens"
+        for segment in segments
+        if segment.is_cut
+    ]
+    return [*recording.warnings, *about_audio, *cut]
+
+
 def render(recording: Recording, segments: Sequence[Segment], warnings: Sequence[str]) -> dict | str:
-    """The body of the response: JSON, or plain text."""
+    """The body of the response: JSON, or plain text, which has no place for the warnings."""
     request, kind = recording.parameters, recording.parameters.response_format
     text = " ".join(segment.text for segment in segments if segment.text)
     if kind in FORMATS:
@@ -126,12 +138,6 @@ def render(recording: Recording, segments: Sequence[Segment], warnings: Sequence
         return HEADERS[kind] + "".join(cues)
     if kind == "text":
         return text + "\n"
-    warnings = [*recording.warnings, *warnings]
-    warnings += [
-        f"of {segment.start:.1f}-{segment.end:.1f} s the text is cut at {recording.num_tokens} tokens"
-        for segment in segments
-        if segment.is_cut
-    ]
     body = {"text": text, "usage": {"type": "duration", "seconds": math.ceil(recording.seconds)}}
     if kind == "verbose_json":
         body |= {

@@ -66,6 +66,8 @@ def validate(request: ChatRequest, service: Service) -> ValidatedRequest:
     warnings += (warning,) if warning else ()
     if question.num_ignored:
         warnings += (f"of {question.num_ignored + 1} turns, the last one alone is asked, about the newest audio",)
+    if question.num_unheard:
+        warnings += (f"of {question.num_unheard + 1} clips, the newest one alone is heard",)
     prompt_tokens = len(
         tokenize_prompt(service.model.tokenizer, build_prompt(question.instruction, service.model.system_prompt))[0]
     )

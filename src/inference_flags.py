@@ -178,4 +178,17 @@ def device_of(args: argparse.Namespace) -> torch.device:
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if device.type in there and not there[device.type]():
         raise OptionError(f"--device {args.device}: PyTorch finds no GPU here; leave it out, or say cpu")
+    if device.type not in ("cpu", *there):
+        check_computes(device)
     return own_device() if device.type == "cuda" and device.index is None else device
+
+
+def check_computes(device: torch.device) -> None:
+    """Raise OptionError for a device that PyTorch has a name for, and nothing to compute with."""
+    try:
+        (torch.ones(1, device=device) + 1).item()
+    except (AssertionError, ImportError, RuntimeError) as error:  # NotImplementedError is the last's
+        reason = str(error).strip().partition("\n")[0]
+        raise OptionError(
+            f"--device {device}: PyTorch cannot compute there ({reason:.200}); leave it out, or say cpu"
+        ) from None

@@ -101,7 +101,8 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
         get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=more)
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"--lr_scheduler_type {name.value} cannot be made of --lr_scheduler_kwargs {more or 'none'}: {error}"
+            f"--lr_scheduler_type {name.value} cannot be made of --lr_scheduler_kwargs {more or 'none'}: {error}. "
+            "Pass what it needs, as JSON, or choose cosine"
         ) from None
 
 
@@ -113,8 +114,8 @@ def check_target_layers(model_args: ModelArguments) -> None:
     deepest = encoder_class(folder).read_config(folder).encoder_layers
     if not all(0 <= layer <= deepest for layer in model_args.target_layer_ids):
         raise SettingsError(
-            f"--target_layer_ids are {' '.join(map(str, model_args.target_layer_ids))}; this encoder has hidden states "
-            f"0 to {deepest}"
+            f"--target_layer_ids are {' '.join(map(str, model_args.target_layer_ids))}; expected some of this "
+            f"encoder's hidden states, 0 to {deepest}"
         )
 
 

@@ -159,6 +159,8 @@ def test_a_bad_file_costs_its_own_answer_alone(capsys, golden_answers, tmp_path)
         ([], "give a file and a question about it, in quotes"),
         (["--ask", QUESTION], "no audio to ask .* about: give a file"),
         (["none.wav", "--ask", QUESTION], r"no such audio file: none\.wav"),
+        (["/tmp", QUESTION], "/tmp is a folder: give the files in it"),
+        (["/dev/null", QUESTION], "/dev/null is no plain file: send what it has by --stdin"),
         ([CLIPS[0], "--ask", " "], "the question: ' ' is empty; expected a text"),
         ([CLIPS[0], "--ask", QUESTION, "--interactive"], "not allowed with"),
         (["--stdin", "--interactive"], "--interactive reads questions from standard input, and --stdin audio"),

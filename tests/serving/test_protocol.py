@@ -34,6 +34,7 @@ from tests.serving.test_validation import audio, parse, text, user
         ({"messages": "hello"}, "messages", "messages: Input should be a valid array"),
         ({"messages": [{"role": "king", "content": ""}]}, "messages", r"messages\[0\]\.role: Input should be 'system'"),
         ({"messages": [user({"type": "image_url"})]}, "messages", r"content\[0\]\.type: Input should be 'text', 'inp"),
+        ({"messages": [user(audio() | {"text": "Which?"})]}, "messages", "type 'input_audio' has 'text' as well: make"),
         ({"messages": [user({"type": "text"})]}, "messages", r"content\[0\]: .*a part of type 'text' must have 'text'"),
     ],
 )  # fmt: skip

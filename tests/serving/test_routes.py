@@ -204,7 +204,10 @@ def test_a_transcription_is_json_or_text_and_is_counted(address, api):
     assert post_form(address).json() == {"text": "", "usage": {"type": "duration", "seconds": 1}}
     text = post_form(address, response_format="text")
     assert (text.text, text.headers["content-type"]) == ("\n", "text/plain; charset=utf-8")
-    until(lambda: counted(api, 200) == 2)
+    assert "x-diffa-warning" not in text.headers
+    text = post_form(address, response_format="srt", language="\u0434", max_tokens=1)
+    assert text.headers["x-diffa-warning"].startswith("language is not used")
+    until(lambda: counted(api, 200) == 3)
     assert (api.preparing, api.uploads.held, api.in_flight) == (0, 0, 0)
 
 

@@ -3,7 +3,7 @@ from starlette.datastructures import Headers
 
 from serving.batching import AnswerPrefix
 from serving.protocol import RequestError, parse_form
-from serving.transcription import Recording, Segment, open_recording, read_form, render, segment_of
+from serving.transcription import Recording, Segment, open_recording, read_form, render, segment_of, warnings_of
 from serving.validation import Service
 from src.audio import Window
 from src.generation_options import GenerationOptions
@@ -135,12 +135,14 @@ def test_files_of_phones_and_browsers_are_read(service, kind):
         ({"model": "whisper-1"}, CLIP, 404, "the model 'whisper-1' does not exist; this server has 'diffa'"),
         ({}, b"plain text", 400, "file: not readable as audio"),
         ({"canvas": "600"}, CLIP, 400, "a canvas of 608 tokens"),
+        ({"block_length": "600"}, CLIP, 400, "a canvas of 600 tokens"),
     ],
 )
 def test_what_cannot_be_transcribed_says_why(service, fields, content, status, message):
     with pytest.raises(RequestError, match=message) as error:
         open_recording(parse_form({"model": "diffa"} | fields), content, service)
     assert error.value.status == status
+    assert error.value.body["error"]["param"] == next(iter(fields), "file")
 
 
 # --- the response --------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ SEGMENTS = [
 def rendered(**fields):
     request = parse_form({"model": "diffa"} | fields)
     recording = Recording(request, iter(()), 65.5, ASR_PROMPT, GenerationOptions(), 128, ("language",))
-    return render(recording, SEGMENTS, ["odd"])
+    return render(recording, SEGMENTS, warnings_of(recording, SEGMENTS, ["odd"]))
 
 
 def test_each_format_has_the_text():

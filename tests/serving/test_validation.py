@@ -99,6 +99,8 @@ def test_audio_without_text_is_a_spoken_question(service, parts):
         ),
         ([user(audio(), *[text("")] * 100)], r"messages\[0\].content: List should have at most 100 items"),
         ([user(audio(), text("a<|eot_id|>b"))], r"the text holds <\|eot_id\|>, a control token of the model"),
+        ([user(audio(), text("a\ufffdb"))], r"the text holds U\+FFFD, which stands for bytes that were no UTF-8"),
+        ([user(audio(), text("a\0b"))], r"the text holds the control character U\+0000"),
     ],
 )
 def test_other_conversations_are_refused(service, messages, message):
@@ -133,7 +135,8 @@ def test_with_history_the_template_gets_all_turns(model, clips, messages, clip, 
     validated = asked(service, {"role": "system", "content": "Be brief."}, *messages)
     conversation = validated.generation.instruction
     assert [role for role, _ in conversation.turns] == [message["role"] for message in messages]
-    assert (conversation.audio_turn, validated.num_ignored, validated.warning) == (turn, 0, None)
+    warning = "of 2 clips, the newest one alone is heard" if clip == 1 else None
+    assert (conversation.audio_turn, validated.num_ignored, validated.warning) == (turn, 0, warning)
     prompt = build_prompt(conversation)
     assert prompt.index("This is the audio") < prompt.index("c<|eot_id|>") and "\n\nBe brief.\n" in prompt.replace(
         "This is the audio: <audio>. ", ""

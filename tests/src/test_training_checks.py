@@ -96,7 +96,9 @@ def test_the_acoustic_adapter_reads_hidden_states_that_there_are(tmp_path):
     for flags in ([], ["--target_layer_ids", "0", "12"]):
         check_target_layers(parsed(tmp_path, *whisper, *flags)[0])
     for wrong in (["0", "13"], ["0", "-1"]):
-        with pytest.raises(SettingsError, match=f"are {' '.join(wrong)}; this encoder has hidden states 0 to 12"):
+        with pytest.raises(
+            SettingsError, match=f"are {' '.join(wrong)}; expected some of this encoder's hidden states, 0 to 12"
+        ):
             check_target_layers(parsed(tmp_path, *whisper, "--target_layer_ids", *wrong)[0])
 
 
