@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.offered import without_labels
 from src.errors import UserError
 from src.json_records import JSONFileError, is_unicode_value, read_json_records, shorten
 
 # Fields that say what was asked, and those that say what is right: the same item has the same ones in every file.
 ASKED = ("question", "choices", "choice_a", "choice_b", "choice_c", "choice_d", "prompt")
+AROUND = ("question", "prompt")  # which some runs keep with their own words around them
 RIGHT = ("answer", "answer_gt", "official_answer", "transcription", "reference")
 WHOLE_LINES = ". Expected a JSON list, or JSON Lines: one object a line, not one over several lines"
 
@@ -226,9 +228,11 @@ def check_same_questions(path: Path, reference: Path, answered: Mapping[str, dic
 
     Where the reference has another right answer, that counts, and a line says so: an answer key may be corrected.
     """
-    unlike = {
-        name: fields for name, record in answered.items() if (fields := unlike_fields(record, asked[name], ASKED))
-    }
+    unlike = {}
+    for name, record in answered.items():
+        found = unlike_fields(record, asked[name], ASKED)
+        if fields := [field for field in found if not is_around(field, record[field], asked[name][field])]:
+            unlike[name] = fields
     if unlike:
         name, [field, *_] = next(iter(unlike.items()))
         raise BenchmarkFileError(
@@ -246,14 +250,22 @@ def check_same_questions(path: Path, reference: Path, answered: Mapping[str, dic
 
 
 def unlike_fields(one: Mapping, other: Mapping, names: Sequence[str]) -> list[str]:
-    """Those of the fields that both records have, with different content; white space does not count."""
-    return [name for name in names if name in one and name in other and spaced(one[name]) != spaced(other[name])]
+    """Those of the fields that both records have, with different content.
+
+    White space does not count, nor letters before all choices.
+    """
+    return [name for name in names if name in one and name in other and bare(one[name]) != bare(other[name])]
 
 
-def spaced(value: object) -> object:
-    """A text, or the texts of a list, with single spaces."""
+def is_around(field: str, ours: object, theirs: object) -> bool:
+    """Whether a run kept its own words around the question."""
+    return field in AROUND and isinstance(ours, str) and isinstance(theirs, str) and bare(theirs) in bare(ours)
+
+
+def bare(value: object) -> object:
+    """A text with single spaces; texts of a list without the letters that all of them bring."""
     if isinstance(value, list):
-        return [spaced(part) for part in value]
+        return [bare(part) for part in without_labels(value)]
     return " ".join(value.split()) if isinstance(value, str) else value
 
 

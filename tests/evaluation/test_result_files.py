@@ -115,6 +115,9 @@ def test_a_corrected_answer_key_counts_and_is_told(tmp_path, capsys):
     whole = write(tmp_path / "all.jsonl", item | {"choice_c": "cow"})  # a field that the result lacks
     assert read_result(path, key, ["response"], whole).items["1"]["answer_gt"] == "cat"
     assert capsys.readouterr().err == ""
+    told = {"question": "Listen. Which? Say A or B.", "choices": ["(A) cat", "(B)  dog"]}
+    path = write(tmp_path / "r.jsonl", item | told | {"response": "A"})
+    assert read_result(path, key, ["response"], whole).items["1"]["choices"] == ["cat", "dog"]
     whole = write(tmp_path / "all.jsonl", item | {"answer_gt": "dog"})
     assert read_result(path, key, ["response"], whole).items["1"]["answer_gt"] == "dog"
     told = capsys.readouterr().err
