@@ -122,23 +122,30 @@ def ask_all(
 ) -> Iterator[tuple[Q, A | NoReply]]:
     """Yield every question with its answer, or why there is none, as they come; `concurrency` at a time.
 
-    Raises EndpointError when there is no use in asking on, after what came before.
+    Raises EndpointError when there is no use in asking on, after all answers that came, also while others were awaited.
     """
     failures_in_a_row = 0
     pool = ThreadPoolExecutor(max_workers=concurrency)
     try:
         asked = {pool.submit(ask, question): question for question in questions}
+        waiting = dict(asked)
         for answered in tqdm(as_completed(asked), total=len(asked), unit=unit, desc=desc):
             try:
                 answer, failures_in_a_row = answered.result(), 0
             except NoReply as reason:
                 answer, failures_in_a_row = reason, failures_in_a_row + 1
-            yield asked[answered], answer
+            yield waiting.pop(answered), answer
             if failures_in_a_row == MAX_FAILURES_IN_A_ROW:
                 raise EndpointError(
                     f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}. "
                     "Mend that, and start again"
                 )
+    except EndpointError:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for answered, question in waiting.items():
+            if not answered.cancelled() and answered.exception() is None:
+                yield question, answered.result()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

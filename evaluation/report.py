@@ -54,7 +54,10 @@ def markdown(entries: Sequence[ScoreEntry], sources: Sequence[str]) -> str:
     table = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
     notes = [ABOUT]
     if any(e.unit == "error rate" for e in entries):
-        notes.append("ASR: word and character error rate; lower is better.")
+        notes.append(
+            "ASR: word and character error rate after Whisper's text normalisation, and the error rate by DIFFA-2's "
+            "published rule; lower is better."
+        )
     if any(e.place[0] == "voicebench" and e.place[2].startswith("sd-qa") for e in entries):
         notes.append(ABOUT_QA)
     if any(e.unit == "rating" for e in entries):

@@ -9,6 +9,7 @@ stands in the `.meta.json` beside each result. The page is `report_card.md` and,
 import argparse
 import html
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from src.generation_options import GenerationOptions
 OPTIONS = ("steps", "block_length", "max_new_tokens")  # told of every benchmark; others where not the default
 DEFAULTS = asdict(GenerationOptions()) | {"swap_audio": False, "compile": False}
 MAX_HASH = 12  # letters of a fingerprint
+_SHA256 = re.compile("[0-9a-f]{64}")
 STYLE = """
 body { font: 13px/1.4 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
 h1 { font-size: 1.5em; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.1em; margin: 1.2em 0 .3em; }
@@ -166,7 +168,7 @@ def _facts(meta: Mapping) -> dict[str, str]:
     parts, settings, precision = meta.get("parts", {}), meta.get("settings", {}), meta.get("precision", {})
     hashes = {
         part: ", ".join(
-            f"{key.removeprefix(f'{part} ')} {str(value)[:MAX_HASH] if ' ' not in str(value) else value}"
+            f"{key.removeprefix(f'{part} ')} {re.sub(_SHA256, lambda found: found[0][:MAX_HASH], str(value))}"
             for key, value in settings.items() if key.startswith(f"{part} ") and not key.endswith("config.json")
         )
         for part in ("checkpoint", "llm", "whisper")
@@ -191,6 +193,25 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def read_metas(scores: Sequence[Path]) -> dict[str, dict | None]:
+    """What the `.meta.json` beside each result says, by the result's name, and its folder's where a name repeats.
+
+    Raises ReportError for one that cannot be read.
+    """
+    results = [path.with_name(path.name.removesuffix(".scores.json")).resolve() for path in scores]
+    results = list(dict.fromkeys(results))
+    names = [result.name for result in results]
+    metas = {}
+    for result in results:
+        name = result.name if names.count(result.name) == 1 else f"{result.parent.name}/{result.name}"
+        meta = meta_path(result)
+        try:
+            metas[name] = json.loads(meta.read_text(encoding="utf-8")) if meta.is_file() else None
+        except ValueError as error:
+            raise ReportError(f"{meta}: not JSON ({error}); answer again, or delete it") from None
+    return metas
+
+
 @reports_user_errors
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -210,12 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(run for run, _ in runs) or "none"
         raise ReportError(f"a report card is of one run, found {names}: pass the files of one, or --name")
     published, sources = read_published(args.published, places_of(entries))
-    metas = {}
-    for path in args.scores:
-        result = path.with_name(path.name.removesuffix(".scores.json"))
-        meta = meta_path(result)
-        metas[result.name] = json.loads(meta.read_text(encoding="utf-8")) if meta.is_file() else None
-    card = card_of(entries, published, sources, metas)
+    card = card_of(entries, published, sources, read_metas(args.scores))
     write_file(outputs[0], card.markdown())
     write_file(outputs[1], card.html())
     print(f"report card: {outputs[0]} and {outputs[1].name}")

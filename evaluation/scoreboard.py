@@ -94,8 +94,10 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[ScoreEntry]:
             raise ReportError(f"{path}: no {error} in these scores. Score the result again") from None
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise ReportError(f"{path}: not as evaluate.py writes scores ({error}). Score the result again") from None
+        if any(taken.get((run, entry.place)) == path.resolve() for entry in found):
+            continue  # given twice
         for entry in found:
-            if (other := taken.setdefault((run, entry.place), path)) != path:
+            if (other := taken.setdefault((run, entry.place), path.resolve())) != path.resolve():
                 raise ReportError(f"{other} and {path} are both {label(entry.place)} of run {run!r}; pass --names")
             entries.append(entry)
     entries += overall(entries)
@@ -119,6 +121,8 @@ def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
     if benchmark == ASR.name:
         rates = [rate for rate in ("wer", "cer") if scores[rate] is not None]  # no words in scripts without spaces
         places = {rate: (benchmark, "total", rate.upper()) for rate in rates}
+        if scores.get("published") is not None:
+            places["published"] = (benchmark, "total", "published rule")
         return [_entry_of(run, place, scores, rate, unit="error rate") for rate, place in places.items()]
     if benchmark != VOICEBENCH.name:
         rate = BENCHMARKS[benchmark].published_rate
@@ -136,7 +140,8 @@ def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
             for group, score in groups.items()
         ]
     if scores.get("rating") is not None:
-        return [_entry_of(run, place, scores, "rating", "strict_rating", unit="rating")]
+        entry = _entry_of(run, place, scores, "rating", "strict_rating", unit="rating")
+        return [replace(entry, items=entry.items - len(scores.get("unrated", ())))]  # those enter neither
     if "contains_reference" in scores:
         entry = _entry_of(run, place, scores, "official", "contains_reference")
         return [replace(entry, strict_rule="the response holds the reference")]
@@ -201,7 +206,11 @@ def mean_of_nine(found: Mapping[str, float]) -> float | None:
 def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry], list[str]]:
     """The published entries in `places`, and a line about each source that they come from. Raises ReportError."""
     entries, sources = [], []
-    for row in _read_json(path):
+    for number, row in enumerate(_read_json(path), start=1):
+        lacking = [name for name in ("name", "benchmark", "source", "scores") if name not in row]
+        if lacking or row["benchmark"] not in BENCHMARKS:
+            fault = f"no field {lacking[0]!r}" if lacking else f"benchmark is {row['benchmark']!r}"
+            raise ReportError(f"{path} row {number}: {fault}; expected rows as in {PUBLISHED.name}")
         found = []
         for level, groups in row["scores"].items():
             for group, number in groups.items():
@@ -213,7 +222,7 @@ def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry
         found = [entry for entry in found if entry.place in places]
         if found:
             entries += found
-            note = f" ({row['note']})" if row["note"] else ""
+            note = f" ({row['note']})" if row.get("note") else ""
             sources.append(f"{row['name']}, {BENCHMARKS[row['benchmark']].title}: {row['source']}{note}")
     return entries, sources
 

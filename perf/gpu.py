@@ -11,7 +11,8 @@ Five parts, each in a process of its own with an allotted time, so that what one
     steps     LLaDA-8B's shape: training updates at the published batch; time and memory
     feeding   clips a second that the CPU prepares, against what the GPU takes
 
-Figures are in OUT/gpu.json after each part. The exit status is 1 if a check or a part failed.
+Figures are in OUT/gpu.json after each part, beside those of parts that another call measured there. The exit status is
+1 if a check or a part failed.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +36,11 @@ import torch
 from perf import gpu_report, measure
 from perf.gpu_record import Record, last_lines
 from src.errors import UserError, reports_user_errors
-from src.files import write_file
+from src.files import check_outputs, write_file
 from src.precision import choose_precision
 from src.provenance import versions
 
+SAME = ("hardware", "commit", "torch", "dry_run")  # of calls whose parts go into one record
 GRACE_SECONDS = 45  # beyond its own, for a part's start and for the row under way
 
 
@@ -102,7 +105,8 @@ def measure_part(name: str, args: argparse.Namespace) -> None:
 
 
 def measure_parts(names: list[str], args: argparse.Namespace) -> dict[str, Any]:
-    result: dict[str, Any] = {"run": describe(args), "parts": {}}
+    run = describe(args)
+    result: dict[str, Any] = {"run": run, "parts": kept_parts(args.out / "gpu.json", run, names)}
     together = [name for name in names if name in SIDE_BY_SIDE or args.dry_run]
     for group in filter(None, [together, *([name] for name in names if name not in together)]):
         for name in group:
@@ -114,6 +118,25 @@ def measure_parts(names: list[str], args: argparse.Namespace) -> dict[str, Any]:
         result["parts"] |= {name: future.result() for name, future in waiting.items()}
         write_file(args.out / "gpu.json", json.dumps(result, indent=1) + "\n")
     return result
+
+
+def kept_parts(path: Path, run: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """What an earlier call measured of other parts, on the same machine and commit.
+
+    Raises UserError where it was another one's: writing would lose its figures.
+    """
+    if not path.exists():
+        return {}
+    before = read_result(path)
+    kept = {name: content for name, content in before["parts"].items() if name not in names}
+    differing = [name for name in SAME if before["run"].get(name) != run.get(name)]
+    if kept and differing:
+        name = differing[0]
+        raise UserError(
+            f"{path} holds {', '.join(kept)}, measured with {name} {before['run'].get(name)}, not {run.get(name)}: "
+            "choose another folder for --out, or move that file away"
+        )
+    return kept
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any]:
@@ -147,6 +170,9 @@ def read_result(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
         if not {"run", "parts"} <= result.keys():
             raise ValueError("it has no run or no parts")
+        for name, content in result["parts"].items():
+            if not isinstance(content.get("rows"), dict):
+                raise ValueError(f"its part {name} has no rows")
     except FileNotFoundError:
         raise UserError(f"{path} is missing; bash perf/gpu.sh writes gpu.json to the folder of its --out") from None
     except (ValueError, AttributeError) as error:
@@ -179,6 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if args.write_docs:
         source, target = args.write_docs
+        check_outputs([target], [source])
         write_file(target, gpu_report.document_of(read_result(source)))
         return 0
     args.out.mkdir(parents=True, exist_ok=True)

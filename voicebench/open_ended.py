@@ -18,7 +18,7 @@ def score_open(result: Result) -> Scored:
     """
     verdicts = read_verdicts(result, "open")
     questions = questions_of(result, "open")
-    by_item = {} if verdicts is None else {q.key: verdicts.ratings.get(q.digest, {}) for q in questions}
+    by_item = {} if verdicts is None else {q.key: verdicts.ratings_of(q) for q in questions}
     ratings = {name: sum(samples.values()) / len(samples) for name, samples in by_item.items() if samples}
     unanswered = [name for name, record in result.items.items() if answer_of(record, ANSWER_FIELDS) is None]
     unrated = [question.key for question in questions if question.key not in ratings]

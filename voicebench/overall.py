@@ -53,7 +53,7 @@ def points(scores: Mapping) -> float | None:
     """A subset's official score from 0 to 100; None where it is not scored (yet)."""
     evaluator = scores.get("evaluator")
     if evaluator == "open":
-        return None if scores.get("rating") is None else 20 * scores["rating"]
+        return None if scores.get("rating") is None or scores.get("unrated") else 20 * scores["rating"]
     rate = scores.get("official") if evaluator == "qa" else None
     if "levels" in scores:
         rate = scores["levels"]["total"]["total"]["official"]
@@ -70,7 +70,9 @@ def format_overall(paths: Sequence[Path]) -> tuple[str, bool]:
         file, scores = nine.get(name, (None, {}))
         value = points(scores)
         if value is None:
-            missing.append(f"{name}: {scores.get('not_scored', 'no scores file')}")
+            unrated = len(scores.get("unrated", ()))
+            reason = f"{unrated} of {scores['items']} answers are not rated yet" if unrated else "no scores file"
+            missing.append(f"{name}: {scores.get('not_scored', reason)}")
             rows.append([name, scores.get("items", "-"), "-", "-", file.name if file else "-"])
             continue
         values[name] = value

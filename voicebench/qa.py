@@ -100,9 +100,9 @@ def judge_outcomes(result: Result) -> tuple[dict[str, float], dict[str, bool], d
         if name not in questions:
             official[name], strict[name] = 0.0, False
             continue
-        votes = list(verdicts.ratings.get(questions[name].digest, {}).values())
+        votes = list(verdicts.ratings_of(questions[name]).values())
         if votes:
-            official[name] = official_vote(list(verdicts.replies[questions[name].digest].values()))
+            official[name] = official_vote(list(verdicts.replies_of(questions[name]).values()))
         if 2 * sum(votes) != len(votes):
             strict[name] = 2 * sum(votes) > len(votes)
     return (official, strict, verdicts.settings) if official else NO_JUDGE
@@ -141,6 +141,8 @@ def score_qa(result: Result) -> Scored:
             scores[f"{column}_interval"] = outcome_interval(list(outcomes.values()))
     if not {"pedant", "judge"} <= found.keys():
         scores["not_scored"] = "the official score needs both PEDANT and a judge"
+    elif scores["unjudged"]:
+        scores["not_scored"] = f"{len(scores['unjudged'])} answer(s) have no vote yet: run voicebench/judge.py again"
     elif version not in (None, PEDANT_VERSION):
         scores["not_scored"] = (
             f"PEDANT is of qa-metrics {version} here, published scores of {PEDANT_VERSION}, with other classifiers: "

@@ -71,7 +71,8 @@ def told_of_lots(total: Score, lot: str) -> tuple[dict, str]:
     text = (
         f"\nofficial is an expected value: VoiceBench reads no answer in {total.undecided} of {total.n} items (failure "
         f"rate: {percent(total.undecided / total.n)}) and {lot}\n"
-        f"without lots: {percent(without_lots)} of all items, {percent(total.official_decided)} of the {read} it reads"
+        f"without lots: {percent(without_lots)} of all items, {percent(total.official_decided)} of the {read} without "
+        "a lot"
     )
     return {"failure_rate": total.undecided / total.n, "without_lots": without_lots}, text
 

@@ -64,6 +64,7 @@ class Verdicts:
     settings: dict  # everything they depend on but the answers
     ratings: dict[str, dict[int, float]] = field(default_factory=dict)  # digest -> sample -> 1 to 5, or 0 and 1
     replies: dict[str, dict[int, str]] = field(default_factory=dict)  # digest -> sample -> what the judge said
+    by_item: bool = False  # instead of by digest: each item was judged on its own, equal answers or not
 
     @classmethod
     def read(cls, path: Path) -> "Verdicts":
@@ -81,6 +82,16 @@ class Verdicts:
         entry = {"key": question.key, "digest": question.digest, "sample": sample, "rating": rating, "reply": reply}
         append_lines(self.path, self.settings, [entry])
         self.keep(question.digest, sample, reply, rating)
+
+    def name_of(self, question: JudgeQuestion) -> str:
+        return question.key if self.by_item else question.digest
+
+    def ratings_of(self, question: JudgeQuestion) -> dict[int, float]:
+        """By sample; empty where it was not judged."""
+        return self.ratings.get(self.name_of(question), {})
+
+    def replies_of(self, question: JudgeQuestion) -> dict[int, str]:
+        return self.replies.get(self.name_of(question), {})
 
     def keep(self, digest: str, sample: int, reply: str, rating: float) -> None:
         self.ratings.setdefault(digest, {})[sample] = rating
@@ -127,7 +138,8 @@ def verdicts_inside(result: Result, kind: str) -> Verdicts | None:
     from voicebench.parsing import parse_rating, parse_vote  # with what asks endpoints, which scorers do without
 
     parse = {"open": parse_rating, "qa": parse_vote}[kind]
-    verdicts = Verdicts(result.path, {"kind": kind, "model": "the judge whose replies are in the file", "samples": 0})
+    settings = {"kind": kind, "model": "the judge whose replies are in the file", "samples": 0}
+    verdicts = Verdicts(result.path, settings, by_item=True)
     for question in questions_of(result, kind):
         replies = result.items[question.key].get(SCORE)
         if replies is None:
@@ -135,14 +147,13 @@ def verdicts_inside(result: Result, kind: str) -> Verdicts | None:
         if not isinstance(replies, list) or not all(isinstance(reply, (str, int, float)) for reply in replies):
             found = f"{SCORE} must be a list, found {replies!r:.60}"
             raise BenchmarkFileError(f"{result.path} item {question.key}: {found}")
-        known = len(verdicts.ratings.get(question.digest, ()))  # of an equal answer to an equal question
-        for sample, reply in enumerate(map(str, replies), start=known):
+        for sample, reply in enumerate(map(str, replies)):
             rating = parse(reply)
             if rating is None:
                 raise BenchmarkFileError(
                     f"{result.path} item {question.key}: {reply!r:.60} in {SCORE} is no verdict: judge it anew"
                 )
-            verdicts.keep(question.digest, sample, reply, rating)
+            verdicts.keep(verdicts.name_of(question), sample, reply, rating)
         verdicts.settings["samples"] = max(verdicts.settings["samples"], len(replies))
     return verdicts if verdicts.ratings else None
 
@@ -152,14 +163,14 @@ def write_rated(result: Result, kind: str, verdicts: Verdicts) -> Path:
 
     Each line has `score`, a list of texts: ratings, or votes. What was never answered has none, or is voted down.
     """
-    digests = {question.key: question.digest for question in questions_of(result, kind)}
+    questions = {question.key: question for question in questions_of(result, kind)}
     lines = []
     for name, record in result.items.items():
-        digest = digests.get(name)
+        question = questions.get(name)
         if kind == "open":
-            score = [f"{rating:g}" for rating in verdicts.ratings.get(digest, {}).values()]
+            score = [f"{rating:g}" for rating in verdicts.ratings_of(question).values()] if question else []
         else:
-            score = [reply.strip() for reply in verdicts.replies.get(digest, {}).values()] if digest else ["No"]
+            score = [reply.strip() for reply in verdicts.replies_of(question).values()] if question else ["No"]
         answer = answer_of(record, ANSWER_FIELDS) or ""
         lines.append(json.dumps({**record, ANSWER_FIELDS[0]: answer, SCORE: score}, ensure_ascii=False) + "\n")
     path = result.path.with_name(f"{RATED}{result.path.name}")

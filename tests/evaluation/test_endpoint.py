@@ -1,4 +1,5 @@
 import argparse
+import threading
 import time
 from email.utils import formatdate
 from types import SimpleNamespace
@@ -55,6 +56,23 @@ def test_what_no_answer_will_come_of_is_given_up():
     with pytest.raises(EndpointError, match="20 answers failed one after the other, the last one: busy"):
         list(ask_all(ask, range(1, 100), 1, "answer", "test"))
     assert len(asked) < 60
+
+
+def test_answers_that_came_beside_a_failure_are_kept():
+    came = threading.Barrier(4, timeout=10)
+
+    def ask(question):
+        came.wait()  # all four are under way
+        if question == 2:
+            raise EndpointError("401")
+        time.sleep(0.2)  # and the failure is known first
+        return -question
+
+    answers = []
+    with pytest.raises(EndpointError, match="401"):
+        for pair in ask_all(ask, range(4), 4, "answer", "test"):
+            answers.append(pair)  # each as it comes, as callers do
+    assert sorted(answers) == [(0, 0), (1, -1), (3, -3)]
 
 
 def test_flags_make_an_endpoint(monkeypatch):

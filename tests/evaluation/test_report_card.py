@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from evaluation.report_card import main
+from evaluation.report_card import main, read_metas
+from evaluation.scoreboard import ReportError
 
 
 def score(official, n):
@@ -16,7 +17,7 @@ def meta(steps, **changes):
     settings |= {
         "checkpoint model.safetensors": "ab" * 32,
         "checkpoint config.json": "cd",
-        "llm model.safetensors": "16 bytes",
+        "llm model.safetensors": f"16 bytes, pieces {'cd' * 32}",
     }
     return {
         "settings": settings | changes, "commit": "0a1b2c3d4e5f", "parts": {"diffa": "exp/<a>", "llm": "llada",
@@ -62,7 +63,7 @@ def test_a_card_has_scores_options_and_what_was_run(run, tmp_path):
     assert ["x-sd-qa-usa-audio.jsonl", "16", "4", "4", "cache dual, threshold 0.9", "1", "4", "12.5"] in rows
     assert ["commit", "0a1b2c3d4e5f"] in rows and ["versions", "python 3.12, torch 2.13"] in rows
     assert ["checkpoint", "exp/<a> (model.safetensors abababababab)"] in rows
-    assert ["llm", "llada (model.safetensors 16 bytes)"] in rows
+    assert ["llm", "llada (model.safetensors 16 bytes, pieces cdcdcdcdcdcd)"] in rows
     assert "MMSU: official (DIFFA's); MMAU: official rule" in text and "category" not in text
     assert "Published: DIFFA, MMSU: s" in text
     assert "No .meta.json tells how these were made: mmau.json." in text
@@ -86,6 +87,20 @@ def test_facts_that_differ_are_told_of_each(run, tmp_path):
     rows = rows_of((tmp_path / "out" / "report_card.md").read_text())
     commits = "0a1b2c3d4e5f (mmsu.jsonl); fedcba987654 and changes (x-sd-qa-usa-audio.jsonl)"
     assert ["commit", commits] in rows
+
+
+def test_results_of_one_name_keep_their_own_options(tmp_path):
+    paths = []
+    for benchmark in ("mmsu", "mmar"):
+        path = tmp_path / benchmark / "base.jsonl.scores.json"
+        path.parent.mkdir()
+        path.with_name("base.jsonl.meta.json").write_text(json.dumps({"commit": benchmark}))
+        paths.append(path)
+    found = {"mmsu/base.jsonl": {"commit": "mmsu"}, "mmar/base.jsonl": {"commit": "mmar"}}
+    assert read_metas([*paths, paths[0]]) == found and list(read_metas(paths[:1])) == ["base.jsonl"]
+    (tmp_path / "mmar" / "base.jsonl.meta.json").write_text('{"comm')
+    with pytest.raises(ReportError, match=r"base\.jsonl\.meta\.json: not JSON \(.*; answer again, or delete it"):
+        read_metas(paths)
 
 
 def test_a_card_is_of_one_run(run, tmp_path, capsys):

@@ -73,6 +73,8 @@ def test_asr_has_two_error_rates():
     assert (wer.place[2], wer.official, wer.official_interval, wer.unit) == ("WER", 0.1, (0, 0.2), "error rate")
     assert (cer.place[2], cer.official, cer.items) == ("CER", 0.05, 9)
     assert entries_of("a", scores | {"wer": None, "wer_interval": None}) == [cer]  # a script without spaces
+    published = entries_of("a", scores | {"published": 0.5, "published_interval": [0.4, 0.6]})[-1]
+    assert (published.place, published.official) == (("asr", "total", "published rule"), 0.5)
 
 
 def test_voicebench_of_every_kind(tmp_path, capsys):
@@ -127,6 +129,24 @@ def test_overall_as_on_the_public_leaderboard():
     assert overall([*entries[1:], full]) == [total]
     lower = ScoreEntry("n", ("voicebench", "subset", "alpacaeval"), 1.0, unit="rating")
     assert overall([*entries[1:], full, lower]) == [total]  # the leaderboard's alpacaeval_full counts
+
+
+def test_a_file_that_is_given_twice_counts_once(tmp_path, monkeypatch):
+    path = write(tmp_path / "a" / "mmsu.jsonl.scores.json", benchmark="mmsu", levels=levels(True, False))
+    monkeypatch.chdir(tmp_path)
+    assert read_runs([path, Path("a/mmsu.jsonl.scores.json")], []) == read_runs([path], [])
+
+
+def test_published_scores_of_ones_own_are_checked(tmp_path):
+    own = tmp_path / "own.json"
+    row = {"name": "m", "benchmark": "mmsu", "source": "here", "scores": {"total": {"total": 50}}}
+    own.write_text(json.dumps([row]))  # without a note
+    assert read_published(own, [("mmsu", "total", "total")])[1] == ["m, MMSU: here"]
+    for change, fault in (({"benchmark": "mmlu"}, "benchmark is 'mmlu'"), ({"source": ...}, "no field 'source'")):
+        changed = {name: value for name, value in (row | change).items() if value is not ...}
+        own.write_text(json.dumps([row, changed]))
+        with pytest.raises(ReportError, match=rf"own\.json row 2: {fault}; expected rows as in published_scores"):
+            read_published(own, [])
 
 
 def test_names_tell_runs_apart(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from perf import gpu, gpu_profile, gpu_report, gpu_runs
 from perf.gpu_record import Record
 from src.configuration_DIFFA import ROOT
+from src.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -31,6 +32,27 @@ def test_rows_are_left_out_when_the_time_is_over(tmp_path):
     record = record_in(tmp_path, seconds=0.0)
     time.sleep(0.01)
     assert record.row("late", lambda: pytest.fail("it was measured"))["skipped"] == "the part's 0 s were over"
+
+
+def test_parts_of_an_earlier_call_are_kept_unless_they_are_another_machines(tmp_path):
+    path, run = tmp_path / "gpu.json", {"hardware": "H100", "commit": "a", "torch": "2"}
+    assert gpu.kept_parts(path, run, ["golden"]) == {}
+    golden, steps = {"rows": {"x": {}}}, {"rows": {}}
+    path.write_text(json.dumps({"run": run, "parts": {"golden": golden, "steps": steps}}))
+    assert gpu.kept_parts(path, run, ["golden"]) == {"steps": steps}
+    assert gpu.kept_parts(path, run | {"commit": "b"}, ["golden", "steps"]) == {}  # all of it is measured anew
+    with pytest.raises(UserError, match=r"holds steps, measured with commit a, not b: choose another folder for --out"):
+        gpu.kept_parts(path, run | {"commit": "b"}, ["golden"])
+    path.write_text(json.dumps({"run": run, "parts": {"golden": {}}}))
+    with pytest.raises(UserError, match="its part golden has no rows"):
+        gpu.kept_parts(path, run, [])
+
+
+def test_the_record_is_not_written_over(tmp_path, capsys):
+    path = tmp_path / "gpu.json"
+    path.write_text('{"run": {}, "parts": {}}')
+    assert gpu.main(["--write_docs", str(path), str(path)]) == 2
+    assert path.read_text() == '{"run": {}, "parts": {}}'
 
 
 def test_a_trace_is_counted():

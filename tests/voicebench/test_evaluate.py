@@ -197,7 +197,7 @@ def test_subset_from_the_file_name(tmp_path, capsys):
     assert scores["failure_rate"] == 0.5  # "a cat", and no answer
     told = capsys.readouterr().out
     assert "VoiceBench reads no answer in 2 of 4 items (failure rate: 50.0 %) and draws one of the four letters" in told
-    assert "without lots: 25.0 % of all items, 50.0 % of the 2 it reads" in told
+    assert "without lots: 25.0 % of all items, 50.0 % of the 2 without a lot" in told
 
 
 def test_an_item_that_was_never_answered_draws_no_lot(tmp_path):

@@ -7,8 +7,10 @@ from types import ModuleType
 
 import pytest
 
+from evaluation.scoreboard import read_runs
 from tests.evaluation.small_runs import scores_of
 from voicebench.evaluate import main
+from voicebench.overall import format_overall
 from voicebench.parsing import parse_vote
 from voicebench.qa import PEDANT_VERSION, official_vote
 from voicebench.verdicts import JudgeQuestion, Verdicts, verdict_path
@@ -112,6 +114,31 @@ def test_official_is_the_mean_of_all_ratings_strict_of_the_items(tmp_path):
     judge(result, "open", {0: [5, 5, 5], 1: [1]})
     assert main([str(result)]) == 0
     assert (scores_of(result)["rating"], scores_of(result)["strict_rating"]) == (4.0, 3.0)
+
+
+def test_replies_in_a_result_stay_with_their_items(tmp_path, no_pedant):
+    """As VoiceBench's own judge leaves them; two of the items have the same question and answer."""
+    records = [{"prompt": "q", "response": "a", "score": ["1", "1", "1"]}] * 2
+    records = [*records, {"prompt": "p", "response": "b", "score": ["5", "5", "5"]}]
+    result = write(tmp_path, "result-m-commoneval-test-audio.jsonl", records)
+    assert main([str(result)]) == 0
+    scores = scores_of(result)
+    assert scores["rating"] == pytest.approx(7 / 3) and scores["partly_rated"] == []
+    asked = [{"prompt": "q", "reference": "r", "response": "a", "score": votes} for votes in (["Yes"] * 3, ["No"] * 3)]
+    result = write(tmp_path, "m-sd-qa-usa-audio.jsonl", asked)
+    assert main([str(result)]) == 0 and scores_of(result)["judge"] == 0.5
+
+
+def test_a_judge_that_was_cut_short_gives_no_complete_score(opened, asked, pedant, capsys):
+    assert main([str(opened)]) == 0
+    [entry] = read_runs([opened.with_name(f"{opened.name}.scores.json")], [])
+    assert (entry.official, entry.items) == (3.0, 4)  # of the five one is not rated
+    text, complete = format_overall([opened.with_name(f"{opened.name}.scores.json")])
+    assert "1 of 5 answers are not rated yet" in text and not complete
+    judge(asked, "qa", {0: ["Yes"]})
+    assert main([str(asked)]) == 0
+    assert scores_of(asked)["official"] is None
+    assert "2 answer(s) have no vote yet: run voicebench/judge.py again" in capsys.readouterr().out
 
 
 def test_verdicts_on_other_answers_are_refused(opened, capsys):
