@@ -196,18 +196,16 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         trainer.model.load_adapters(checkpoint)
         trainer.make_up_last_evaluation()
         best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
-        if best:
+        if best and not trainer.stopped:
             trainer.model.load_adapters(Path(best))
     else:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-        if trainer.stopped:
-            if trainer.is_world_process_zero():
-                last = last_complete(Path(trainer.args.output_dir))
-                without = " without --resume_from_checkpoint" * bool(trainer.args.resume_from_checkpoint)
-                print(
-                    f"train.py: asked to stop; the same command{without} goes on from {last or 'the start'}", flush=True
-                )
-            return 128 + (received or [signal.SIGTERM])[0]  # another process may have been asked
+    if trainer.stopped:
+        if trainer.is_world_process_zero():
+            last = last_complete(Path(trainer.args.output_dir))
+            without = " without --resume_from_checkpoint" * bool(trainer.args.resume_from_checkpoint)
+            print(f"train.py: asked to stop; the same command{without} goes on from {last or 'the start'}", flush=True)
+        return 128 + (received or [signal.SIGTERM])[0]  # another process may have been asked
     trainer.save_state()
     trainer.save_model()
     return 0

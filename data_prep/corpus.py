@@ -15,7 +15,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.corpus_files import CorpusError, find_audio
@@ -64,6 +64,7 @@ class Corpus:
     clips: list[CorpusClip]
     skipped: list[Skipped]
     attributes: Sequence[str] = ()  # that its clips ought to have
+    left_out: list[Path] = field(default_factory=list)  # audio that is not to be read, as that of a second microphone
 
 
 @reports_user_errors
@@ -239,8 +240,13 @@ def to_entry(clip: CorpusClip, seconds: float, dataset: str, folder: Path) -> di
 
 def path_from(folder: Path, path: Path) -> str:
     """How a manifest in `folder` names a file: relative if the file lies under the folder, else absolute."""
-    folder, path = Path(os.path.abspath(folder)), Path(os.path.abspath(path))
+    folder, path = absolute(folder), absolute(path)
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def absolute(path: Path) -> Path:
+    """As it is written, links included; but of `link/..` the system takes the parent of what the link leads to."""
+    return path.parent.resolve() / path.name if ".." in path.parts else Path(os.path.abspath(path))
 
 
 def describe(attributes: Mapping[str, str | int | float]) -> str:
@@ -275,7 +281,7 @@ def list_skipped(skipped: Sequence[Skipped], path: Path) -> None:
 
 def report_unread(root: Path, corpus: Corpus) -> None:
     """Say how many audio files under the root a script made nothing of: where it is half of them, look at `--help`."""
-    known = {clip.path for clip in corpus.clips} | {clip.path for clip in corpus.skipped}
+    known = {clip.path for clip in corpus.clips} | {clip.path for clip in corpus.skipped} | set(corpus.left_out)
     unread = [path for path in find_audio(root, "**/*") if path not in known]
     if unread:
         print(f"note: {len(unread)} of {len(unread) + len(known - {None})} audio files under {root} are not of the "

@@ -8,19 +8,26 @@ from pathlib import Path
 
 from evaluation.endpoint import Endpoint, NoReply, ask_all, visible_answer
 from evaluation.journal import AnswerRecord, Journal, is_written, partial_files, remove_answers
+from src.errors import is_unicode
 
 NOT_ASKED = "nothing was asked"  # the error that is kept of a question that could not be put
 MAX_SHOWN = 20  # failures named at the end
+QUOTED = re.compile(r"[\"“«][^\"“”«»]*[\"”»]")  # what a speaker says is no refusal of the LLM's
 REFUSAL = re.compile(
     r"""
-      ^\W* (?: (?-i:UNKNOWN)\b | unknown\W*$ )
+      \b (?-i:UNKNOWN) \b | ^\W* unknown\W*$
     | ^\W* (?: i['’]m\s | i\sam\s )? sorry\b .{0,25}
-        \b (?: can['’]t | cannot | can\snot | unable | not\sable | don['’]t )
-    | \bi\s (?: can['’]t | cannot | can\snot ) \s
-        (?: determine | answer | assist | help\swith | hear\sthe | listen | access | identify | describe | provide )
-    | \bi (?: ['’]m | \sam ) \s (?: unable | not\sable ) \sto\b
+        \b (?: can['’]t | cannot | can\snot | unable | not\sable | don['’]t | do\snot )
+    | (?: ^ | [.!?,;]\s | \b(?:so|but|and|however|that)\s ) \W* i\s  # not behind a colon: that is speech
+        (?: (?: can['’]t | cannot | can\snot | could\snot | couldn['’]t ) \s (?: determine | answer | assist
+              | help\swith | hear\sthe | listen | access | identify | describe | provide | tell\b )
+          | am \s (?: unable | not\sable ) \s to\b
+          | (?: don['’]t | do\snot ) \s have \s (?: access | enough | sufficient | any\sinformation ) \b )
+    | (?: ^ | [.!?,;]\s ) \W* i['’]m \s (?: unable | not\sable ) \s to\b
+    | \b (?: not\senough | insufficient | no ) \s information \s to \b
+    | \b (?: not\spossible | impossible ) \s to \s (?: determine | tell | say | know | answer | identify ) \b
     | \bas\san? \s (?: ai | artificial | language\smodel | text-based ) \b
-    | \b (?: provided | given ) \s (?: description | transcript | text | notes ) \b
+    | \b (?: provided | given ) \s (?: description | transcript | notes ) \b | \bprovided\stext\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -36,11 +43,15 @@ class Question:
 
 
 def verdict_on(answer: AnswerRecord) -> str:
-    """`failed` (no reply), `empty`, `refused` or `kept`."""
+    """`failed` (no reply), `empty`, `unreadable` (no Unicode), `refused` or `kept`."""
     if answer.error is not None:
         return "failed"
     said = visible_answer(answer.text).strip()
-    return "empty" if not said else "refused" if REFUSAL.search(said) else "kept"
+    if not said:
+        return "empty"
+    if not is_unicode(said):
+        return "unreadable"
+    return "refused" if REFUSAL.search(QUOTED.sub(" ", said)) else "kept"
 
 
 def discard_replies(files: Sequence[Path], endpoint: Endpoint, messages: Sequence[dict]) -> None:
@@ -79,7 +90,14 @@ def ask_missing(
     journal = Journal(file, "reply", settings)
     asked = [index for index, question in enumerate(questions) if question.messages and journal.is_missing(index)]
     failures = []
-    for index, reply in ask_all(lambda i: endpoint.ask(questions[i].messages), asked, concurrency, "reply", file.name):
+
+    def ask(index: int) -> str:
+        reply = endpoint.ask(questions[index].messages)
+        if reply.cut:  # half an answer is not to be learned
+            raise NoReply(reply.cut)
+        return reply.text
+
+    for index, reply in ask_all(ask, asked, concurrency, "reply", file.name):
         if isinstance(reply, NoReply):
             failures.append(f"{questions[index].name}: {reply}")
             journal.append({index: AnswerRecord("", str(reply))})

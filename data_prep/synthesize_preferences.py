@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     rejected = [read_rejected(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
     questions = [judge_question(*pair, judge_prompt) for pair in zip(samples, rejected, strict=True)]
     settings |= {"judge_model": judge.model, "judge_prompt": digest(judge_prompt)}
+    settings["order"] = digest(json.dumps([sample.audio_id for sample in samples]))  # see `place_of_rejected`
     verdicts, not_judged = ask_missing(judge, questions, judged, settings, args.concurrency)
     source = f"{re.sub('[^a-z0-9]+', '_', args.model.lower())}_{digest(prompt)[:6]}"
     write_pairs(args.output, samples, rejected, verdicts, source)

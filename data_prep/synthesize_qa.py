@@ -7,11 +7,12 @@
 For each clip of the manifests, a description is composed of its transcription and `attributes`, instructions are drawn
 from instructions.json beside this script (edit it, or pass --pool), and any endpoint that speaks OpenAI's chat
 completions is asked. Each answer becomes a sample with the instruction as `input` and the answer as `target`; what the
-clip's entry holds otherwise is kept. Refusals and empty answers are dropped and counted.
+clip's entry holds otherwise is kept. Refusals, empty and unreadable answers are
+dropped and counted.
 
 Replies are saved as they come. Started again with the same command, a run asks for what is missing; finished, they stay
-in `<output>.replies.jsonl`, so that the samples can be made again without asking. The draw depends on --seed and the
-clip alone, and a clip that several manifests hold is asked about once.
+in `<output>.replies.jsonl`, so that the samples can be made again without asking. The draw depends on --seed, the
+clip and the attributes of all clips together; a clip that several manifests hold is asked about once.
 """
 
 import argparse
@@ -104,7 +105,8 @@ def write_samples(path: Path, requests: Sequence[Request], answers: Sequence[Ans
             entries.append(to_entry(request, visible_answer(answer.text).strip(), path.parent))
     write_manifest(path, entries)
     print(f"{path}: {counts['kept']} samples ({', '.join(f'{kind} {counts[kind]}' for kind in KINDS)}); "
-          f"dropped {counts['refused']} refusals and {counts['empty']} empty answers")  # fmt: skip
+          f"dropped {counts['refused']} refusals, {counts['empty']} empty and {counts['unreadable']} unreadable "
+          "answers")  # fmt: skip
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

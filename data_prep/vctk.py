@@ -34,11 +34,14 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
     for archive in find_roots(root, "speaker-info.txt", LAYOUT):
         known = by_any_case(read_speakers(member(archive, "speaker-info.txt")))
         texts = {path.stem.casefold(): path for path in find_files(archive, "txt/*/*.txt")}
+        used: set[str] = set()
         for path in find_audio(archive, *(f"{folder}/*/*" for folder in FOLDERS)):
             speaker, audio_id = path.parent.name, re.sub("_mic1$", "", path.stem, flags=re.IGNORECASE)
             if audio_id.lower().endswith("_mic2"):
+                corpus.left_out.append(path)
                 continue
-            text = texts.pop(audio_id.casefold(), None)
+            text = texts.get(audio_id.casefold())
+            used.add(audio_id.casefold())
             said = " ".join(" ".join(read_lines(text)).split()) if text else ""
             if said:
                 attributes = known(speaker) or known(speaker[1:]) or {}  # without its p, in the earlier version
@@ -46,7 +49,9 @@ def read(root: Path, args: argparse.Namespace) -> Corpus:
             else:
                 expected = archive / "txt" / speaker / f"{audio_id}.txt"
                 corpus.skipped.append(Skipped(audio_id, f"no text: {text or expected}", path))
-        corpus.skipped.extend(Skipped(path.stem, f"no audio of {path}") for path in texts.values())
+        corpus.skipped.extend(
+            Skipped(path.stem, f"no audio of {path}") for name, path in texts.items() if name not in used
+        )
     return corpus
 
 

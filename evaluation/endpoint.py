@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -50,6 +50,14 @@ class EndpointError(UserError):
 
 
 @dataclass(frozen=True)
+class Reply:
+    """What an endpoint said."""
+
+    text: str
+    cut: str = ""  # why it is not whole, in words; empty where it is
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A chat-completions endpoint, and how to ask it."""
 
@@ -63,8 +71,8 @@ class Endpoint:
     tries: int  # of one request
     backoff: float  # seconds before the second try, doubled for each further one, up to a minute
 
-    def ask(self, messages: Sequence[dict]) -> str:
-        """The reply's text. Raises NoReply when every try failed, EndpointError when none can succeed."""
+    def ask(self, messages: Sequence[dict]) -> Reply:
+        """Raises NoReply when every try failed, EndpointError when none can succeed."""
         body = {"model": self.model, "messages": messages, "temperature": self.temperature, "top_p": self.top_p,
                 "max_tokens": self.max_tokens}  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -74,7 +82,7 @@ class Endpoint:
             try:
                 response = requests.post(self.url, json=body, headers=headers, timeout=self.timeout)
                 if response.status_code == 200:
-                    return str(response.json()["choices"][0]["message"]["content"] or "")
+                    return self.read(response.json()["choices"][0])
                 reason = f"HTTP {response.status_code}: {response.text[:200]}"
                 if response.status_code in FATAL:
                     raise EndpointError(f"{self.url}: {FATAL[response.status_code]} ({reason})")
@@ -89,6 +97,19 @@ class Endpoint:
             if attempt + 1 < self.tries:
                 time.sleep(wait)
         raise NoReply(f"{reason} (after {self.tries} tries)")
+
+    def read(self, choice: Mapping) -> Reply:
+        """Raises KeyError or TypeError for what is no choice of a chat completion."""
+        content, cut = choice["message"]["content"], ""
+        if isinstance(content, list):  # parts, thoughts among them
+            content = "".join(part["text"] for part in content if part["type"] == "text")
+        if not isinstance(content, str | None):
+            raise TypeError
+        if choice.get("finish_reason") == "length":
+            cut = f"the reply is cut at {self.max_tokens} tokens: raise --max_tokens"
+        elif choice.get("finish_reason") == "content_filter":
+            cut = "the reply is cut by the endpoint's filter: ask another model"
+        return Reply(content or "", cut)
 
     def check(self, messages: Sequence[dict]) -> None:
         """Ask once, before anything is discarded. Raises EndpointError where no reply comes."""
@@ -140,7 +161,7 @@ def ask_all(
                     f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}. "
                     "Mend that, and start again"
                 )
-    except EndpointError:
+    except (EndpointError, KeyboardInterrupt):
         pool.shutdown(wait=True, cancel_futures=True)
         for answered, question in waiting.items():
             if not answered.cancelled() and answered.exception() is None:

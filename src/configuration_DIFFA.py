@@ -109,7 +109,14 @@ class LLaDAConfig:
         missing = [name for name in names if values.get(name) is None]
         if missing:
             raise ValueError(f"LLaDA config lacks {', '.join(missing)}: is this the config.json of a LLaDA checkpoint?")
-        return cls(**{name: values[name] for name in names})
+        made = cls(**{name: values[name] for name in names})
+        heads, shared = made.n_heads, made.n_kv_heads
+        if not (heads > 0 and shared > 0 and made.d_model % (2 * heads) == 0 and heads % shared == 0):
+            raise ValueError(
+                f"LLaDA config: d_model {made.d_model} with n_heads {heads} and n_kv_heads {shared}; expected heads of "
+                "an even width, and as many for each of keys and values"
+            )
+        return made
 
     @property
     def head_dim(self) -> int:

@@ -268,12 +268,13 @@ def likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def gumbel_max(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    """A sample from each row of logits [M, V]: the argmax of exp(logits) / (-log u)^T, u uniform.
+    """A sample from each row of logits [M, V]: the argmax of exp(logits) / (-log u)^T, u uniform; of its logarithm,
+    since the exponentials of logits that guidance enlarges overflow.
 
     In float64, because lower precision changes which tokens win (arXiv 2409.02908).
     """
     noise = -uniform(generator, logits.shape).log()
-    return (logits.to(noise.dtype).exp() / noise**temperature).argmax(dim=-1)
+    return (logits.to(noise.dtype) - temperature * noise.log()).argmax(dim=-1)
 
 
 def uniform(generator: torch.Generator, size: Sequence[int]) -> torch.Tensor:

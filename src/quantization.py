@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from src.checkpoint import CheckpointError
+
 BITS = {"int8": 8, "int4": 4}  # of a weight in the blocks, by what --quantize says
 VOCABULARY_BITS = 8
 GROUP_COLUMNS = 128  # that share a scale, in 4 bits; in 8 bits a whole row does
@@ -126,13 +128,15 @@ def quantize(llm: nn.Module, to: str) -> dict[str, QuantizedMatrix]:
     """Put quantised matrices, still empty, in the place of an LLM's linear layers and embeddings.
 
     Returns them by their weights' names; each takes its weight when that arrives. `to` is a key of `BITS`; the LLM
-    stands on the meta device.
+    stands on the meta device. Raises CheckpointError for a width that 4 bits do not fit.
     """
     places = [(name, layer) for name, layer in llm.named_modules() if isinstance(layer, nn.Linear | nn.Embedding)]
     quantized = {}
     for name, layer in places:
         rows, columns = layer.weight.shape
         in_block = name.rpartition(".")[0].rpartition(".")[2].isdecimal()
+        if in_block and BITS[to] == 4 and columns % 2:
+            raise CheckpointError(f"{name} has {columns} columns, of which int4 packs two in a byte: choose int8")
         kind = QuantizedEmbedding if isinstance(layer, nn.Embedding) else QuantizedLinear
         matrix = kind(rows, columns, BITS[to] if in_block else VOCABULARY_BITS)
         llm.set_submodule(name, matrix)

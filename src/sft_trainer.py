@@ -183,7 +183,10 @@ class dLLMTrainer(AdapterTrainer):
         """After the last step, as `_evaluate` does before others; not under DeepSpeed, which evaluates in training."""
         self.makes_up_evaluation = evaluation_is_due(self.args, self.state) and not self.is_deepspeed_enabled
         if self.makes_up_evaluation:
-            self._evaluate(None, None, skip_scheduler=True)
+            try:
+                self._evaluate(None, None, skip_scheduler=True)
+            except StopRequested:  # the next start makes it up
+                self.stopped = True
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """To the device, all in their own precision: with DeepSpeed, Trainer would round masking rates to 16 bits."""
@@ -310,11 +313,15 @@ class dLLMTrainer(AdapterTrainer):
         return self.control.should_save and super()._determine_best_metric(*args, **kwargs)
 
     def prediction_step(self, *args, **kwargs) -> tuple:
-        """A batch of an evaluation. Raises StopRequested, on all processes, where one was asked to stop."""
+        """A batch of an evaluation. Raises StopRequested."""
+        self.check_stop()
+        return super().prediction_step(*args, **kwargs)
+
+    def check_stop(self) -> None:
+        """Raise StopRequested, on all processes, where one was asked to stop."""
         asked = torch.tensor(self.stop_requested, device=self.args.device, dtype=torch.int64)
         if self.accelerator.reduce(asked, "sum"):
             raise StopRequested
-        return super().prediction_step(*args, **kwargs)
 
     def validation_loss(self) -> dict[str, float]:
         """`loss` of the whole set: every sample counts once, without padding, as it would alone.
@@ -335,9 +342,13 @@ class dLLMTrainer(AdapterTrainer):
         args, model = self.args, self.accelerator.unwrap_model(self.model)
         share = self.wer_samples[args.process_index :: args.world_size]
         normalise = normalisation_of(sample.transcription for sample in self.wer_samples)
-        mine = transcribe(model, share, args.eval_batch_size, self.eval_dataset.max_seconds, normalise)
-        self.eval_failures.extend(mine.failures)
-        words = [edits for transcripts in gather_object([mine]) for edits in transcripts.words]
+        size, mine = args.eval_batch_size, []
+        for start in range(0, math.ceil(len(self.wer_samples) / args.world_size), size):  # as often on each process
+            self.check_stop()
+            found = transcribe(model, share[start : start + size], size, self.eval_dataset.max_seconds, normalise)
+            self.eval_failures.extend(found.failures)
+            mine += found.words
+        words = [edits for of_process in gather_object([mine]) for edits in of_process]
         return {"wer": total(words).rate if words else math.inf}
 
     def unusable_eval_clips(self) -> dict[str, int]:

@@ -33,7 +33,7 @@ def check_arguments(
     """Raise SettingsError for settings that contradict each other."""
     if model_args.stage not in STAGES:
         raise SettingsError(f"--stage is {model_args.stage}; expected {' or '.join(map(str, STAGES))}")
-    check_numbers(data_args, training_args)
+    check_numbers(model_args, data_args, training_args)
     stage, starts_from = model_args.stage, STAGES[model_args.stage].starts_from
     if starts_from and not model_args.stage1_checkpoint:
         raise SettingsError(
@@ -138,12 +138,14 @@ def check_preference_arguments(stage: int, training_args: DIFFATrainingArguments
         )
 
 
-def check_numbers(data_args: DataArguments, training_args: DIFFATrainingArguments) -> None:
+def check_numbers(model_args: ModelArguments, data_args: DataArguments, training_args: DIFFATrainingArguments) -> None:
     """Raise SettingsError for a number with which nothing can be learned: nan, infinite, below 0, none of a limit."""
-    for args in (data_args, training_args):
+    for args in (model_args, data_args, training_args):
         for name, value in vars(args).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise SettingsError(f"--{name} is {value}; expected a finite number")
+    if model_args.lora_alpha is not None and model_args.lora_alpha <= 0:
+        raise SettingsError(f"--lora_alpha is {model_args.lora_alpha}; expected more than 0")
     for name in ("learning_rate", "weight_decay", "warmup_ratio", "warmup_steps", "max_grad_norm", "sft_weight"):
         if getattr(training_args, name) < 0:
             raise SettingsError(f"--{name} is {getattr(training_args, name)}; expected 0 or more")

@@ -11,7 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SLOW_SECONDS = 3.0  # of the script's "slow"
-ODD = {"html": b"<html>busy</html>", "odd": b'{"choices": []}'}
+PARTS = [
+    {"type": "thinking", "thinking": "Hm."},
+    {"type": "text", "text": "A man "},
+    {"type": "text", "text": "sings."},
+]
+ODD = {
+    "html": b"<html>busy</html>",
+    "odd": b'{"choices": []}',
+    "number": b'{"choices": [{"message": {"content": 4}}]}',
+    "parts": json.dumps({"choices": [{"message": {"content": PARTS}}]}).encode(),
+    "too long": b'{"choices": [{"message": {"content": "A man si"}, "finish_reason": "length"}]}',
+    "filtered": b'{"choices": [{"message": {"content": "A man"}, "finish_reason": "content_filter"}]}',
+}
 
 
 class ChatServer(ThreadingHTTPServer):

@@ -48,7 +48,7 @@ class Judge:
         """One (reply, rating). Raises NoReply, EndpointError."""
         messages = self.rubric.messages(question)
         for _ in range(self.asks):
-            reply = self.endpoint.ask(messages)
+            reply = self.endpoint.ask(messages).text
             rating = self.parse(reply)
             if rating is not None:
                 return reply, rating

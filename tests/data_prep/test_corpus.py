@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.corpus import CorpusClip, CorpusError, choose_groups, describe
+from data_prep.corpus import CorpusClip, CorpusError, choose_groups, describe, path_from
 from src.manifest import read_manifest
 from src.manifest_check import Limits, check_manifest
 from tests.data_prep.corpora import CORPORA, accentdb, main, prepare, put_audio, put_text, voxceleb1
@@ -107,6 +107,16 @@ def test_an_id_that_is_there_twice_is_skipped(tmp_path):
 )
 def test_attributes_become_sentences(known, text):
     assert describe(known) == text
+
+
+def test_a_link_is_left_before_its_parent_is_taken(tmp_path):
+    """As the system does it: `link/..` is the parent of what the link leads to."""
+    (tmp_path / "disk" / "speech").mkdir(parents=True)
+    (tmp_path / "disk" / "corpus").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "speech")
+    clip = tmp_path / "link" / ".." / "corpus" / "a.wav"
+    assert path_from(tmp_path, clip) == "disk/corpus/a.wav"
+    assert path_from(tmp_path, tmp_path / "link" / "b.wav") == "link/b.wav"
 
 
 def test_as_a_command_from_any_folder(tmp_path):

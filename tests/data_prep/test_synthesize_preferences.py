@@ -164,6 +164,15 @@ def test_a_judge_that_always_names_the_same_answer_keeps_about_half():
     assert kept == sum(place_of_rejected(sample) == 1 for sample in samples) and 80 < kept < 120
 
 
+def test_verdicts_are_not_read_for_other_ids(manifest, server, capsys):
+    """Which answer the judge saw first hangs on them."""
+    assert run(manifest, server) == 0
+    entries = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps([entry | {"audio_id": f"stage2-{entry['audio_id']}"} for entry in entries]))
+    assert run(manifest, server) == 2
+    assert "judged.jsonl holds answers made with other settings: order was" in capsys.readouterr().err
+
+
 def test_another_judge_does_not_ask_for_the_answers_again(manifest, server, capsys, tmp_path):
     assert run(manifest, server) == 0
     (tmp_path / "judge.txt").write_text("Judge.")

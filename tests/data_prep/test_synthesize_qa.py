@@ -77,14 +77,39 @@ def test_refusals_and_empty_answers_are_dropped_and_counted(manifest, server, ca
     server.script = ["UNKNOWN", "", "  \n", "I'm sorry, but I can't determine that."]
     assert run(manifest, server, "--concurrency", 1) == 0
     assert len(samples_of(manifest)) == 6
-    assert "6 samples" in (told := capsys.readouterr().out) and "dropped 2 refusals and 2 empty answers" in told
+    assert "6 samples" in (told := capsys.readouterr().out) and "dropped 2 refusals, 2 empty and 0 unrea" in told
     asked = len(server.requests)
     assert run(manifest, server) == 0 and len(server.requests) == asked  # what was refused is not asked again
+
+
+def test_half_an_answer_is_not_learned_and_is_asked_for_again(manifest, server, capsys):
+    server.script = ["too long", "filtered", "parts", "A \ud83d", "number"]
+    assert run(manifest, server, "--concurrency", 1, "--tries", 1) == 1
+    told = capsys.readouterr()
+    assert "the reply is cut at 256 tokens: raise --max_tokens" in told.err
+    assert "the reply is cut by the endpoint's filter" in told.err and "not a chat completion" in told.err
+    assert "dropped 0 refusals, 0 empty and 1 unreadable answers" in told.out
+    targets = [sample.target for sample in samples_of(manifest)]
+    assert targets.count("A man sings.") == 1 and len(targets) == 6 and set(targets) == {"A man sings.", REPLY}
+    asked = len(server.requests)
+    assert run(manifest, server) == 0 and len(server.requests) == asked + 3
 
 
 @pytest.mark.parametrize(
     ("reply", "verdict"),
     [
+        ('The speaker says, "I\'m sorry, I can\'t help with that today."', "kept"),
+        ("The woman is frustrated: “I can’t access my account.”", "kept"),
+        ("The speaker says: I'm not able to go to work today.", "kept"),
+        ("He mentions a given text message.", "kept"),
+        ("I don't have access to the audio.", "refused"),
+        ("I'm sorry, I do not have enough information.", "refused"),
+        ("I cannot tell.", "refused"),
+        ("There is not enough information to answer.", "refused"),
+        ("It is not possible to determine the gender.", "refused"),
+        ("The answer is UNKNOWN.", "refused"),
+        ("From the words alone, I cannot determine it.", "refused"),
+        ("A \ud83d", "unreadable"),
         ("A man speaks.", "kept"), ("", "empty"), (" \n", "empty"), ("UNKNOWN", "refused"), ("unknown.", "refused"),
         ("Unknown territory is what the speaker is afraid of.", "kept"), ("**UNKNOWN**", "refused"),
         ("I'm sorry, but I cannot hear the audio.", "refused"), ("Sorry, I can’t help with that.", "refused"),
