@@ -1,10 +1,10 @@
 """Which of training's flags contradict each other, or the data: refused before a model loads."""
 
+import inspect
 import math
 
-import torch
-from transformers import get_scheduler
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SaveStrategy
 
 from src.checkpoint import resolve
@@ -25,6 +25,7 @@ from src.training_arguments import (
 from src.training_fsdp import uses_fsdp
 
 MAX_SEED = 2**32  # NumPy takes smaller ones
+BY_TRAINER = ("optimizer", "num_warmup_steps", "num_training_steps")  # what it gives every schedule
 
 
 def check_arguments(
@@ -95,15 +96,15 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
         raise SettingsError("--neftune_noise_alpha is for models that are called by token ids alone; leave it out")
     if training_args.fp16 and training_args.device.type == "cpu":
         raise SettingsError("--fp16 needs a GPU; leave it out, or pass --bf16")
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    name, more = training_args.lr_scheduler_type, training_args.lr_scheduler_kwargs
-    try:
-        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=more)
-    except (TypeError, ValueError) as error:
+    schedule, given = training_args.lr_scheduler_type, training_args.lr_scheduler_kwargs or {}
+    takes = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[schedule]).parameters.values()
+    needs = [p.name for p in takes if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    lacking = [name for name in needs if name not in (*BY_TRAINER, *given)]
+    if lacking:
         raise SettingsError(
-            f"--lr_scheduler_type {name.value} cannot be made of --lr_scheduler_kwargs {more or 'none'}: {error}. "
-            "Pass what it needs, as JSON, or choose cosine"
-        ) from None
+            f"--lr_scheduler_type {schedule.value} needs {', '.join(lacking)}: pass it by --lr_scheduler_kwargs, as "
+            "JSON, or choose another schedule"
+        )
 
 
 def check_target_layers(model_args: ModelArguments) -> None:

@@ -544,7 +544,7 @@ def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp
     trainer = SimpleNamespace(
         args=SimpleNamespace(load_best_model_at_end=best), model=SimpleNamespace(load_adapters=loaded.append),
         steps_done=lambda _: 4, planned_steps=lambda: 4, save_state=lambda: None, save_model=lambda: None,
-        make_up_last_evaluation=lambda: None,
+        make_up_last_evaluation=lambda: None, locate_best=lambda *_: None, stopped=False,
     )  # fmt: skip
     assert train.run(trainer, tmp_path) == 0
     assert loaded == [tmp_path, *([Path("out/checkpoint-2")] if best else [])]
@@ -568,6 +568,9 @@ def test_the_evaluation_after_the_last_step_is_made_up(tmp_path, monkeypatch):
     assert train.run(stopped, None) == 143 and stopped.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
     again = load_golden()
     again.prepare_training(1)
+    stopped = trainer_for(again, tmp_path, **options)
+    stopped.add_callback(Ask())  # once more, in the evaluation that is made up
+    assert train.run(stopped, tmp_path / "checkpoint-2") == 143 and not (tmp_path / "model.safetensors").exists()
     assert train.run(trainer := trainer_for(again, tmp_path, **options), tmp_path / "checkpoint-2") == 0
     assert trainer.state.best_metric == 7 and trainer.state.log_history[-1]["eval_loss"] == 7
     final, last = (load_file(folder / "model.safetensors") for folder in (tmp_path, tmp_path / "checkpoint-2"))

@@ -30,6 +30,15 @@ def test_other_architectures_are_refused(name, value):
         LLaDAConfig.from_dict(LLADA | {name: value})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"n_heads": 0}, {"n_kv_heads": 3}, {"n_heads": 64, "n_kv_heads": 64}, {"d_model": 62}]
+)
+def test_heads_that_cannot_be_are_refused(changes):
+    message = "; expected heads of an even width, and as many for each of keys and values"
+    with pytest.raises(ValueError, match=message):
+        LLaDAConfig.from_dict(LLADA | changes)
+
+
 def test_missing_fields_are_named():
     fields = {key: value for key, value in LLADA.items() if key not in ("rope_theta", "mask_token_id")}
     with pytest.raises(ValueError, match="lacks rope_theta, mask_token_id"):

@@ -490,6 +490,8 @@ def test_gumbel_noise_is_float64_throughout(monkeypatch):
     assert drawn.dtype == torch.float64 and (drawn != drawn.float()).any()
     monkeypatch.setattr(llm_generate, "uniform", lambda generator, size: torch.full(size, 0.5, dtype=torch.float64))
     assert llm_generate.gumbel_max(torch.tensor([[200.0, 201.0, 3.0]]), 1.0, generator).tolist() == [1]
+    for temperature in (1.0, 500.0):  # exponentials in float64 end at 709, powers of 0.5 at 1e-308
+        assert llm_generate.gumbel_max(torch.tensor([[3.0, 1999.0, 2000.0]]), temperature, generator).tolist() == [2]
     near_one = torch.tensor([[1 - 2e-10, 1 - 1e-10, 0.5]], dtype=torch.float64)
     monkeypatch.setattr(llm_generate, "uniform", lambda generator, size: near_one)
     assert llm_generate.gumbel_max(torch.zeros(1, 3), 1.0, generator).tolist() == [1]

@@ -1,5 +1,6 @@
 import math
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 
 from src import modeling_llada, quantization
 from src.audio import read_audio
+from src.checkpoint import CheckpointError
 from src.configuration_DIFFA import ROOT
 from src.generation_options import PRESETS, GenerationOptions
 from src.loading import LLM, MODEL, WHISPER
@@ -31,6 +33,13 @@ def rounded(weight: torch.Tensor, bits: int, dtype: torch.dtype, kind: type[Quan
 
 def whole(matrix: QuantizedMatrix) -> torch.Tensor:
     return matrix.weight(matrix.numbers, matrix.scales).float()
+
+
+def test_an_odd_width_does_not_fit_4_bits():
+    llm = LLaDAModel(replace(LLaDAModel.read_config(GOLDEN / "llada"), mlp_hidden_size=129))
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.ff_out has 129 columns, of which int4 packs two in a byte"):
+        quantization.quantize(llm, "int4")
+    quantization.quantize(llm, "int8")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

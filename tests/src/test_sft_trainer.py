@@ -493,6 +493,23 @@ def test_the_word_error_rate_is_logged_beside_the_loss(tmp_path, hears_targets, 
     assert [entry["eval_wer"] for entry in state if "eval_loss" in entry] == [2 / 9, 2 / 9]
 
 
+def test_being_asked_to_stop_while_clips_are_transcribed_writes_a_checkpoint_at_once(tmp_path, monkeypatch):
+    batches = []
+
+    def generate(self, waveforms, instructions, options):
+        batches.append(len(waveforms))
+        trainer.stop_requested = True
+        return [""] * len(waveforms)
+
+    monkeypatch.setattr(DIFFAModel, "generate", generate)
+    model = load_short()
+    model.prepare_training(1)
+    trainer = trainer_for(model, tmp_path, wer_samples=SAID * 3, **EVALUATE, max_steps=4)
+    trainer.train()
+    assert batches == [2]  # of the three, the one that was under way
+    assert trainer.stopped and trainer.state.global_step == 1 and is_complete(tmp_path / "checkpoint-1")
+
+
 def test_the_word_error_rate_is_normalised_as_the_language_wants(tmp_path, hears_targets):
     accented = [replace(SAMPLES[0], target="red blue", transcription="Rèd blüe")]  # heard without accents
     trainer = trained(1, tmp_path, wer_samples=accented, **EVALUATE, max_steps=1)

@@ -39,6 +39,8 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         ),
         ([*STAGE_2, "--lora_r", "4"], "--lora_r, --lora_alpha and --lora_target_modules are for --stage 3"),
         (["--lora_dropout", "1"], "--lora_dropout is 1.0; expected a share"),
+        (["--stage", "3", "--lora_alpha", "0"], "--lora_alpha is 0.0; expected more than 0"),
+        (["--stage", "3", "--lora_alpha", "nan"], "--lora_alpha is nan; expected a finite number"),
         (
             ["--stage", "4"],
             r"stage 4 starts from a stage-3 checkpoint: pass --start_checkpoint FOLDER \(train_stage3.sh",
@@ -74,7 +76,7 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         (["--fp16"], "--fp16 needs a GPU; leave it out, or pass --bf16"),
         (
             ["--lr_scheduler_type", "warmup_stable_decay"],
-            "--lr_scheduler_type warmup_stable_decay cannot be made of --lr_scheduler_kwargs none: .*num_decay_steps",
+            "--lr_scheduler_type warmup_stable_decay needs num_decay_steps: pass it by --lr_scheduler_kwargs, as JSON",
         ),
     ],
 )
