@@ -71,7 +71,7 @@ class Journal:
         """
         self._check_output()
         for path in filter(is_written, partial_files(self.output)):
-            self._check((read_lines(path) or [{}])[0].get("settings", {}), path)
+            check_settings((read_lines(path) or [{}])[0].get("settings", {}), self.settings, path)
         self.append({})
 
     def append(self, answers: Mapping[int, AnswerRecord]) -> None:
@@ -111,7 +111,7 @@ class Journal:
                 "Choose another output, or move that file away"
             )
         meta = json.loads(self.meta.read_text(encoding="utf-8"))
-        self._check(meta["settings"], self.output)
+        check_settings(meta["settings"], self.settings, self.output)
         text = self.output.read_text(encoding="utf-8")
         rows = json.loads(text) if self.as_list else map(json.loads, text.split("\n")[:-1])
         audio = (None if word == NO_AUDIO else word for word in meta.get("audio", "").split())
@@ -121,20 +121,17 @@ class Journal:
 
     def _check_output(self) -> None:
         if is_written(self.output) and is_written(self.meta):
-            self._check(json.loads(self.meta.read_text(encoding="utf-8"))["settings"], self.output)
+            check_settings(json.loads(self.meta.read_text(encoding="utf-8"))["settings"], self.settings, self.output)
 
     def _read_partial(self, path: Path) -> None:
         first, *entries = read_lines(path) or [{}]  # a damaged file: refused, since it does not say how it was made
-        self._check(first.get("settings", {}), path)
+        check_settings(first.get("settings", {}), self.settings, path)
         for entry in entries:
             self._keep(entry["index"], AnswerRecord(entry["text"], entry["error"], entry.get("audio")))
 
     def _keep(self, index: int, answer: AnswerRecord) -> None:
         if self.is_missing(index):
             self.answers[index] = answer
-
-    def _check(self, before: Mapping, path: Path) -> None:
-        check_settings(before, self.settings, path)
 
 
 def check_settings(before: Mapping, now: Mapping, path: Path) -> None:

@@ -82,11 +82,11 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
     """Choices whose words stand in a row, longest first; a text inside a longer one does not count."""
     terms = offered.terms(text, labels)
     said, taken, found = [term.word for term in terms], [False] * len(terms), []
-    named = {
-        tuple(row): [index for index in offered.rows if offered.rows[index] == row] for row in offered.rows.values()
-    }
-    for row, indices in sorted(named.items(), key=lambda pair: -len(pair[0])):
-        row = list(row)
+    named: dict[tuple[str, ...], list[int]] = {}  # choices by their words, which several may have
+    for index, row in offered.rows.items():
+        named.setdefault(tuple(row), []).append(index)
+    for indices in sorted(named.values(), key=lambda indices: -len(offered.rows[indices[0]])):
+        row = offered.rows[indices[0]]
         if row and set(row) <= _YES_NO:
             found += [Mention(indices[0], a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
             continue
@@ -107,8 +107,10 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
 
 def _meant(text: str, mention: Mention, offered: Offered, indices: Sequence[int]) -> Sequence[int]:
     """Of choices whose words are the same ("-5 dB", "5 dB"), the one that stands there letter by letter; else all."""
+    if len(indices) == 1:
+        return indices
     lengths = {}
-    for index in indices if len(indices) > 1 else ():
+    for index in indices:
         choice = clean(str(offered.choices[index])).strip()
         first, last = max(0, mention.end - len(choice)), mention.start  # where it may begin
         if any(text.startswith(choice, start) for start in range(first, last + 1)):

@@ -90,14 +90,12 @@ class Offered:
         """The choice that the response repeats letter by letter; else the only one that it does but for case."""
         if len(response.strip()) < 2:
             return None
-        for form in (str.strip, _plain):
-            texts = [None if choice is None else form(str(choice)) for choice in self.choices]
-            if form(response) in texts:
-                return self.alike[texts.index(form(response))]
-        said = response.strip().casefold()
-        texts = [None if choice is None else str(choice).strip().casefold() for choice in self.choices]
-        repeated = {self.alike[index] for index, choice in enumerate(texts) if choice == said}
-        return repeated.pop() if len(repeated) == 1 else None
+        offered = {index: str(choice) for index, choice in enumerate(self.choices) if choice is not None}
+        for form in (str.strip, _plain, lambda text: text.strip().casefold()):
+            repeated = {self.alike[index] for index, text in offered.items() if form(text) == form(response)}
+            if repeated:
+                return repeated.pop() if len(repeated) == 1 else None
+        return None
 
     def whole(self, text: str) -> int | None:
         """The choice that is the whole of a cleaned answer: by text, by letter, or both; or CONTRADICTION."""

@@ -206,11 +206,11 @@ def mean_of_nine(found: Mapping[str, float]) -> float | None:
 def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry], list[str]]:
     """The published entries in `places`, and a line about each source that they come from. Raises ReportError."""
     entries, sources = [], []
-    for number, row in enumerate(_read_json(path), start=1):
+    for line, row in enumerate(_read_json(path), start=1):
         lacking = [name for name in ("name", "benchmark", "source", "scores") if name not in row]
         if lacking or row["benchmark"] not in BENCHMARKS:
             fault = f"no field {lacking[0]!r}" if lacking else f"benchmark is {row['benchmark']!r}"
-            raise ReportError(f"{path} row {number}: {fault}; expected rows as in {PUBLISHED.name}")
+            raise ReportError(f"{path} row {line}: {fault}; expected rows as in {PUBLISHED.name}")
         found = []
         for level, groups in row["scores"].items():
             for group, number in groups.items():
