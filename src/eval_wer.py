@@ -32,27 +32,20 @@ def transcribed(samples: Iterable[Sample], count: int) -> list[Sample]:
 def transcribe(
     model: DIFFAModel,
     samples: Sequence[Sample],
-    batch_size: int,
     max_seconds: float,
     normalise: Normalisation = ENGLISH,
 ) -> Transcripts:
     """Have each sample's `input` answered about its clip, by the preset `fast`, and compare with its `transcription`.
 
-    Clips are cut at `max_seconds`; those that cannot be used are left out.
+    The samples are one batch. Clips are cut at `max_seconds`; those that cannot be used are left out.
     """
-    words, failures = [], []
-    for start in range(0, len(samples), batch_size):
-        heard, waveforms = [], []
-        for sample in samples[start : start + batch_size]:
-            try:
-                waveforms.append(read_audio(sample.audio_filepath, max_seconds))
-                heard.append(sample)
-            except AudioError as error:
-                failures.append(str(error))
-        if heard:
-            texts = model.generate(waveforms, [sample.input for sample in heard], OPTIONS)
-            words += [
-                word_edits(normalise(sample.transcription), normalise(text))
-                for sample, text in zip(heard, texts, strict=True)
-            ]
-    return Transcripts(words, failures)
+    heard, waveforms, failures = [], [], []
+    for sample in samples:
+        try:
+            waveforms.append(read_audio(sample.audio_filepath, max_seconds))
+            heard.append(sample)
+        except AudioError as error:
+            failures.append(str(error))
+    texts = model.generate(waveforms, [sample.input for sample in heard], OPTIONS) if heard else []
+    pairs = zip(heard, texts, strict=True)
+    return Transcripts([word_edits(normalise(s.transcription), normalise(text)) for s, text in pairs], failures)

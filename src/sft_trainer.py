@@ -345,7 +345,7 @@ class dLLMTrainer(AdapterTrainer):
         size, mine = args.eval_batch_size, []
         for start in range(0, math.ceil(len(self.wer_samples) / args.world_size), size):  # as often on each process
             self.check_stop()
-            found = transcribe(model, share[start : start + size], size, self.eval_dataset.max_seconds, normalise)
+            found = transcribe(model, share[start : start + size], self.eval_dataset.max_seconds, normalise)
             self.eval_failures.extend(found.failures)
             mine += found.words
         words = [edits for of_process in gather_object([mine]) for edits in of_process]

@@ -29,26 +29,27 @@ def test_samples_that_say_nothing_are_passed_over():
     assert transcribed(samples, 9) == spoken and transcribed(samples, 0) == []
 
 
-def test_clips_are_answered_in_batches_and_held_against_what_was_said():
+def test_clips_are_answered_as_a_batch_and_held_against_what_was_said():
     gone = replace(SAMPLE, audio_filepath=Path("/nowhere/a.wav"))
     samples = [SAMPLE, gone, replace(SAMPLE, input="And here?", transcription="green"), SAMPLE, gone]
     stub = Stub()
-    transcripts = transcribe(stub, samples, batch_size=2, max_seconds=0.5)
-    assert stub.calls == [[(8000, "What is said?")], [(8000, "And here?"), (8000, "What is said?")]]
+    transcripts = transcribe(stub, samples, max_seconds=0.5)
+    assert stub.calls == [[(8000, "What is said?"), (8000, "And here?"), (8000, "What is said?")]]
     assert transcripts.words == [Edits(2, 0, 0, 1), Edits(1, 1, 0, 2), Edits(2, 0, 0, 1)]
     assert transcripts.failures == ["/nowhere/a.wav: no such audio file"] * 2
+    assert transcribe(stub, [gone], 0.5).words == [] and len(stub.calls) == 1  # nobody is asked about nothing
 
 
 def test_texts_are_normalised_as_their_language_wants():
     stub, sample = Stub(), replace(SAMPLE, transcription="Rèd, blue, bluè.")
-    (edits,) = transcribe(stub, [sample], 1, 0.5, BASIC).words
+    (edits,) = transcribe(stub, [sample], 0.5, BASIC).words
     assert edits == Edits(3, 2, 0, 0)
-    (edits,) = transcribe(stub, [sample], 1, 0.5).words
+    (edits,) = transcribe(stub, [sample], 0.5).words
     assert edits == Edits(3, 0, 0, 0)
 
 
 def test_an_untrained_model_gets_nearly_every_word_wrong():
     model = load_golden()
     model.stage = 1
-    (edits,) = transcribe(model, [SAMPLE], batch_size=1, max_seconds=30).words
+    (edits,) = transcribe(model, [SAMPLE], max_seconds=30).words
     assert edits.length == 2 and edits.rate >= 1
