@@ -144,9 +144,10 @@ class LLaDABlock(nn.Module):
             rotary = tuple(table[:, :, wanted] for table in rotary)
         q = rotate(self.heads(self.q_proj(h)), *rotary)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, enable_gqa=self.grouped)
-        hidden_states = hidden_states + self.attn_out(attended.transpose(1, 2).flatten(2))
+        # residuals are added in place, to products that nobody else reads
+        hidden_states = self.attn_out(attended.transpose(1, 2).flatten(2)).add_(hidden_states)
         h = self.ff_norm(hidden_states)
-        return hidden_states + self.ff_out(gated(self.ff_proj(h), self.up_proj(h)))
+        return self.ff_out(gated(self.ff_proj(h), self.up_proj(h))).add_(hidden_states)
 
 
 class LLaDAModel(nn.Module):
