@@ -54,16 +54,15 @@ class QuantizedMatrix(nn.Module):
             rounded = (groups / scales.float()[..., None]).nan_to_num_(0).round_().clamp_(*limits(self.bits))
             numbers.copy_(packed(rounded.flatten(1).to(torch.int8), self.bits))
 
-    def weight(self, numbers: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        """Some rows of the matrix in its number format, [n, columns], from theirs of `numbers` and `scales`."""
+    def write_weight(self, weight: torch.Tensor, numbers: torch.Tensor, scales: torch.Tensor) -> None:
+        """Write some rows of the matrix to `weight` [n, columns], from theirs of `numbers` and `scales`."""
         if self.bits == 8:
-            return numbers * scales
-        weight = torch.empty(len(numbers), self.columns, dtype=scales.dtype, device=scales.device)
+            torch.mul(numbers, scales, out=weight)
+            return
         low, high = weight.chunk(2, dim=1)
         low.copy_((numbers << 4) >> 4)  # which keeps the sign
         high.copy_(numbers >> 4)
         weight.unflatten(1, (scales.shape[1], -1)).mul_(scales[..., None])
-        return weight
 
     def product(self, inputs: torch.Tensor) -> torch.Tensor:
         """inputs [..., columns], in the model's number format, times the matrix's transpose: [..., rows].
@@ -73,11 +72,20 @@ class QuantizedMatrix(nn.Module):
         """
         elements = ELEMENTS_AT_ONCE_ON_CPU if self.numbers.device.type == "cpu" else ELEMENTS_AT_ONCE
         at_once = max(1, elements // self.columns)  # rows
-        some_rows = zip(self.numbers.split(at_once), self.scales.split(at_once), strict=True)
-        if self.bits == 8 and inputs.dtype != torch.float16:
-            products = [F.linear(inputs, numbers.to(inputs.dtype)) for numbers, _ in some_rows]
-            return torch.cat(products, dim=-1).mul_(self.scales[:, 0])
-        return torch.cat([F.linear(inputs, self.weight(numbers, scales)) for numbers, scales in some_rows], dim=-1)
+        scaled_after = self.bits == 8 and inputs.dtype != torch.float16
+        # One place for some rows after others. Were each in new memory, the products that stay between them would keep a
+        # CPU from using it again, and in the end it would hold the whole matrix: a gigabyte, of LLaDA's vocabulary.
+        weight = inputs.new_empty(min(at_once, self.rows), self.columns)
+        products = inputs.new_empty(*inputs.shape[:-1], self.rows)
+        parts = (tensor.split(at_once) for tensor in (self.numbers, self.scales))
+        for numbers, scales, some in zip(*parts, products.split(at_once, dim=-1), strict=True):
+            rows = weight[: len(numbers)]
+            if scaled_after:
+                rows.copy_(numbers)
+            else:
+                self.write_weight(rows, numbers, scales)
+            some.copy_(F.linear(inputs, rows))
+        return products.mul_(self.scales[:, 0]) if scaled_after else products
 
     @property
     def num_bytes(self) -> int:
@@ -97,7 +105,9 @@ class QuantizedEmbedding(QuantizedMatrix):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, T, columns]."""
         rows = ids.flatten()
-        return self.weight(self.numbers[rows], self.scales[rows]).unflatten(0, ids.shape)
+        weight = self.scales.new_empty(len(rows), self.columns)
+        self.write_weight(weight, self.numbers[rows], self.scales[rows])
+        return weight.unflatten(0, ids.shape)
 
 
 def limits(bits: int) -> tuple[int, int]:
