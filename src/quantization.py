@@ -73,8 +73,8 @@ class QuantizedMatrix(nn.Module):
         elements = ELEMENTS_AT_ONCE_ON_CPU if self.numbers.device.type == "cpu" else ELEMENTS_AT_ONCE
         at_once = max(1, elements // self.columns)  # rows
         scaled_after = self.bits == 8 and inputs.dtype != torch.float16
-        # One place for some rows after others. Were each in new memory, the products that stay between them would keep a
-        # CPU from using it again, and in the end it would hold the whole matrix: a gigabyte, of LLaDA's vocabulary.
+        # One place for some rows after others. With new memory for each, the products that stay in between keep a CPU
+        # from using it again, and in the end it holds the whole matrix: a gigabyte, of LLaDA's vocabulary.
         weight = inputs.new_empty(min(at_once, self.rows), self.columns)
         products = inputs.new_empty(*inputs.shape[:-1], self.rows)
         parts = (tensor.split(at_once) for tensor in (self.numbers, self.scales))
