@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -65,6 +66,13 @@ def test_missing_encoder_weights_are_named(tmp_path):
     torch.save(state, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"missing: layers\.3\.fc1\.bias"):
         WhisperAudioEncoder.from_pretrained(folder)
+
+
+def test_another_activation_is_refused(tmp_path):
+    config = json.loads((GOLDEN / "whisper" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"activation_function": "relu"}))
+    with pytest.raises(CheckpointError, match="activation_function is 'relu'; use an encoder with 'gelu'"):
+        WhisperAudioEncoder.read_config(tmp_path)
 
 
 @pytest.mark.parametrize(("bins", "frames"), [(80, 400), (128, 3000)])
