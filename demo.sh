@@ -193,7 +193,7 @@ fi
 LAST=$OUT/stage$(( ${DIFFA2:+2} + 2 ))
 cat << END
 
-Where to go from here:
+Where to go from here (after "source .venv/bin/activate", unless an environment is active):
   python ask.py examples/clip.wav "Which colour is named?" --model_path $LAST    # examples/README.md has more
   python app.py --model_path $LAST                                               # in the browser
   docs/data.md and docs/training.md: a model of your own data

@@ -19,8 +19,9 @@ choose_family() {
 # need_inputs: stop unless the frozen parts and the training data are there.
 need_inputs() {
   need LLM_PATH "the LLaDA checkpoint (folder or hub name)" "Get it with: huggingface-cli download GSAI-ML/LLaDA-8B-Instruct --local-dir FOLDER (16 GB)."
-  local whisper="whisper-small --local-dir FOLDER (1 GB)"
-  [ "$FAMILY" = diffa ] || whisper="whisper-large-v3 --local-dir FOLDER --exclude '*fp32*' '*.msgpack' (6 GB)"
+  local files="--include '*.json' '*.txt' model.safetensors"
+  local whisper="whisper-small --local-dir FOLDER $files (1 GB)"
+  [ "$FAMILY" = diffa ] || whisper="whisper-large-v3 --local-dir FOLDER $files (3 GB)"
   need WHISPER_PATH "the Whisper checkpoint (folder or hub name)" "Get it with: huggingface-cli download openai/$whisper."
   local hint="README.md, section Data, gives its format. $1" part parts=()
   if [ ! -e "${TRAIN_DATASET:-}" ] && [[ "${TRAIN_DATASET:-}" =~ :[0-9.]+([[:space:]]|$) ]]; then  # PATH:WEIGHT ...

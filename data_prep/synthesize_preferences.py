@@ -1,7 +1,7 @@
 """Make stage 4's preference pairs: a text LLM repeats each good answer with one fact about the sound wrong.
 
     export OPENAI_API_KEY=...
-    python data_prep/synthesize_preferences.py data/stage2.json --output data/pairs.json \\
+    python data_prep/synthesize_preferences.py data/stage2.json --output data/preferences.json \\
         --base_url https://HOST/v1 --model NAME --pairs 4000
 
 A first pass asks for the rejected answers. In a second one a judge compares both answers, in an order drawn by lot,
