@@ -5,9 +5,9 @@
 
 Prints one line per problem (line, id, what is wrong), then a summary: hours, durations, attributes and, with
 `--llm_path`, text lengths in tokens. The durations are also drawn, as `<manifest>.durations.png`. The exit status is 1
-if there was a problem, 2 if there is no manifest to be read, else 0. An empty transcription is a problem unless the entry
-says `"transcribed": false`: sound without words, or words that nobody wrote down. Where one entry has a `rejected` or a
-`chosen`, all must be preference pairs.
+if there was a problem, 2 if there is no manifest to be read, else 0. An empty transcription is a problem unless the
+entry says `"transcribed": false`: sound without words, or words that nobody wrote down. Where one entry has a
+`rejected` or a `chosen`, all must be preference pairs.
 """
 
 import argparse
