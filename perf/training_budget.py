@@ -22,15 +22,12 @@ from src.configuration_DIFFA import (
     WINDOW_SECONDS,
 )
 from src.lora import LORA_TARGETS
-from src.training_plan import ADAPTER_BYTES, SPARE_BYTES, bytes_of_clip
+from src.training_plan import bytes_heard, bytes_of_clip, training_memory
 
 TEXT_TOKENS = 150
 MASKED_TOKENS = 40  # whose logits are computed: half of an answer region of 80
 VRPO_DRAWS = 4
 BYTES_BF16 = 2
-BYTES_COMPARED = 4  # more of a trained parameter in stage 4, the reference's
-BYTES_SUMMED = 0.2e9  # in stage 4: gradient sums of both answers, in LoRA factors and audio embeddings
-BYTES_A_WEIGHT = 5  # of attention in training: before and after dropout in bf16, and which fell out
 CLIPS_TIMED = 100_000
 UTILISATION = 0.4  # of a card's matrix products; docs/gpu.md: 36 to 45 % of an H100's 989 TFLOP/s in stages 1, 2
 
@@ -57,16 +54,6 @@ class Encoder:
     def flop(self) -> float:
         """Of a window."""
         return 2 * self.parameters * self.frames + 4 * self.layers * self.frames**2 * self.d
-
-    def bytes_a_clip(self, acoustic: bool) -> float:
-        """Of its hidden states those that are read; with the acoustic adapter, what its two layers attend to and how.
-
-        At most: with --gradient_checkpointing keys, values and weights are not kept.
-        """
-        states = BYTES_BF16 * self.frames * self.d * (1 + self.targets * acoustic)
-        keys_and_values = BYTES_BF16 * self.frames * self.d * self.targets * 2 * 2
-        weights = NUM_QUERIES * self.frames * self.heads * self.targets * 2 * BYTES_A_WEIGHT
-        return states + (keys_and_values + weights if acoustic else 0)
 
     @property
     def heads(self) -> int:
@@ -122,17 +109,18 @@ class Recipe:
 
     def resting_bytes(self, checkpointing: bool) -> float:
         """Whatever the batch."""
-        frozen = BYTES_BF16 * (LLM().parameters + self.encoder.parameters)
-        compared = BYTES_COMPARED * self.trained + BYTES_SUMMED + self.bytes_a_pass(checkpointing)
-        return frozen + ADAPTER_BYTES * self.trained + SPARE_BYTES + (compared if self.compares else 0)
-
-    def bytes_a_pass(self, checkpointing: bool) -> float:
-        """What the LLM keeps of one clip's forward pass."""
-        return bytes_of_clip(LLM(), self.length, BYTES_BF16, checkpointing, len(LORA_TARGETS) if self.lora else 0)
+        return self.memory(checkpointing)[0]
 
     def bytes_a_clip(self, checkpointing: bool) -> float:
-        heard = self.encoder.bytes_a_clip(acoustic=self.prefix == NUM_QUERIES)
-        return heard + (0 if self.compares else self.bytes_a_pass(checkpointing))
+        return self.memory(checkpointing)[1]
+
+    def memory(self, checkpointing: bool) -> tuple[float, float]:
+        encoder, lora = self.encoder, len(LORA_TARGETS) if self.lora else 0
+        targets = encoder.targets if self.prefix == NUM_QUERIES else 0
+        frozen = BYTES_BF16 * (LLM().parameters + encoder.parameters)
+        kept = bytes_of_clip(LLM(), self.length, BYTES_BF16, checkpointing, lora)
+        heard = bytes_heard(encoder.frames, encoder.d, encoder.heads, targets, NUM_QUERIES, BYTES_BF16)
+        return training_memory(frozen, self.trained, kept, heard, draws=int(self.compares))
 
     def flop_a_clip(self, checkpointing: bool) -> float:
         again = self.graphs if checkpointing else 0  # each graph's forward a second time

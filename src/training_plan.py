@@ -24,6 +24,9 @@ from src.training_arguments import DIFFATrainingArguments, ModelArguments, effec
 
 ADAPTER_BYTES = 16  # a trained parameter: float32 weight, gradient and AdamW's two moments
 SAVED_BYTES = 12  # of them in a checkpoint: all but the gradient
+COMPARED_BYTES = 4  # more of a trained parameter in stage 4: the reference's
+SUMMED_BYTES = 0.2e9  # in stage 4: gradient sums of both answers, in LoRA factors and audio embeddings
+GATHERED_BYTES = 2e9  # layers that a process has whole just then, where frozen parts are shared out
 SPARE_BYTES = 2.2e9  # a piece of logits, CUDA's own, the allocator's gaps: a guess (docs/training.md, Memory)
 MAX_SHOWN = 3  # samples of the batch
 MAX_CHARACTERS = 80  # of a text
@@ -84,24 +87,69 @@ def memory_in_words(
     for weight in model.parameters():
         sizes[weight.requires_grad] += weight.numel()
     yield f"{sizes[True] / 1e6:.4g} M of {sum(sizes.values()) / 1e6:.4g} M parameters are trained, the rest is frozen"
-    width, clips = args.precision.dtype.itemsize, args.per_device_train_batch_size
-    if STAGES[model.stage].prefers:  # one text at a time, in some of its draws
-        clips = min(args.vrpo_draws, args.vrpo_draws_at_once)
-    frozen = sizes[False] * width / (args.world_size if sharing else 1)
-    trained = sizes[True] * ADAPTER_BYTES
-    lora = len(attached(model.llm_model)[2]) if model.trains_lora else 0
-    clip = bytes_of_clip(model.llm_model.config, positions, width, args.gradient_checkpointing, lora)
-    needed = frozen + trained + clips * clip + SPARE_BYTES
+    prefers, batch = STAGES[model.stage].prefers, args.per_device_train_batch_size
+    frozen = (sizes[False] - prefers * sizes[True]) * args.precision.dtype.itemsize  # stage 4's reference is no part
+    if sharing:
+        frozen = min(frozen, frozen / args.world_size + GATHERED_BYTES)
+    at_rest, each = memory_of(model, args, positions, frozen, sizes[True])
+    needed, trained = at_rest + batch * each, ADAPTER_BYTES * sizes[True]
+    compared = f"reference, sums and a pass {gigabytes(at_rest - frozen - trained - SPARE_BYTES)}, " * prefers
     shared = f" (shared out over {args.world_size} processes by {sharing})" if sharing else ""
     yield (
-        f"memory of a process, by arithmetic: frozen parts {gigabytes(frozen)}{shared}, adapters and AdamW "
-        f"{gigabytes(trained)}, {clips} clips of {positions} positions {clips} x {gigabytes(clip)}, "
-        f"spare {gigabytes(SPARE_BYTES)}: {gigabytes(needed)}"
+        f"memory of a process, by arithmetic: {gigabytes(at_rest)} whatever the batch (frozen parts "
+        f"{gigabytes(frozen)}{shared}, adapters and AdamW {gigabytes(trained)}, {compared}spare "
+        f"{gigabytes(SPARE_BYTES)}), {batch} {'pairs' if prefers else 'clips'} of {positions} positions "
+        f"{batch} x {gigabytes(each)}: {gigabytes(needed)}"
     )
     if args.device.type == "cuda":
         free, whole = torch.cuda.mem_get_info(args.device)
         verdict = "fits" if needed < free else "DOES NOT FIT"
         yield f"{args.device} has {gigabytes(free)} of {gigabytes(whole)} free: {verdict}"
+
+
+def memory_of(
+    model: DIFFAModel, args: DIFFATrainingArguments, positions: int, frozen: float, trained: int
+) -> tuple[float, float]:
+    """`training_memory` of a model that is prepared for training."""
+    width, encoder = args.precision.dtype.itemsize, model.whisper_model
+    lora = len(attached(model.llm_model)[2]) if model.trains_lora else 0
+    kept = bytes_of_clip(model.llm_model.config, positions, width, args.gradient_checkpointing, lora)
+    frames = encoder.num_frames(model.feature_extractor.nb_max_frames)
+    heads, queries = encoder.config.encoder_attention_heads, model.config.prompt_size
+    heard = bytes_heard(frames, encoder.config.d_model, heads, len(model.states_read), queries, width)
+    draws = min(args.vrpo_draws, args.vrpo_draws_at_once) if STAGES[model.stage].prefers else 0
+    return training_memory(frozen, trained, kept, heard, draws)
+
+
+def training_memory(frozen: float, trained: float, kept: float, heard: float, draws: int = 0) -> tuple[float, float]:
+    """Bytes whatever the batch, and bytes for each of its clips, or pairs (docs/training.md, Memory).
+
+    Args:
+        frozen: bytes of the LLM and the encoder.
+        trained: parameters.
+        kept: bytes that the LLM keeps of a text's pass (`bytes_of_clip`).
+        heard: bytes that the encoder and the adapters keep of a clip (`bytes_heard`).
+        draws: in stage 4, how many texts are in a pass: as many whatever the batch. 0 in the other stages.
+    """
+    at_rest = frozen + ADAPTER_BYTES * trained + SPARE_BYTES
+    if not draws:
+        return at_rest, kept + heard
+    return at_rest + COMPARED_BYTES * trained + SUMMED_BYTES + draws * kept, heard
+
+
+def bytes_heard(frames: int, d: int, heads: int, targets: int, queries: int, width: int) -> float:
+    """Of a clip, the encoder's hidden states that are read, and what the acoustic adapter attends to and how.
+
+    At most: with --gradient_checkpointing keys, values and weights are not kept.
+
+    Args:
+        frames, d: of the encoder's states.
+        targets: of them, those that the acoustic adapter reads; 0 in stage 1.
+        width: bytes a number.
+    """
+    keys_and_values = 2 * 2 * width * d  # of two layers
+    weights = 2 * (2 * width + 1) * queries * heads  # before and after dropout, and which fell out
+    return frames * (width * d * (1 + targets) + targets * (keys_and_values + weights))
 
 
 def bytes_of_clip(llm: Any, positions: int, width: int, checkpointing: bool, lora_layers: int = 0) -> float:

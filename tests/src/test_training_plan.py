@@ -1,27 +1,86 @@
 import json
 import sys
-from types import SimpleNamespace
 
 import pytest
+from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor
 
 import train
-from src.checkpoint import CheckpointError
-from src.training_arguments import SettingsError
-from src.training_plan import bytes_of_clip, meta_model
+from perf.full_size import LLADA_8B, WHISPER_LARGE, WHISPER_SMALL
+from perf.training_budget import LARGE, LLM, RECIPES
+from src.checkpoint import CheckpointError, no_weights
+from src.configuration_DIFFA import DIFFAConfig, LLaDAConfig
+from src.lora import LORA_RANK, LORA_TARGETS, new_lora
+from src.modeling_DIFFA import DIFFAModel
+from src.modeling_llada import LLaDAModel
+from src.modeling_whisper_encoder import WhisperAudioEncoder
+from src.preference_model import PreferenceModel
+from src.training_arguments import DIFFATrainingArguments, SettingsError
+from src.training_plan import bytes_of_clip, memory_in_words, meta_model
 from tests.conftest import GOLDEN, GOLDEN2, load_golden
 from tests.src.test_training_arguments import parsed
 
-LLADA_8B = SimpleNamespace(n_layers=32, d_model=4096, mlp_hidden_size=12288)
 FLAGS = ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2", "--num_train_epochs", "3"]
 FLAGS += ["--warmup_steps", "40", "--save_total_limit", "2", "--bf16", "False", "--use_cpu"]
 
 
 def test_the_arithmetic_is_that_of_the_documentation():
     tensor = 589 * 4096 * 2  # bytes, of all positions
-    assert bytes_of_clip(LLADA_8B, 589, 2, False) == (32 * 12 + 12) * tensor == pytest.approx(1.91e9, rel=2e-3)
-    assert bytes_of_clip(LLADA_8B, 589, 2, True) == (32 + 12 + 12) * tensor == pytest.approx(0.27e9, rel=2e-3)
-    assert bytes_of_clip(LLADA_8B, 589, 2, False, lora_layers=5) == (32 * (12 + 5 * 1.5) + 12) * tensor
-    assert bytes_of_clip(LLADA_8B, 339, 2, False) == pytest.approx(1.1e9, rel=2e-3)
+    assert bytes_of_clip(LLM(), 589, 2, False) == (32 * 12 + 12) * tensor == pytest.approx(1.91e9, rel=2e-3)
+    assert bytes_of_clip(LLM(), 589, 2, True) == (32 + 12 + 12) * tensor == pytest.approx(0.27e9, rel=2e-3)
+    assert bytes_of_clip(LLM(), 589, 2, False, lora_layers=5) == (32 * (12 + 5 * 1.5) + 12) * tensor
+    assert bytes_of_clip(LLM(), 339, 2, False) == pytest.approx(1.1e9, rel=2e-3)
+
+
+def gigabytes_needed(tmp_path, recipe, *flags, sharing=None):
+    """What a dry run says of memory, for a stage as in the tables of docs/training.md, but for flags."""
+    whisper = WhisperConfig(**(WHISPER_LARGE if recipe.encoder is LARGE else WHISPER_SMALL))
+    with no_weights():
+        model = (PreferenceModel if recipe.compares else DIFFAModel)(
+            DIFFAConfig(),
+            LLaDAModel(LLaDAConfig.from_dict(LLADA_8B)),
+            WhisperAudioEncoder(whisper),
+            PreTrainedTokenizerFast.from_pretrained(GOLDEN / "llada"),
+            WhisperFeatureExtractor(whisper.num_mel_bins),
+        )
+        if recipe.lora:
+            model.attach_lora(new_lora(model.llm_model, LORA_RANK, None, LORA_TARGETS))
+        model.prepare_training(recipe.stage)
+    args = parsed(tmp_path, "--bf16", "True", *flags)[2]
+    *_, told = memory_in_words(model, args, recipe.length, sharing)
+    return float(told.rpartition(": ")[2].removesuffix(" GB"))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_dry_run_needs_what_the_tables_of_the_documentation_say(tmp_path, recipe, checkpointing):
+    for batch in (1, 16):
+        flags = ["--gradient_checkpointing", str(checkpointing), "--per_device_train_batch_size", str(batch)]
+        expected = recipe.resting_bytes(checkpointing) + batch * recipe.bytes_a_clip(checkpointing)
+        # which leave out the encoder's convolutions and positions, and the adapters that a stage does not train
+        assert gigabytes_needed(tmp_path, recipe, *flags) == pytest.approx(expected / 1e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "expected"),
+    [
+        ("DIFFA-2 2", ["--per_device_train_batch_size", "16"], 18.4 + 16 * 2.14 + 2.2),  # docs/gpu.md, and the spare
+        ("DIFFA-2 2", ["--per_device_train_batch_size", "16"], 20.8 + 16 * 2.22),
+        ("DIFFA-2 4, a pair", ["--per_device_train_batch_size", "16"], 24.7 + 16 * 0.31),
+        ("DIFFA-2 4, a pair", ["--vrpo_draws_at_once", "9"], 24.7 + 3 * 3.1 + 0.31),  # of four draws
+    ],
+)
+def test_a_dry_run_needs_what_the_documentation_says(tmp_path, name, flags, expected):
+    recipe = next(recipe for recipe in RECIPES if recipe.name == name)
+    flags = ["--per_device_train_batch_size", "1", *flags]
+    assert gigabytes_needed(tmp_path, recipe, *flags) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_dry_run_leaves_a_process_its_share_of_the_frozen_parts_and_what_it_gathers(tmp_path, monkeypatch):
+    """Four GPUs of 24 GB: "4 GB of LLaDA on each, about 2 GB for the layers gathered just then: 15 GB for clips"."""
+    monkeypatch.setattr(DIFFATrainingArguments, "world_size", 4)
+    recipe = next(recipe for recipe in RECIPES if recipe.name == "DIFFA 2")
+    needed = gigabytes_needed(tmp_path, recipe, "--per_device_train_batch_size", "1", sharing="ZeRO-3")
+    assert 24 - (needed - recipe.bytes_a_clip(False) / 1e9) == pytest.approx(15, abs=0.5)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
