@@ -27,7 +27,7 @@ def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
 
     Earlier turns are left out, since the model was trained on single ones, or `with_history` go into the chat template.
     The template has a system prompt of its own, with which the model was trained; the text of other ones goes before
-    the user's. A clip without any text is a spoken question.
+    the user's, with history before the first of them. A clip without any text is a spoken question.
     """
     systems = [message for message in messages if message.role in SYSTEM_ROLES]
     turns = [message for message in messages if message.role not in SYSTEM_ROLES]
@@ -51,7 +51,8 @@ def read_messages(messages: list[ChatMessage], with_history: bool) -> Question:
     if not texts[audio_turn].strip():
         texts[audio_turn] = VOICEBENCH_PROMPT
     if with_history and len(turns) > 1:
-        texts[0] = join(*leading, texts[0])
+        first = [turn.role for turn in turns].index("user")
+        texts[first] = join(*leading, texts[first])
         try:
             asked = Conversation(tuple(zip((turn.role for turn in turns), texts, strict=True)), audio_turn)
         except ValueError as error:

@@ -146,6 +146,13 @@ def test_with_history_the_template_gets_all_turns(model, clips, messages, clip, 
     assert validated.prompt_tokens == spliced.attention_mask.sum()
 
 
+def test_with_history_a_system_message_goes_before_the_users_text_where_the_assistant_begins(model):
+    service = Service(model, "diffa", "exact", DEFAULTS, max_answer_tokens=64, max_seconds=60, history=True)
+    messages = [{"role": "system", "content": "Be brief."}, assistant("Hi!"), user(audio(), text("a"))]
+    turns = asked(service, *messages, assistant("b"), user(text("c"))).generation.instruction.turns
+    assert turns == (("assistant", "Hi!"), ("user", "Be brief.\na"), ("assistant", "b"), ("user", "c"))
+
+
 def test_with_history_no_text_takes_the_audios_place_or_ends_a_turn(model):
     service = Service(model, "diffa", "exact", DEFAULTS, max_answer_tokens=64, max_seconds=60, history=True)
     for words, message in (("an <audio>", "holds <audio>, the audio's place"), ("<|eot_id|>", "a control token")):
