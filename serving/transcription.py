@@ -88,15 +88,14 @@ def open_recording(request: TranscriptionRequest, content: bytes, service: Servi
     """Raises RequestError. Slow: not for an event loop.
 
     A transcript has the canvas of the recipe (`TRANSCRIPT`), as far as the server allows, unless the request says
-    otherwise.
+    otherwise, or the canvas grows.
     """
     check_model(request.model, service)
     block_length = request.block_length or min(TRANSCRIPT["block_length"], service.max_answer_tokens)
-    canvas = min(TRANSCRIPT["max_new_tokens"], service.max_answer_tokens // block_length * block_length)
-    defaults = {"block_length": block_length}
-    if canvas:  # there is room for a block
-        defaults["canvas"] = request.canvas or max(canvas, block_length)
-    options, num_tokens, warning = options_for(request.model_copy(update=defaults), service)
+    room = service.max_answer_tokens // block_length * block_length
+    canvas = max(block_length, min(TRANSCRIPT["max_new_tokens"], room))
+    asked = request.model_copy(update={"block_length": block_length})
+    options, num_tokens, warning = options_for(asked, service, canvas)
     window = window_seconds(service.model.feature_extractor)
     try:
         windows, seconds = untrusted_windows(content, window, service.max_seconds, "file")

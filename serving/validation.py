@@ -91,20 +91,23 @@ def check_model(name: str, service: Service) -> None:
         raise RequestError(message, "model", "model_not_found", 404)
 
 
-def options_for(request: DecodingParameters, service: Service) -> tuple[GenerationOptions, int, str | None]:
+def options_for(
+    request: DecodingParameters, service: Service, canvas: int | None = None
+) -> tuple[GenerationOptions, int, str | None]:
     """How to decode, how many tokens of the answer were asked for, and a warning if fewer are given.
 
     Raises RequestError.
 
     The request's own parameters come first, then the server's flags. A request that names a preset gets it whole. What
     is denoised together, the canvas, does not depend on `max_tokens`, which would change the answer: it cuts the text.
-    The canvas is computed in whole blocks; `steps`, where the request does not say it, keeps the tokens per step.
+    Where the request says no `canvas`, the argument or else the server's flag does. It is computed in whole blocks;
+    `steps`, where the request does not say it, keeps the tokens per step.
     """
     default = service.default_options
     block_length = request.block_length or default.block_length
     name = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
     wanted = getattr(request, name) or 0
-    canvas = request.canvas or default.max_new_tokens
+    canvas = request.canvas or canvas or default.max_new_tokens
     if service.canvas_grows and request.canvas is None:
         canvas = max(canvas, min(wanted, service.max_answer_tokens // block_length * block_length))
     num_blocks = -(-canvas // block_length)

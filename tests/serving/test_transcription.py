@@ -114,6 +114,24 @@ def test_the_servers_limit_and_the_request_come_first(model, limit, fields, canv
     assert (options.max_new_tokens, options.block_length) == (canvas, block_length)
 
 
+@pytest.mark.parametrize(
+    ("fields", "canvas", "num_tokens"),
+    [
+        ({}, 128, 128),
+        ({"max_tokens": "2"}, 128, 2),
+        ({"max_tokens": "250"}, 256, 250),
+        ({"max_tokens": "900"}, 512, 512),
+    ],
+)
+def test_where_the_server_says_so_a_longer_text_gets_more_blocks(model, fields, canvas, num_tokens):
+    service = Service(model, "diffa", "exact", DEFAULTS, max_answer_tokens=512, max_seconds=60, canvas_grows=True)
+    recording = open_recording(parse_form({"model": "diffa"} | fields), CLIP, service)
+    assert (recording.options.max_new_tokens, recording.num_tokens) == (canvas, num_tokens)
+    assert bool(recording.warnings) == (num_tokens == 512)
+    fields = fields | {"model": "diffa", "canvas": "64"}
+    assert open_recording(parse_form(fields), CLIP, service).options.max_new_tokens == 64
+
+
 def test_what_was_asked_for_and_is_not_done_is_told(service):
     for fields, warnings in (
         ({"language": "en"}, ("language is not used: the model writes what it hears",)),
