@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import textwrap
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -50,6 +51,7 @@ COMPLETIONS, TRANSCRIPTIONS = "/v1/chat/completions", "/v1/audio/transcriptions"
 DECODER_THREADS = 4  # of audio
 IGNORED_TURNS = "X-DIFFA-Ignored-Turns"  # header: how many turns of the conversation the model did not see
 WARNING = "X-DIFFA-Warning"  # header: what is to be told of a response that is plain text
+MAX_WARNING = 1000  # characters of it: a proxy that gets more than some KiB of headers drops the response
 MAX_ID = 200  # characters
 REQUEST_ID = "X-Request-ID"  # header: of every response; a client may choose it
 
@@ -261,6 +263,7 @@ class Api:
         if isinstance(rendered, dict):
             return JSONResponse(rendered)
         told = "; ".join(warnings).encode("ascii", "backslashreplace").decode()
+        told = textwrap.shorten(told, MAX_WARNING, placeholder=" ...")
         return PlainTextResponse(rendered, headers={WARNING: told} if told else {})
 
     # -- everything else --------------------------------------------------------------------------------------------

@@ -118,13 +118,12 @@ def segment_of(tokenizer: PreTrainedTokenizerBase, window: Window, answer: Answe
 
 
 def warnings_of(recording: Recording, segments: Sequence[Segment], about_audio: Sequence[str]) -> list[str]:
-    """What is to be told of a transcription besides its text."""
-    cut = [
-        f"of {segment.start:.1f}-{segment.end:.1f} s the text is cut at {recording.num_tokens} tokens"
-        for segment in segments
-        if segment.is_cut
-    ]
-    return [*recording.warnings, *about_audio, *cut]
+    """What is to be told of a transcription besides its text: each thing once, in however many windows it is so."""
+    warnings = [*recording.warnings, *dict.fromkeys(about_audio)]
+    if cut := [segment for segment in segments if segment.is_cut]:
+        where = f"in {len(cut)} of {len(segments)} windows, the first {cut[0].start:.1f}-{cut[0].end:.1f} s"
+        warnings.append(f"{where}, the text is cut at {recording.num_tokens} tokens")
+    return warnings
 
 
 def render(recording: Recording, segments: Sequence[Segment], warnings: Sequence[str]) -> dict | str:

@@ -211,6 +211,15 @@ def test_a_transcription_is_json_or_text_and_is_counted(address, api):
     assert (api.preparing, api.uploads.held, api.in_flight) == (0, 0, 0)
 
 
+def test_a_long_warning_is_cut_in_a_header_as_proxies_drop_long_ones(address, monkeypatch):
+    warnings = ["\u0434 odd\n"] * 500
+    monkeypatch.setattr(routes, "warnings_of", lambda *_: warnings)
+    assert post_form(address).json()["warning"] == "; ".join(warnings)
+    told = post_form(address, response_format="text").headers["x-diffa-warning"]
+    assert told.startswith("\\u0434 odd ; \\u0434") and told.endswith(" ...")
+    assert 950 < len(told) <= routes.MAX_WARNING == 1000
+
+
 def test_what_goes_wrong_with_a_transcription_has_openais_shape(address, api, obedient, monkeypatch):
     obedient.failure = RuntimeError("no such kernel")
     for response, status, code in (

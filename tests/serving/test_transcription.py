@@ -189,8 +189,17 @@ def test_each_format_has_the_text():
     assert rendered() == {
         "text": "the cat takes <four> cups",
         "usage": {"type": "duration", "seconds": 66},
-        "warning": "language; odd; of 60.0-65.5 s the text is cut at 128 tokens",
+        "warning": "language; odd; in 1 of 3 windows, the first 60.0-65.5 s, the text is cut at 128 tokens",
     }
+
+
+def test_what_is_so_of_many_windows_is_told_once():
+    recording = Recording(parse_form({"model": "diffa"}), iter(()), 600, ASR_PROMPT, GenerationOptions(), 2)
+    segments = [Segment(4.0 * n, 4.0 * n + 4, "the cat", (5, 6), n > 0) for n in range(150)]
+    assert warnings_of(recording, segments, ["odd", "odder"] * 150) == [
+        "odd", "odder", "in 149 of 150 windows, the first 4.0-8.0 s, the text is cut at 2 tokens",
+    ]  # fmt: skip
+    assert warnings_of(recording, segments[:1], []) == []
 
 
 def test_verbose_json_has_segments_and_says_what_is_not_known():
