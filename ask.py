@@ -8,8 +8,9 @@
     python ask.py talk.mp3 "What can you hear from the audio?" --model_path exp/stage2 --srt > talk.srt
 
 The question comes last. Several, by --ask or --interactive, are asked about sound that is encoded once. Of audio longer
-than the encoder's window (30 s) the first window is heard, or with --chunks each one by itself. Exit status: 0, 1 (some
-audio could not be used), or 2 (nothing could be asked).
+than the encoder's window (30 s) the first window is heard, or with --chunks each one by itself. An answer longer than
+--max_new_tokens is cut, with a warning. Exit status: 0, 1 (some audio could not be used), or 2 (nothing could be
+asked).
 """
 
 import argparse
@@ -29,7 +30,7 @@ from serving.subtitles import FORMATS, HEADERS, subtitle
 from src.audio import AudioError, Window, read_windows, window_seconds
 from src.errors import print_error, reports_user_errors
 from src.flag_types import text_flag
-from src.generation_options import GenerationOptions
+from src.generation_options import TRANSCRIPT, GenerationOptions
 from src.inference_flags import add_decoding_flags, add_model_flags, options_of
 from src.loading import DECODING_DEFAULTS, NOTICE, load_model
 from src.modeling_DIFFA import DIFFAModel
@@ -94,6 +95,9 @@ class Asker:
                 print(cue, end="", flush=True)
         else:
             print(f"{label}{draft.text.strip()}", flush=True)
+        if not draft.ended:
+            cut = f"of {encoded.time_span} the text is cut at {self.options.max_new_tokens} tokens"
+            print(f"warning: {encoded.name}: {cut}; give a larger --max_new_tokens", file=sys.stderr)
 
     def label(self, encoded: EncodedWindow, question: str) -> str:
         """What stands before an answer: of several files, windows or questions, which one it is about."""
@@ -133,7 +137,8 @@ def make_parser() -> argparse.ArgumentParser:
     for kind in FORMATS:
         output.add_argument(
             f"--{kind}", action="store_const", const=kind, dest="subtitles",
-            help=f"of one file and question: {kind.upper()} subtitles, one for each window (as with --chunks)",
+            help=f"of one file and question: {kind.upper()} subtitles, one for each window (as with --chunks), "
+            f"of up to {TRANSCRIPT['max_new_tokens']} tokens by default",
         )  # fmt: skip
     add_model_flags(parser, default="the built-in miniature")
     add_decoding_flags(parser, **DECODING_DEFAULTS)
@@ -144,6 +149,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags, with `files` and `questions` out of the words. Exits with a message for what cannot be asked."""
     parser = make_parser()
     args = parser.parse_intermixed_args(argv)
+    if args.subtitles:  # a window full of speech takes more than an answer
+        parser.set_defaults(**TRANSCRIPT)
+        args = parser.parse_intermixed_args(argv)
     args.files, last = args.words, "the question"
     if not args.questions and not args.interactive:
         if not args.words:
@@ -228,6 +236,7 @@ def as_json(encoded: EncodedWindow, question: str, draft: LiveAnswer, seconds: f
         "question": question,
         "answer": draft.text.strip(),
         "tokens": [{"text": t.text, "confidence": round(t.confidence, 4)} for t in draft.tokens if t.text],
+        "finish_reason": "stop" if draft.ended else "length",
         "forward_passes": draft.forward_passes,
         "seconds": round(seconds, 3),
     }

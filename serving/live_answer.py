@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from src.generation_options import GenerationOptions
 from src.modeling_DIFFA import DIFFAModel
+from src.prompts import END_OF_TURN
 
 MASK = " ░"  # how a position that is still masked is shown
 SURE, UNSURE = 0.9, 0.5  # confidence from which a token counts as sure, and below which as unsure
@@ -30,6 +31,7 @@ class LiveAnswer:
 
     tokens: tuple[AnswerToken, ...]
     forward_passes: int
+    ended: bool = False  # it holds an end token; a finished one without is cut
 
     @property
     def text(self) -> str:
@@ -53,7 +55,12 @@ def live_answers(
         ids = progress.answer_ids[0].tolist()
         columns = zip(token_texts(model.tokenizer, ids, mask_id), progress.confidence[0].tolist(), ids, strict=True)
         tokens = tuple(AnswerToken(text, confidence, index == mask_id) for text, confidence, index in columns)
-        yield LiveAnswer(tokens, int(progress.forward_passes[0]))
+        yield LiveAnswer(tokens, int(progress.forward_passes[0]), has_end(model.tokenizer, ids))
+
+
+def has_end(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bool:
+    """Whether the model ended the answer among these tokens."""
+    return not {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)}.isdisjoint(ids)
 
 
 def count(number: int, noun: str, plural: str) -> str:

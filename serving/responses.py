@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from serving.batching import AnswerPrefix
-from serving.live_answer import UNFINISHED
+from serving.live_answer import UNFINISHED, has_end
 from serving.validation import ValidatedRequest
-from src.prompts import END_OF_TURN
 
 DONE = "data: [DONE]\n\n"
 
@@ -45,8 +44,7 @@ def read_answer(
     if not answer.is_complete:
         held_back = max(map(len, stops), default=1) - 1
         return AnswerText(text[: max(0, len(text) - held_back)].rstrip(), count, None)
-    ended = not {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)}.isdisjoint(ids)
-    return AnswerText(text.rstrip(), count, "stop" if ended else "length")
+    return AnswerText(text.rstrip(), count, "stop" if has_end(tokenizer, ids) else "length")
 
 
 @dataclass

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from serving.live_answer import live_answers, token_texts
+from serving.live_answer import has_end, live_answers, token_texts
 from src.generation_options import GenerationOptions
 
 MASK = 402  # of the golden LLM
@@ -25,6 +25,13 @@ def test_masks_turn_into_tokens_and_each_keeps_its_confidence(model, clips):
         for old, new in zip(before.tokens, after.tokens, strict=True):
             assert (old.text, old.confidence) == ("", 0) if old.masked else old.confidence == new.confidence
     assert all(0 < token.confidence <= 1 for token in steps[-1].tokens)
+
+
+def test_an_end_token_ends_an_answer(model):
+    tokenizer = model.tokenizer
+    ids = tokenizer("the cat", add_special_tokens=False)["input_ids"]
+    assert not has_end(tokenizer, ids) and has_end(tokenizer, [*ids, tokenizer.eos_token_id])
+    assert has_end(tokenizer, tokenizer("the cat<|eot_id|>", add_special_tokens=False)["input_ids"])
 
 
 @pytest.mark.parametrize("text", ["the cat  takes\nfour", "naïve 音声 🎧 ok", " a b "])
