@@ -64,18 +64,16 @@ class Journal:
     def is_missing(self, index: int) -> bool:
         return index not in self.answers or self.answers[index].error is not None
 
-    def claim(self) -> None:
-        """Let other runs find that this one has begun; call it before the first answer is made.
-
-        Raises ResumeError where another one with other settings has begun or ended since this journal was read.
-        """
+    def check_others(self) -> None:
+        """Raise ResumeError where a run with other settings has answered or ended since this journal was read."""
         self._check_output()
         for path in filter(is_written, partial_files(self.output)):
             check_settings((read_lines(path) or [{}])[0].get("settings", {}), self.settings, path)
-        self.append({})
 
     def append(self, answers: Mapping[int, AnswerRecord]) -> None:
-        """Put new answers on disk."""
+        """Put new answers on disk. Raises ResumeError where another run, with other settings, was there before."""
+        if not is_written(self.path):
+            self.check_others()
         append_lines(
             self.path, self.settings, ({"index": index, **asdict(answer)} for index, answer in answers.items())
         )
@@ -156,18 +154,19 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def append_lines(path: Path, settings: Mapping, entries: Iterable[Mapping]) -> None:
-    """Put entries on disk, one line each; a new file begins with a line that holds the settings.
+    """Put entries on disk, one line each; a new file begins with a line that holds the settings, written with them.
 
     Raises ResumeError where that line has others: another run has begun since, and has its answers there.
     """
+    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
     if not is_written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps({"settings": settings}) + "\n")
+        write_file(path, json.dumps({"settings": settings}) + "\n" + lines)
+        return
     with path.open("r+b") as file:
         check_settings(json.loads(file.readline())["settings"], settings, path)
         file.seek(-1, os.SEEK_END)
         within_line = file.read(1) != b"\n"  # an earlier run was killed while it wrote
-        file.write(("\n" * within_line + "".join(json.dumps(entry) + "\n" for entry in entries)).encode())
+        file.write(("\n" * within_line + lines).encode())
 
 
 def differences(before: Mapping, now: Mapping) -> str:

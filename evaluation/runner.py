@@ -258,7 +258,7 @@ class Runner:
         if not mine:
             return throughput
         _ = self.model  # loading takes a while, in which another run may begin
-        journal.claim()
+        journal.check_others()
         batches = batches_of(mine, audio, self.args.batch_size)
 
         def read(batch: list[int]) -> Sounds:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from evaluation.journal import AnswerRecord, Journal, ResumeError, partial_files, remove_answers
+from evaluation.journal import AnswerRecord, Journal, ResumeError, append_lines, partial_files, remove_answers
 
 SETTINGS = {"steps": 4, "checkpoint": "a"}
 RECORDS = [{"id": n} for n in range(4)]
@@ -111,15 +111,19 @@ def test_two_runs_on_one_output_do_not_mix(tmp_path, ranks):
     first = Journal(output, "response", SETTINGS)
     second = Journal(output, "response", {**SETTINGS, "steps": 8}, rank=ranks[0], world=ranks[1])
     late = Journal(output, "response", {**SETTINGS, "steps": 2})
-    first.claim()
-    with pytest.raises(ResumeError, match=r"r\.jsonl\.partial holds answers .* steps was 4, now 8"):
-        second.claim()
+    first.check_others()
+    assert list(tmp_path.iterdir()) == []  # nothing is answered yet, and nobody is kept out
     first.append({0: AnswerRecord("x")})
+    for begin in (second.check_others, lambda: second.append({1: AnswerRecord("z")})):
+        with pytest.raises(ResumeError, match=r"r\.jsonl\.partial holds answers .* steps was 4, now 8"):
+            begin()
     with pytest.raises(ResumeError, match="steps was 4, now 2"):
         late.append({0: AnswerRecord("y")})
     first.finish(RECORDS[:1], {})
-    with pytest.raises(ResumeError, match="steps was 4, now 2"):
-        late.claim()
+    for begin in (late.check_others, lambda: late.append({0: AnswerRecord("y")})):
+        with pytest.raises(ResumeError, match=r"r\.jsonl holds answers .* steps was 4, now 2"):
+            begin()
+    append_lines(late.path, late.settings, [])  # as if both had begun at the very same moment
     late.append({0: AnswerRecord("y")})
     with pytest.raises(ResumeError, match="steps was 4, now 2"):
         late.finish(RECORDS[:1], {})

@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from evaluation.runner import Parts
 from tests.evaluation.small_runs import MODEL, ROOT, lines, mmsu, question, write_lines
@@ -78,6 +79,22 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, echo, monkeypatch):
     assert echo.batches == [1] * 4
     assert (folder / "out.jsonl").read_text() == (folder / "whole.jsonl").read_text()
     assert not (folder / "out.jsonl.partial").exists()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, torch.OutOfMemoryError])
+def test_a_run_that_ends_in_its_first_batch_leaves_nothing_behind(folder, echo, monkeypatch, end):
+    """So that it can be started with smaller batches, another dtype, fewer steps."""
+    answer = echo.answer
+
+    def fail(*_):
+        raise end("memory")
+
+    monkeypatch.setattr(echo, "answer", fail)
+    with pytest.raises(end):
+        mmsu(folder)
+    assert list(folder.glob("out*")) == []
+    monkeypatch.setattr(echo, "answer", answer)
+    assert mmsu(folder, "--steps", 2) == 0 and len(lines(folder / "out.jsonl")) == 6
 
 
 def test_a_finished_run_loads_no_model(folder, echo, monkeypatch):
