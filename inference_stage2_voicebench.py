@@ -8,11 +8,12 @@
 
 A subset is read from the folder `--input`: from SUBSET/SPLIT-*.parquet, as in a local copy of the Hugging Face data
 set, or from SUBSET/SPLIT.jsonl, whose lines name a file as `audio` or `audio_path`. `--input` may also be one such
-file: without `--data`, the subset is then what its folder is called. sd-qa has a split for each region (usa, gbr,
-ind_n, ...), mmsu one for each domain, of which all are taken unless one is named; the others have `test` alone. The
-output, one line per question with `response` instead of the audio, is named {model}-{subset}-{split}-audio.jsonl inside
-the folder `--output`, or is that very file if it ends in .json or .jsonl, or is there; its `.meta.json` tells the
-scorer the subset. Long answers (alpacaeval, commoneval, wildvoice, ifeval) want `--max_new_tokens 128 --steps 128`.
+file, which stands for its split: without `--data`, the subset is then what its folder is called. sd-qa has a split for
+each region (usa, gbr, ind_n, ...), mmsu one for each domain, of which all are taken unless one is named; the others
+have `test` alone. The output, one line per question with `response` instead of the audio, is named
+{model}-{subset}-{split}-audio.jsonl inside the folder `--output`, or is that very file if it ends in .json or .jsonl,
+or is there; its `.meta.json` tells the scorer the subset. Long answers (alpacaeval, commoneval, wildvoice, ifeval) want
+`--max_new_tokens 128 --steps 128`.
 mtbench is not supported: its questions follow up on earlier answers, and DIFFA hears one clip.
 """
 

@@ -23,10 +23,10 @@ def find_files(path: Path) -> list[Path]:
     """The files that hold a benchmark: `path` itself, all shards of a split of which it is one, or those in a folder.
 
     Where `path` is not there, Parquet files in its folder stand for it, as after a download from the hub; they lie
-    there or in `data/`. Raises BenchmarkFileError for shards that are missing and for several splits in one folder.
+    there or in `data/`. Raises BenchmarkFileError as `complete` does, and for several splits in one folder.
     """
     if path.suffix == ".parquet" and path.is_file():
-        return _complete([file for file in sorted(path.parent.glob("*.parquet")) if split_of(file) == split_of(path)])
+        return complete([file for file in sorted(path.parent.glob("*.parquet")) if split_of(file) == split_of(path)])
     if path.is_file():
         return [path]
     folder = path if path.is_dir() else path.parent
@@ -34,14 +34,25 @@ def find_files(path: Path) -> list[Path]:
     splits = sorted({split_of(file) for file in files})
     if len(splits) > 1:
         raise BenchmarkFileError(f"{folder} holds several splits ({', '.join(splits)}): pass a file of one of them")
-    return _complete(files) if files else [path]
+    return complete(files) or [path]
 
 
-def _complete(files: list[Path]) -> list[Path]:
-    shards = [match for file in files if (match := _SHARD.search(file.stem))]
-    if shards and len(shards) != int(shards[0]["count"]):
+def complete(files: list[Path]) -> list[Path]:
+    """All files of one split, or none, as they are.
+
+    Raises BenchmarkFileError for shards that are missing, and for a shard that is there twice, of two revisions.
+    """
+    found = [_SHARD.search(file.stem) for file in files]
+    shards = [(int(name["number"]), int(name["count"])) if name else (0, 1) for name in found]
+    counts = {count for _, count in shards}
+    if len(counts) > 1 or len(set(shards)) < len(shards):
         raise BenchmarkFileError(
-            f"{files[0].parent} holds {len(shards)} of the {int(shards[0]['count'])} files of {split_of(files[0])}: "
+            f"{files[0].parent} holds several versions of {split_of(files[0])} "
+            f"({', '.join(file.name for file in files)}): keep the files of one"
+        )
+    if counts and len(shards) != max(counts):
+        raise BenchmarkFileError(
+            f"{files[0].parent} holds {len(shards)} of the {max(counts)} files of {split_of(files[0])}: "
             "download the others"
         )
     return files

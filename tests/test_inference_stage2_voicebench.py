@@ -13,6 +13,7 @@ from evaluation.benchmarks import LEADERBOARD_SUBSETS, SUBSETS, VOICEBENCH
 from evaluation.result_files import BenchmarkFileError
 from src.prompts import VOICEBENCH_PROMPT
 from tests.evaluation.small_runs import write_parquet
+from voicebench.questions import read_reference
 
 MODEL = ["--model_path", "exp/diffa"]
 
@@ -61,6 +62,27 @@ def test_shards_stay_in_order(tmp_path, tasks):
     assert [item.record["prompt"] for item in tasks["diffa-wildvoice-test-audio.jsonl"].items] == [
         f"p{n}" for n in range(6)
     ]
+
+
+@pytest.mark.parametrize(("subset", "split"), [("wildvoice", "test"), ("sd-qa", "usa"), ("mmsu", "law")])
+def test_a_split_is_answered_whole_or_not_at_all(tmp_path, tasks, subset, split):
+    first, second = (tmp_path / subset / f"{split}-0000{n}-of-00002.parquet" for n in range(2))
+    write_parquet(first, [row(0)])
+    of_folder, of_file = (flags(path, "--data", subset) for path in (tmp_path, first))
+    for call in (of_folder, of_file):
+        with pytest.raises(BenchmarkFileError, match=f"holds 1 of the 2 files of {split}: download the others"):
+            script.main(call)
+    write_parquet(second, [row(1)])
+    for call in (of_folder, of_file, flags(second, "--data", subset)):
+        tasks.clear()
+        assert script.main(call) == 0
+        (task,) = tasks.values()
+        assert [item.record["prompt"] for item in task.items] == ["p0", "p1"]
+        assert [record["prompt"] for record in read_reference(second, subset, split)[0]] == ["p0", "p1"]
+    write_parquet(second.with_name(f"{split}-00001-of-00002-0123456789abcdef.parquet"), [row(1)])
+    for call in (of_folder, of_file):
+        with pytest.raises(BenchmarkFileError, match=rf"holds several versions of {split} \({split}-00000-of-00002\."):
+            script.main(call)
 
 
 def test_mmsu_is_split_by_domain(tmp_path, tasks):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation import hub_files
 from evaluation.benchmarks import SUBSETS, VOICEBENCH
-from evaluation.hub_files import split_of
+from evaluation.hub_files import complete, split_of
 from evaluation.result_files import BenchmarkFileError, read_records
 
 DEFAULT_SPLITS = {"sd-qa": ["usa", "test"]}
@@ -22,20 +22,24 @@ def subset_of(path: Path) -> str | None:
 def find_files(data_path: Path, subset: str, splits: Sequence[str] | None) -> tuple[str, list[Path]]:
     """The first of `splits` that is there, and its Parquet shards or its one JSONL file; None: the usual split.
 
-    Where mmsu's usual one is missing, all of its domains together stand for it. A `data_path` that is a file is taken
-    as it is; in its subset's folder its name tells the split. Raises BenchmarkFileError saying what was looked for and
-    what there is.
+    Where mmsu's usual one is missing, all of its domains together stand for it. A `data_path` that is a file stands for
+    its split, as in `hub_files.find_files`; in its subset's folder its name tells the split. Raises BenchmarkFileError
+    saying what was looked for and what there is, and as `hub_files.complete` does.
     """
     wanted = splits or DEFAULT_SPLITS.get(subset, ["test"])
     if data_path.is_file():
-        return split_of(data_path) if not splits and subset_of(data_path) == subset else wanted[0], [data_path]
+        split = split_of(data_path) if not splits and subset_of(data_path) == subset else wanted[0]
+        return split, hub_files.find_files(data_path)
     there = [file for kind in ("parquet", "jsonl") for file in sorted((data_path / subset).glob(f"*.{kind}"))]
     for split in wanted:
         files = [file for file in there if split_of(file) == split]
         if files:
-            return split, [file for file in files if file.suffix == files[0].suffix]
+            return split, complete([file for file in files if file.suffix == files[0].suffix])
     if subset == SPLIT_BY_DOMAIN and there and not splits:
-        return wanted[0], [file for file in there if file.suffix == there[0].suffix]
+        files = [file for file in there if file.suffix == there[0].suffix]
+        for domain in sorted({split_of(file) for file in files}):
+            complete([file for file in files if split_of(file) == domain])
+        return wanted[0], files
     has = f"; it has {', '.join(sorted({split_of(file) for file in there}))}" if there else ""
     raise BenchmarkFileError(
         f"{data_path / subset} holds neither {wanted[0]}-*.parquet nor {wanted[0]}.jsonl{has}. {VOICEBENCH.source}"
@@ -52,7 +56,7 @@ def read_reference(path: Path, subset: str | None, split: str | None) -> tuple[l
     Raises BenchmarkFileError where there are no such questions.
     """
     if not path.is_dir():
-        files = [path]
+        files = hub_files.find_files(path)
     elif subset is None:
         raise BenchmarkFileError(f"{path} is a folder, and the subset cannot be told from the result: pass one file")
     else:

@@ -35,6 +35,24 @@ def test_missing_shards_are_named(tmp_path):
         find_files(shard)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test-00000-of-00001", "test-00000-of-00001-0123456789abcdef"),
+        ("test-00000-of-00002", "test-00000-of-00002-0123456789abcdef"),  # as many as it says, and one is missing
+        ("test-00000-of-00001", "test-00000-of-00002", "test-00001-of-00002"),
+        ("test", "test-00000-of-00001"),
+    ],
+)
+def test_two_revisions_of_a_split_are_not_taken_together(tmp_path, names):
+    files = [write(tmp_path / f"{name}.parquet") for name in names]
+    listed = ", ".join(sorted(file.name for file in files))
+    for path in (files[0], tmp_path):
+        with pytest.raises(BenchmarkFileError) as refused:
+            find_files(path)
+        assert str(refused.value) == f"{tmp_path} holds several versions of test ({listed}): keep the files of one"
+
+
 @pytest.mark.parametrize("column", ["audio", "context"])
 def test_rows_have_their_audio_apart(tmp_path, column):
     sounds = [{"bytes": b"RIFF", "path": None}, {"bytes": None, "path": "b.wav"}, None]
