@@ -26,7 +26,7 @@ if [[ " $DATA " == *" all "* ]]; then
   read -r -a SUBSETS <<< "$(cd "$REPOSITORY" && python -c 'from evaluation.benchmarks import LEADERBOARD_SUBSETS; print(*LEADERBOARD_SUBSETS)')"
   SUBSETS+=(alpacaeval)  # answered where there is no alpacaeval_full
 fi
-SCORES=()
+SCORES=() STATUS=0
 for subset in "${SUBSETS[@]}"; do
   for result in "$OUTPUT/$MODEL_NAME-$subset"-*-audio.jsonl; do
     [ -e "$result" ] || [[ "$subset" != alpacaeval* ]] || continue  # one of the two is there
@@ -38,10 +38,13 @@ for subset in "${SUBSETS[@]}"; do
         python "$REPOSITORY/voicebench/judge.py" "$result" --base_url "$JUDGE_URL" --model "$JUDGE_MODEL" || true
       fi
     esac
-    python "$REPOSITORY/voicebench/evaluate.py" "$result"
-    SCORES+=("$result.scores.json")
+    scored=0
+    python "$REPOSITORY/voicebench/evaluate.py" "$result" || scored=$?
+    [ "$scored" -gt 1 ] || SCORES+=("$result.scores.json")  # 1: lines are broken, and the others scored
+    STATUS=$(( scored > STATUS ? scored : STATUS ))
   done
 done
-if [[ " $DATA " == *" all "* ]]; then
+if [[ " $DATA " == *" all "* ]] && [ ${#SCORES[@]} -gt 0 ]; then
   python "$REPOSITORY/voicebench/evaluate.py" --overall "${SCORES[@]}" || [ $? -eq 1 ]  # 1: not all nine are scored yet
 fi
+exit "$STATUS"

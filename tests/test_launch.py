@@ -313,6 +313,25 @@ def test_voicebench_overall_is_of_the_files_just_scored(tmp_path, commands, stat
     assert done.returncode == code
 
 
+def test_a_refused_subset_does_not_keep_the_rest_of_voicebench_from_being_scored(tmp_path, commands):
+    """It ends as the worst of them does: of broken lines (1) the others count, what is refused (2) does not."""
+    stand_in = tmp_path / "bin" / "python"
+    answers = 'if [ "$1 $3" = "-c " ] && [[ "$2" == *LEADERBOARD* ]]; then echo sd-qa bbh mmsu; exit; fi\n'
+    refuses = 'case "$2" in *-sd-qa-usa*) exit 2 ;; *-bbh-test*) exit 1 ;; esac\n'
+    stand_in.write_text(stand_in.read_text().replace("bash\n", f"bash\n{answers}", 1) + refuses)
+    (tmp_path / "o").mkdir()
+    files = [tmp_path / "o" / f"{GOLDEN.name}-{name}-audio.jsonl" for name in ("sd-qa-usa", "bbh-test", "mmsu-test")]
+    for file in files:
+        file.touch()
+    settings = {"MODEL_PATH": str(GOLDEN), "OUTPUT": str(tmp_path / "o")}
+    done = run("run_voicebench_inference.sh", environment(tmp_path, **settings, DATA="sd-qa bbh mmsu"))
+    scored = [f"python voicebench/evaluate.py {file}" for file in files]
+    assert done.stdout.splitlines()[1:] == scored and done.returncode == 2
+    done = run("run_voicebench_inference.sh", environment(tmp_path, **settings))
+    overall = f"python voicebench/evaluate.py --overall {files[1]}.scores.json {files[2]}.scores.json"
+    assert done.stdout.splitlines()[1:] == [*scored, overall] and done.returncode == 2
+
+
 @pytest.mark.parametrize("stage", ["1", "2", "3", "4"])
 def test_slurm_starts_the_script_on_every_node(tmp_path, commands, stage):
     write_manifest(tmp_path)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from evaluation.benchmarks import VOICEBENCH
 from evaluation.result_files import BenchmarkFileError, Result, check_same_items, read_records, read_result
 from evaluation.scoring import report, scores_path
-from src.errors import reports_user_errors
+from src.errors import UserError, message_of, print_error, reports_user_errors
 from src.files import check_outputs
 from voicebench.bbh import judge_bbh
 from voicebench.harm import judge_harm
@@ -95,7 +95,7 @@ def results_in(path: Path) -> list[Path]:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """The exit status: 0, 1 (broken lines, or no overall score yet), or 2 (nothing could be scored)."""
+    """The exit status: 0, 1 (broken lines, or no overall score yet), or 2 (a result could not be scored)."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -120,6 +120,9 @@ def main(argv: list[str] | None = None) -> int:
     for path in results:
         try:
             statuses.append(evaluate(path, args.evaluator, args.reference, args.compare))
+        except UserError as error:  # as well where one cannot be scored
+            print_error(message_of(error))
+            statuses.append(2)
         except BrokenPipeError as error:  # `| head`: the scores of the others are written all the same
             closed = error
     if closed:

@@ -250,6 +250,12 @@ def test_a_folder_is_scored_file_by_file(tmp_path, capsys):
     with (tmp_path / "x-mmsu-test-audio.jsonl").open("a") as file:
         file.write("{\n")
     assert main([str(tmp_path)]) == 1
+    write(tmp_path, "x-bbh-test-audio.jsonl", [{"response": "yes"}])  # which comes first, and cannot be scored
+    (tmp_path / "x-mmsu-test-audio.jsonl.scores.json").unlink()
+    assert main([str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "bbh" in told.err and "voicebench mmsu (mcq)" in told.out and "voicebench openbookqa (mcq)" in told.out
+    assert scores_of(tmp_path / "x-mmsu-test-audio.jsonl")["broken"]
 
 
 def test_unknown_subset_asks_for_the_evaluator(tmp_path, capsys):
