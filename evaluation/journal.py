@@ -8,6 +8,7 @@ from pathlib import Path
 
 from src.errors import UserError
 from src.files import write_file
+from src.provenance import is_same
 
 NO_AUDIO = "-"  # in the meta file's list, which has one word an item
 
@@ -171,7 +172,7 @@ def append_lines(path: Path, settings: Mapping, entries: Iterable[Mapping]) -> N
 
 def differences(before: Mapping, now: Mapping) -> str:
     """What is not the same in both, in words; empty where nothing is."""
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    names = [name for name in sorted({*before, *now}) if not is_same(before.get(name), now.get(name))]
     return "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in names)
 
 

@@ -2,12 +2,11 @@
 
 import hashlib
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from src.checkpoint import CheckpointError, weight_files
-from src.lora import peft_files
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy", "soundfile", "av", "soxr")
 MAX_HASHED = 10**9  # bytes; every process hashes at every start, and adapters of LLaDA-8B have 0.15 GB
@@ -52,6 +51,9 @@ def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
     Adapters are small enough to hash whole. For the frozen parts, gigabytes of weights, the files' sizes and pieces of
     them stand in ("16000000000 bytes, pieces 5d41..."); so they do for adapters published in one file with them.
     """
+    from src.checkpoint import CheckpointError, weight_files  # PyTorch, which comparing fingerprints does not need
+    from src.lora import peft_files
+
     result = {"config.json": sha256(folder / "config.json")}
     try:
         files = weight_files(folder)
@@ -64,6 +66,12 @@ def fingerprint(folder: Path, weights: bool) -> dict[str, str]:
             sha256(file) if whole else f"{size} bytes, pieces {sha256_of_pieces(file)}"
         )
     return result
+
+
+def is_same(before: Any, now: Any) -> bool:
+    """Whether a recorded setting is as it was. Of files of that many bytes, earlier versions recorded no pieces."""
+    sized = isinstance(before, str) and re.fullmatch(r"\d+ bytes", before)
+    return before == now or bool(sized and isinstance(now, str) and now.startswith(f"{before}, pieces "))
 
 
 def sha256(path: Path) -> str:

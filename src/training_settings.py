@@ -15,7 +15,7 @@ from src.configuration_DIFFA import DIFFAConfig
 from src.frozen_parts import check_frozen_parts
 from src.manifest import Sample
 from src.mixture import Mixture
-from src.provenance import code_fingerprint, fingerprint, versions
+from src.provenance import code_fingerprint, fingerprint, is_same, versions
 from src.training_arguments import (
     DataArguments,
     DIFFATrainingArguments,
@@ -142,7 +142,7 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[
         for part, values in now.items()
         if part != SHARDING
         for name, value in ((RENAMED.get(name, name), value) for name, value in before.get(part, {}).items())
-        if value != values.get(name)
+        if not is_same(value, values.get(name))
     ]
     was, is_now = (settings.get(SHARDING, {}) for settings in (before, now))
     if any(value != is_now.get(name) for name, value in was.items()):

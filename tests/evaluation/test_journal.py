@@ -104,6 +104,19 @@ def test_other_settings_are_refused_by_name(tmp_path):
         Journal(output, "response", {**SETTINGS, "checkpoint": "b"})
 
 
+def test_answers_from_before_fingerprints_had_pieces_are_taken_up(tmp_path):
+    output = tmp_path / "r.jsonl"
+    Journal(output, "response", {"llm model.safetensors": "16 bytes"}).append({0: AnswerRecord("x")})
+    with pytest.raises(ResumeError, match=r"llm model\.safetensors was '16 bytes', now '17 bytes, pieces 5d41'"):
+        Journal(output, "response", {"llm model.safetensors": "17 bytes, pieces 5d41"})
+    journal = Journal(output, "response", {"llm model.safetensors": "16 bytes, pieces 5d41"})
+    journal.append({1: AnswerRecord("y")})
+    journal.finish(RECORDS[:2], {})
+    assert [line["response"] for line in lines(output)] == ["x", "y"]
+    with pytest.raises(ResumeError, match="pieces 5d41"):
+        Journal(output, "response", {"llm model.safetensors": "16 bytes, pieces 77aa"})
+
+
 @pytest.mark.parametrize("ranks", [(0, 1), (1, 2)])
 def test_two_runs_on_one_output_do_not_mix(tmp_path, ranks):
     """Both were started before either had an answer; the second one to begin answering is refused."""

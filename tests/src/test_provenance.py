@@ -1,7 +1,7 @@
 import hashlib
 
 from src import provenance
-from src.provenance import fingerprint
+from src.provenance import fingerprint, is_same
 
 
 def test_versions_are_told_also_of_what_is_missing(monkeypatch):
@@ -34,6 +34,16 @@ def test_pieces_tell_files_of_one_size_apart(tmp_path, monkeypatch):
         if fingerprint(tmp_path, weights=False) != before:
             changed.append(place)
     assert changed == [0, 1, 4, 5, 9, 10]
+
+
+def test_a_size_recorded_without_pieces_is_that_of_the_file(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    now = fingerprint(tmp_path, weights=False)["model.safetensors"]
+    assert is_same("7 bytes", now) and is_same(now, now) and is_same(None, None)
+    for before in ("6 bytes", "17 bytes", "7 bytes, pieces 01ce", "7", "", None, 7):
+        assert not is_same(before, now)
+    assert not is_same(now, "7 bytes") and not is_same("7 bytes", None) and not is_same("7 bytes", "7 bytes more")
 
 
 def test_adapters_in_one_file_with_the_llm_are_among_the_pieces():

@@ -181,6 +181,15 @@ def test_frozen_parts_may_lie_elsewhere_but_not_be_others(tmp_path):
     assert re.fullmatch(r"llm model\.safetensors was '\d+ bytes, pieces \w+', now '13 bytes, pieces \w+'", found)
 
 
+def test_records_from_before_fingerprints_had_pieces_are_gone_on_from(tmp_path):
+    now = settings_of(tmp_path)
+    before = json.loads(re.sub(r" bytes, pieces \w+", " bytes", json.dumps(now)))
+    assert before != now and differences(before, now) == []
+    before["llm"]["model.safetensors"] = "13 bytes"
+    (found,) = differences(before, now)
+    assert found.startswith("llm model.safetensors was '13 bytes', now '")
+
+
 def test_a_stage_1_checkpoint_may_not_be_another(tmp_path):
     shutil.copytree(GOLDEN / "diffa_upstream", tmp_path / "stage1")
     stage2 = [*STAGE_2[:3], str(tmp_path / "stage1")]
