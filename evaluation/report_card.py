@@ -9,6 +9,7 @@ stands in the `.meta.json` beside each result. The page is `report_card.md` and,
 import argparse
 import html
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -194,22 +195,27 @@ def _one_line(text: str) -> str:
 
 
 def read_metas(scores: Sequence[Path]) -> dict[str, dict | None]:
-    """What the `.meta.json` beside each result says, by the result's name, and its folder's where a name repeats.
+    """What the `.meta.json` beside each result says, by the result's name, and folders' as far as names repeat.
 
     Raises ReportError for one that cannot be read.
     """
-    results = [path.with_name(path.name.removesuffix(".scores.json")).resolve() for path in scores]
-    results = list(dict.fromkeys(results))
-    names = [result.name for result in results]
-    metas = {}
+    # A result may be a link to another disk, while its meta file lies beside the link: none is followed.
+    paths = [Path(os.path.abspath(path.with_name(path.name.removesuffix(".scores.json")))) for path in scores]
+    results, metas = list(dict.fromkeys(paths)), {}
     for result in results:
-        name = result.name if names.count(result.name) == 1 else f"{result.parent.name}/{result.name}"
-        meta = meta_path(result)
+        name, meta = short_name(result, results), meta_path(result)
         try:
             metas[name] = json.loads(meta.read_text(encoding="utf-8")) if meta.is_file() else None
         except ValueError as error:
             raise ReportError(f"{meta}: not JSON ({error}); answer again, or delete it") from None
     return metas
+
+
+def short_name(path: Path, paths: Sequence[Path]) -> str:
+    """The last parts of `path`, as few as no other of the `paths`, which are absolute, ends in."""
+    lengths = range(1, len(path.parts) + 1)
+    alone = next(n for n in lengths if sum(other.parts[-n:] == path.parts[-n:] for other in paths) == 1)
+    return str(Path(*path.parts[-alone:]))
 
 
 @reports_user_errors

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +102,20 @@ def test_results_of_one_name_keep_their_own_options(tmp_path):
     (tmp_path / "mmar" / "base.jsonl.meta.json").write_text('{"comm')
     with pytest.raises(ReportError, match=r"base\.jsonl\.meta\.json: not JSON \(.*; answer again, or delete it"):
         read_metas(paths)
+
+
+def test_results_of_one_name_in_folders_of_one_name_keep_their_own_options(tmp_path):
+    paths = [tmp_path / benchmark / "run1" / "out.jsonl.scores.json" for benchmark in ("mmsu", "mmar")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.with_name("out.jsonl.meta.json").write_text(json.dumps({"commit": path.parts[-3]}))
+    assert read_metas(paths) == {f"{name}/run1/out.jsonl": {"commit": name} for name in ("mmsu", "mmar")}
+
+
+def test_a_result_behind_a_link_keeps_its_options(tmp_path):
+    (tmp_path / "mmsu.jsonl").symlink_to(Path("disk") / "big.jsonl")
+    (tmp_path / "mmsu.jsonl.meta.json").write_text('{"commit": "abc"}')
+    assert read_metas([tmp_path / "mmsu.jsonl.scores.json"]) == {"mmsu.jsonl": {"commit": "abc"}}
 
 
 def test_a_card_is_of_one_run(run, tmp_path, capsys):
