@@ -76,13 +76,13 @@ def styles_of(runs: Sequence[tuple[str, bool]]) -> list[RunStyle]:
 
 
 def radar_axes(entries: Sequence[ScoreEntry]) -> list[Place]:
-    """Each benchmark's total, VoiceBench by its subsets; with fewer than three of them, the first categories as well.
+    """Each benchmark's total, of ASR the WER, VoiceBench by its subsets; below three axes the first categories as well.
 
     Places without an official score are left out. Empty when there are fewer than three axes even so: such a chart
     would show nothing.
     """
     places = places_of([entry for entry in entries if entry.official is not None])
-    totals = [p for p in places if p[1] in ("total", "subset") and p[2] not in ("CER", "overall")]
+    totals = [p for p in places if p[1] in ("total", "subset") and p[2] not in ("CER", "published rule", "overall")]
     axes = totals if len(totals) >= 3 else totals + [p for p in places if p[1] == BENCHMARKS[p[0]].first_level]
     return axes if len(axes) >= 3 else []
 

@@ -251,7 +251,7 @@ def own_questions(entries: Sequence[ScoreEntry]) -> list[tuple[str, str]]:
 def title_of_rule(benchmark: str) -> str:
     """What a benchmark's official scores are by, in a figure's words."""
     if benchmark == ASR.name:
-        return "after Whisper's text normalisation"
+        return "WER and CER after Whisper's text normalisation, published rule as in DIFFA-2"
     every_item, decided = BENCHMARKS[benchmark].columns
     official = every_item if BENCHMARKS[benchmark].published_rate == "official" else decided
     return "official rule" if official == "official" else official

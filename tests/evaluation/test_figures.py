@@ -27,6 +27,7 @@ def test_the_radar_goes_over_benchmarks():
     entries.append(entry("a", ("mmsu", "category", "Perception"), 0.5))
     entries.append(entry("a", ("asr", "total", "WER"), 0.1, unit="error rate"))
     entries.append(entry("a", ("asr", "total", "CER"), 0.1, unit="error rate"))
+    entries.append(entry("a", ("asr", "total", "published rule"), 0.1, unit="error rate"))
     entries.append(ScoreEntry("a", ("voicebench", "total", "overall"), 0.5))
     assert radar_axes(entries) == [*PLACES, ("asr", "total", "WER")]
 
@@ -105,7 +106,7 @@ def test_every_figure_names_its_rule(drawn):
     for benchmark, rule in (
         ("mmsu", "official (DIFFA's)"),
         ("mmau", "official rule"),
-        ("asr", "after Whisper's text normalisation"),
+        ("asr", "WER and CER after Whisper's text normalisation, published rule as in DIFFA-2"),
     ):
         place = (benchmark, "total", "total")
         draw_bars([entry("a", place, 0.5)], [place])

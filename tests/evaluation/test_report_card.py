@@ -118,6 +118,15 @@ def test_a_result_behind_a_link_keeps_its_options(tmp_path):
     assert read_metas([tmp_path / "mmsu.jsonl.scores.json"]) == {"mmsu.jsonl": {"commit": "abc"}}
 
 
+def test_a_card_tells_the_rules_of_asr_apart(tmp_path):
+    rates = {rate: 0.1 for rate in ("wer", "cer", "published")}
+    (tmp_path / "asr.jsonl.scores.json").write_text(json.dumps({"benchmark": "asr", "utterances": 9, **rates}))
+    assert main([str(tmp_path / "asr.jsonl.scores.json"), "--output", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report_card.md").read_text()
+    assert ["ASR published rule", "9", "10.0 %", "-", ""] in rows_of(text)
+    assert "(ASR: WER and CER after Whisper's text normalisation, published rule as in DIFFA-2)" in text
+
+
 def test_a_card_is_of_one_run(run, tmp_path, capsys):
     assert main([*run, "--output", str(tmp_path / "out")]) == 2
     assert "a report card is of one run, found" in capsys.readouterr().err
