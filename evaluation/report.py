@@ -65,7 +65,8 @@ def markdown(entries: Sequence[ScoreEntry], sources: Sequence[str]) -> str:
     warnings = [text for _, text in own_questions(entries)] if any(e.published for e in entries) else []
     notes += [f"**Warning:** {text}." for text in dict.fromkeys(warnings)]
     overall = [e.run for e in entries if e.place == ("voicebench", "total", "overall")]
-    full = {e.run for e in entries if e.place == ("voicebench", "subset", FULL) and e.official is not None}
+    rated = [e for e in entries if e.official is not None and not e.unrated]
+    full = {e.run for e in rated if e.place == ("voicebench", "subset", FULL)}
     notes += [f"VoiceBench's overall score of {run}: {about_alpacaeval(run in full)}." for run in overall]
     if sources:
         notes.append(

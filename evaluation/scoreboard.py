@@ -45,6 +45,7 @@ class ScoreEntry:
     unit: str = "rate"  # "rate", "rating", or "error rate" (lower is better)
     published: bool = False
     strict_rule: str = "strict rule"  # what `strict` is by
+    unrated: int = 0  # answers that wait for a judge's rating, besides the `items`
 
     @property
     def shown(self) -> tuple[float | None, Interval]:
@@ -97,6 +98,9 @@ def read_runs(paths: Sequence[Path], names: Sequence[str]) -> list[ScoreEntry]:
         if any(taken.get((run, entry.place)) == path.resolve() for entry in found):
             continue  # given twice
         for entry in found:
+            if entry.unrated:
+                told = f"{entry.unrated} of {entry.items + entry.unrated} answers are not rated yet"
+                print(f"{path}: {told}, no overall score counts it; run voicebench/judge.py again", file=sys.stderr)
             if (other := taken.setdefault((run, entry.place), path.resolve())) != path.resolve():
                 raise ReportError(f"{other} and {path} are both {label(entry.place)} of run {run!r}; pass --names")
             entries.append(entry)
@@ -141,7 +145,8 @@ def entries_of(run: str, scores: Mapping) -> list[ScoreEntry]:
         ]
     if scores.get("rating") is not None:
         entry = _entry_of(run, place, scores, "rating", "strict_rating", unit="rating")
-        return [replace(entry, items=entry.items - len(scores.get("unrated", ())))]  # those enter neither
+        unrated = len(scores.get("unrated", ()))
+        return [replace(entry, items=entry.items - unrated, unrated=unrated)]  # those enter neither
     if "contains_reference" in scores:
         entry = _entry_of(run, place, scores, "official", "contains_reference")
         return [replace(entry, strict_rule="the response holds the reference")]
@@ -172,11 +177,11 @@ def split_in_name(name: str, subset: str) -> str | None:
 
 
 def overall(entries: Sequence[ScoreEntry]) -> list[ScoreEntry]:
-    """VoiceBench's overall score of each run that has all nine subsets."""
+    """VoiceBench's overall score of each run that has all nine subsets, each of them rated to its end."""
     result = []
     for run, _ in runs_of(entries):
         mine = [e for e in entries if e.run == run and e.place[:2] == ("voicebench", "subset")]
-        mean = mean_of_nine({e.place[2]: e.shown[0] / 100 for e in mine if e.official is not None})
+        mean = mean_of_nine({e.place[2]: e.shown[0] / 100 for e in mine if e.official is not None and not e.unrated})
         if mean is not None:
             result.append(ScoreEntry(run, ("voicebench", "total", "overall"), mean))
     return result
@@ -228,23 +233,24 @@ def read_published(path: Path, places: Sequence[Place]) -> tuple[list[ScoreEntry
 
 
 def own_questions(entries: Sequence[ScoreEntry]) -> list[tuple[str, str]]:
-    """(benchmark, warning) for every run whose items are not as many as the published benchmark has.
+    """(benchmark, warning) for every run whose items are not as many as the published benchmark has, or not all rated.
 
     Such a run answered a part of it, or other questions under its name: the miniature's, say.
     """
     found = []
     for e in entries:
         benchmark, level, group = e.place
-        wanted = SUBSETS[group].items if level == "subset" and group in SUBSETS else BENCHMARKS[benchmark].items
-        if e.published or level not in ("total", "subset") or not wanted or not e.items or e.items == wanted:
+        if e.published or level not in ("total", "subset"):
             continue
+        wanted = SUBSETS[group].items if level == "subset" and group in SUBSETS else BENCHMARKS[benchmark].items
+        answered = (e.items or 0) + e.unrated
         name = BENCHMARKS[benchmark].title + ("" if level == "total" else f" {group}")
-        found.append(
-            (
-                benchmark,
-                f"{e.run} answered {e.items} questions, {name} has {wanted}: not to be compared with published scores",
-            )
-        )
+        if e.unrated:
+            told = f"{e.unrated} of {e.run}'s {answered} answers to {name} are not rated yet"
+            found.append((benchmark, f"{told}: not to be compared with published scores"))
+        if wanted and answered not in (0, wanted):
+            told = f"{e.run} answered {answered} questions, {name} has {wanted}"
+            found.append((benchmark, f"{told}: not to be compared with published scores"))
     return found
 
 

@@ -1,8 +1,10 @@
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
+from evaluation.benchmarks import FULL
 from evaluation.report import cell, main, markdown
 from evaluation.scoreboard import ScoreEntry
 
@@ -103,3 +105,10 @@ def test_the_report_warns_of_own_questions_beside_published_scores():
     ours, theirs = ScoreEntry("mini", TOTAL, 0.5, items=336), ScoreEntry("DIFFA", TOTAL, 0.56, published=True)
     warning = "**Warning:** mini answered 336 questions, MMSU has 5000"
     assert warning in markdown([ours, theirs], []) and warning not in markdown([ours], [])
+
+
+def test_the_report_says_which_alpacaeval_the_overall_score_took():
+    total = ScoreEntry("m", ("voicebench", "total", "overall"), 0.5)
+    full = ScoreEntry("m", ("voicebench", "subset", FULL), 3.0, unit="rating")
+    assert "alpacaeval_full was taken" in markdown([total, full], [])
+    assert "the small alpacaeval was taken" in markdown([total, replace(full, unrated=1)], [])

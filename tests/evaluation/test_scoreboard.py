@@ -12,6 +12,7 @@ from evaluation.scoreboard import (
     entries_of,
     label,
     overall,
+    own_questions,
     places_of,
     read_published,
     read_runs,
@@ -129,6 +130,25 @@ def test_overall_as_on_the_public_leaderboard():
     assert overall([*entries[1:], full]) == [total]
     lower = ScoreEntry("n", ("voicebench", "subset", "alpacaeval"), 1.0, unit="rating")
     assert overall([*entries[1:], full, lower]) == [total]  # the leaderboard's alpacaeval_full counts
+
+
+def test_ratings_that_were_cut_short_give_no_overall_score_and_a_warning(tmp_path, capsys):
+    ratings = {"rating": 5, "strict_rating": 5, "items": 199}
+    whole = [voicebench(tmp_path / f"m-{s}-test-audio.jsonl.scores.json", s, **ratings) for s in LEADERBOARD[1:]]
+    path = tmp_path / "m-alpacaeval-test-audio.jsonl.scores.json"
+    assert "overall" in {e.place[2] for e in read_runs([*whole, voicebench(path, "alpacaeval", **ratings)], [])}
+    assert capsys.readouterr().err == ""
+    cut = voicebench(path, "alpacaeval", **ratings, unrated=[str(n) for n in range(195)])
+    entries = {e.place[2]: e for e in read_runs([*whole, cut], [])}
+    assert "overall" not in entries and (entries["alpacaeval"].items, entries["alpacaeval"].unrated) == (4, 195)
+    assert capsys.readouterr().err.endswith(
+        "alpacaeval-test-audio.jsonl.scores.json: 195 of 199 answers are not rated yet, no overall score counts it; "
+        "run voicebench/judge.py again\n"
+    )
+    assert own_questions([entries["alpacaeval"]]) == [
+        ("voicebench", "195 of m's 199 answers to VoiceBench alpacaeval are not rated yet: not to be compared with "
+         "published scores")
+    ]  # fmt: skip
 
 
 def test_a_file_that_is_given_twice_counts_once(tmp_path, monkeypatch):
