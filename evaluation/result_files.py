@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.offered import without_labels
+from evaluation.offered import right_choices, without_labels
 from src.errors import UserError
 from src.json_records import JSONFileError, is_unicode_value, read_json_records, shorten
 
 # Fields that say what was asked, and those that say what is right: the same item has the same ones in every file.
-ASKED = ("question", "choices", "choice_a", "choice_b", "choice_c", "choice_d", "prompt")
+# `prompt` is the question in VoiceBench alone: elsewhere it is what a model or a judge was told.
+LETTERED = ("choice_a", "choice_b", "choice_c", "choice_d")
+ASKED = ("question", "choices", *LETTERED)
 AROUND = ("question", "prompt")  # which some runs keep with their own words around them
 RIGHT = ("answer", "answer_gt", "official_answer", "transcription", "reference")
 WHOLE_LINES = ". Expected a JSON list, or JSON Lines: one object a line, not one over several lines"
@@ -127,6 +129,7 @@ class Result:
     items: dict[str, dict]  # by their keys, in order
     missing: list[str]  # keys of the reference's items that it lacks
     broken: list[str]  # lines that could not be read
+    asked_in: Sequence[str]  # fields that say what was asked
 
 
 def read_result(
@@ -137,11 +140,12 @@ def read_result(
     read_reference: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
     read: Callable[[Path], tuple[list[dict], list[str]]] = read_records,
     text: Callable[[dict], str] | None = None,
+    asked_in: Sequence[str] = ASKED,
 ) -> Result:
     """Read a result file; with a reference, exactly the reference's items, those without an answer as errors.
 
     `key` names an item and raises KeyError where it cannot; without a reference, its place in the file does instead,
-    with one its `text`, which several may share: the first there is then the first here.
+    with one its `text`, which several may share: the first there is then the first here. `asked_in`: see `Result`.
     Raises BenchmarkFileError for duplicates, a file without items or answers, and a reference with broken lines.
     """
     records, broken = read(path)
@@ -166,11 +170,11 @@ def read_result(
         asked = dict(zip(keys_of(reference, wanted, key, text, numbered=False), unanswered, strict=True))
         answered = dict(zip(keys, records, strict=True))
         records, missing = complete(path, answered, asked)
-        check_same_questions(path, reference, answered, asked)
+        check_same_questions(path, reference, answered, asked, asked_in)
         keys = list(asked)
     if not records:
         raise BenchmarkFileError(f"{path}: no items to score")
-    return Result(path, dict(zip(keys, records, strict=True)), missing, broken)
+    return Result(path, dict(zip(keys, records, strict=True)), missing, broken, asked_in)
 
 
 def keys_of(
@@ -215,22 +219,27 @@ def check_same_items(ours: Result, theirs: Result) -> None:
             )
     for name, record in ours.items.items():
         other = theirs.items[name]
-        unlike = unlike_fields(record, other, (*ASKED, *RIGHT))
-        if unlike:
+        if unlike := [*unlike_fields(record, other, ours.asked_in), *unlike_answers(record, other)]:
             raise BenchmarkFileError(
                 f"item {name} has another {unlike[0]} in {theirs.path} than in {ours.path}: "
                 "these are answers to different versions of the benchmark: compare those to one"
             )
 
 
-def check_same_questions(path: Path, reference: Path, answered: Mapping[str, dict], asked: Mapping[str, dict]) -> None:
+def check_same_questions(
+    path: Path,
+    reference: Path,
+    answered: Mapping[str, dict],
+    asked: Mapping[str, dict],
+    asked_in: Sequence[str],
+) -> None:
     """Raise BenchmarkFileError where an item of the result was asked otherwise than the reference has it.
 
     Where the reference has another right answer, that counts, and a line says so: an answer key may be corrected.
     """
     unlike = {}
     for name, record in answered.items():
-        found = unlike_fields(record, asked[name], ASKED)
+        found = unlike_fields(record, asked[name], asked_in)
         if fields := [field for field in found if not is_around(field, record[field], asked[name][field])]:
             unlike[name] = fields
     if unlike:
@@ -240,7 +249,7 @@ def check_same_questions(path: Path, reference: Path, answered: Mapping[str, dic
             f"item {name} {field} is {answered[name][field]!r:.100}, and there {asked[name][field]!r:.100}. Pass the "
             "version of the benchmark that was answered, or answer this one"
         )
-    corrected = [name for name, record in answered.items() if unlike_fields(record, asked[name], RIGHT)]
+    corrected = [name for name, record in answered.items() if unlike_answers(record, asked[name])]
     if corrected:
         print(
             f"warning: {reference} has another right answer than {path} to {len(corrected)} of {len(answered)} "
@@ -255,6 +264,19 @@ def unlike_fields(one: Mapping, other: Mapping, names: Sequence[str]) -> list[st
     White space does not count, nor letters before all choices.
     """
     return [name for name in names if name in one and name in other and bare(one[name]) != bare(other[name])]
+
+
+def unlike_answers(one: Mapping, other: Mapping) -> list[str]:
+    """Those of the fields with the right answer that both records have, with an answer that is another choice."""
+    asked = {**one, **other}
+    listed = asked.get("choices")
+    choices = listed if isinstance(listed, list) else [asked.get(field) for field in LETTERED]
+
+    def is_same_choice(field: str) -> bool:
+        right = right_choices(one[field], choices)
+        return bool(right) and right == right_choices(other[field], choices)
+
+    return [field for field in unlike_fields(one, other, RIGHT) if not is_same_choice(field)]
 
 
 def is_around(field: str, ours: object, theirs: object) -> bool:

@@ -54,7 +54,7 @@ def evaluate(path: Path, evaluator: str | None, reference: Path | None, other: P
     split = split_of_result(path, subset)
     read = partial(
         read_result, key=VOICEBENCH.key, answer_fields=ANSWER_FIELDS, reference=reference, text=question_of,
-        read_reference=partial(read_reference, subset=subset, split=split),
+        read_reference=partial(read_reference, subset=subset, split=split), asked_in=("prompt",),
     )  # fmt: skip
     result = read(path)
     evaluator = evaluator or evaluator_of(path, subset)

@@ -96,10 +96,10 @@ ASKED_ITEM = {"id": 1, "question": "Which?", "choice_a": "cat", "choice_b": "dog
 
 @pytest.mark.parametrize(
     ("field", "there"),
-    [("question", "What?"), ("choice_a", "cow"), ("choices", ["dog", "cat"]), ("prompt", "Sing"), ("choice_d", None)],
+    [("question", "What?"), ("choice_a", "cow"), ("choices", ["dog", "cat"]), ("choice_d", None)],
 )
 def test_answers_to_another_version_of_the_benchmark_are_refused(tmp_path, field, there):
-    item = ASKED_ITEM | {"prompt": "Say", "choice_d": "owl"}
+    item = ASKED_ITEM | {"choice_d": "owl"}
     path = write(tmp_path / "r.jsonl", item | {"response": "A"}, item | {"id": 2, "response": "A"})
     whole = write(tmp_path / "all.jsonl", item, item | {"id": 2, field: there})
     with pytest.raises(
@@ -107,6 +107,32 @@ def test_answers_to_another_version_of_the_benchmark_are_refused(tmp_path, field
     ) as caught:
         read_result(path, key, ["response"], whole)
     assert str(caught.value).endswith("Pass the version of the benchmark that was answered, or answer this one")
+
+
+def test_a_prompt_is_compared_where_it_is_the_question(tmp_path):
+    told = [write(tmp_path / f"{p}.jsonl", ASKED_ITEM | {"prompt": p, "response": "A"}) for p in ("Sing", "Say")]
+    ours, theirs = (read_result(path, key, ["response"]) for path in told)
+    check_same_items(ours, theirs)  # what the models were told
+    read_result(told[0], key, ["response"], told[1])
+    ours, theirs = (read_result(path, key, ["response"], asked_in=("prompt",)) for path in told)
+    with pytest.raises(BenchmarkFileError, match="item 1 has another prompt in"):
+        check_same_items(ours, theirs)
+    with pytest.raises(BenchmarkFileError, match="of item 1 prompt is 'Sing', and there 'Say'"):
+        read_result(told[0], key, ["response"], told[1], asked_in=("prompt",))
+
+
+def test_an_answer_with_a_label_is_the_one_without(tmp_path, capsys):
+    item = {"id": 1, "choices": ["cat", "dog"], "answer": "cat", "response": "A"}
+    labelled = item | {"choices": ["(A) cat", "(B) dog"], "answer": "(A) cat"}
+    paths = [
+        write(tmp_path / f"{n}.jsonl", record) for n, record in enumerate((item, labelled, item | {"answer": "dog"}))
+    ]
+    read_result(paths[1], key, ["response"], paths[0])
+    assert capsys.readouterr().err == ""
+    plain, same, other = (read_result(path, key, ["response"]) for path in paths)
+    check_same_items(plain, same)
+    with pytest.raises(BenchmarkFileError, match="item 1 has another answer in"):
+        check_same_items(same, other)
 
 
 def test_a_corrected_answer_key_counts_and_is_told(tmp_path, capsys):

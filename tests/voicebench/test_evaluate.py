@@ -296,6 +296,16 @@ def test_broken_lines_and_missing_fields(tmp_path, capsys):
     assert "occur more than once: 7" in capsys.readouterr().err
 
 
+def test_answers_to_another_prompt_are_not_compared(tmp_path, capsys):
+    record = {"id": 7, "prompt": "q", "reference": "A", "response": "A"}
+    result = write(tmp_path, "x-mmsu-test-audio.jsonl", [record])
+    other = write(tmp_path, "y-mmsu-test-audio.jsonl", [record | {"prompt": "p"}])
+    assert main([str(result), "--compare", str(other)]) == 2
+    assert "item 7 has another prompt in" in capsys.readouterr().err
+    assert main([str(result), "--reference", str(other)]) == 2
+    assert "of item 7 prompt is 'q', and there 'p'" in capsys.readouterr().err
+
+
 def test_reference_counts_missing_items_as_wrong(tmp_path, capsys):
     questions = [{"prompt": f"{n}", "reference": "A"} for n in range(4)]
     reference = write(tmp_path, "test.jsonl", questions)
