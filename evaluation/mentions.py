@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from evaluation.discourse import SENTENCE_END
 from evaluation.labels import Label, find_labels
-from evaluation.offered import Offered
+from evaluation.offered import Offered, without_labels
 from evaluation.terms import MAX_LEAD, Term, any_of, clean, find_row, lead_of
 from evaluation.yes_no import find_yes_no
 
@@ -88,7 +88,8 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
     for indices in sorted(named.values(), key=lambda indices: -len(offered.rows[indices[0]])):
         row = offered.rows[indices[0]]
         if row and set(row) <= _YES_NO:
-            found += [Mention(indices[0], a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
+            given = [Mention(indices[0], a, b, GIVEN) for word, a, b in find_yes_no(text) if [word] == row]
+            found += [replace(m, index=index) for m in given for index in _meant(text, m, offered, indices, labels)]
             continue
         if not row or (len(row) == 1 and re.fullmatch("[a-z]", row[0])):
             continue  # a single letter is found as a label
@@ -100,25 +101,34 @@ def _texts(text: str, offered: Offered, labels: Sequence[Label]) -> list[Mention
             counts = row[0].isdigit() and _is_bound(text, terms, span)
             if not any(taken[span]) and not counts and (not in_passing or _level(text, mention) >= ANNOUNCED):
                 taken[span] = [True] * len(row)
-                found += [replace(mention, index=index) for index in _meant(text, mention, offered, indices)]
+                found += [replace(mention, index=index) for index in _meant(text, mention, offered, indices, labels)]
             place = find_row(row, said, place + 1)
     return [] if len(found) == 1 and not labels and _is_one_of_two(text, found[0]) else found
 
 
-def _meant(text: str, mention: Mention, offered: Offered, indices: Sequence[int]) -> Sequence[int]:
-    """Of choices whose words are the same ("-5 dB", "5 dB"), the one that stands there letter by letter; else all."""
+def _meant(
+    text: str, mention: Mention, offered: Offered, indices: Sequence[int], labels: Sequence[Label]
+) -> Sequence[int]:
+    """Of choices whose words are the same ("-5 dB", "5 dB"), the one that stands there letter by letter; else all.
+
+    None of them where the label of one stands before: "A. I never said it", of choices that differ in their stress.
+    """
     if len(indices) == 1:
         return indices
-    lengths = {}
+    lengths, texts = {}, without_labels(offered.choices)
     for index in indices:
-        choice = clean(str(offered.choices[index])).strip()
+        choice = clean(texts[index])
         first, last = max(0, mention.end - len(choice)), mention.start  # where it may begin
         if any(text.startswith(choice, start) for start in range(first, last + 1)):
             lengths[index] = len(choice)
     longest = [index for index in lengths if lengths[index] == max(lengths.values())]
-    return longest if len(longest) == 1 else indices
+    if len(longest) == 1 and not _LOOSE_SIGN.search(lead_of(text, mention.start + 1)):
+        return longest
+    before = [label for label in labels if label.place in indices and label.end <= mention.start]
+    return [] if any(_ATTACHED.fullmatch(text[label.end : mention.start]) for label in before) else indices
 
 
+_LOOSE_SIGN = re.compile(r"-\s+\d$")  # "- 5 dB": a minus, or a dash
 _AND_BEFORE = re.compile(r"(?:an?|the|some) (?:[\w-]+ ){1,3}and (?:(?:an?|the|some) )?", re.IGNORECASE)
 _AND_BEHIND = re.compile(r" and (?:an?|the|some)(?: [\w-]+){1,3}\s*[.!]?\s*$", re.IGNORECASE)
 

@@ -35,6 +35,7 @@ def right_choices(answer: object, choices: Sequence[str | None]) -> set[int]:
         label = _OWN_LABEL.match(str(answer))
         wanted = [words_of(answer), *([words_of(str(answer)[label.end() :])] if label else [])]
         right = {i for i, text in enumerate(texts) if text is not None and words_of(text) in wanted}
+        right = {i for i in right if clean(texts[i]) == clean(answer)} or right  # "-5 dB" beside "5 dB"
     same = {_plain(texts[i]) for i in right}
     return right | {i for i, text in enumerate(texts) if text is not None and _plain(text) in same}
 
@@ -102,7 +103,8 @@ class Offered:
         said = [term.word for term in terms_of(text)]
         if not said:
             return None
-        bare = [term.word for term in self.terms(text, find_labels(text, self.choices))]
+        labels = find_labels(text, self.choices)
+        bare = [term.word for term in self.terms(text, labels)]
         exact = {i for i, words in self.words.items() if words == said}
         named = exact or {i for i, row in self.rows.items() if row == bare}
         letter = string.ascii_lowercase.find(said[0]) if len(said[0]) == 1 else -1
@@ -110,8 +112,12 @@ class Offered:
         if len(said) == 1 and on_offer:
             return letter if named <= {self.alike[letter]} else CONTRADICTION
         if not named and on_offer:
-            texts = (self.words[self.alike[letter]], self.rows[self.alike[letter]])
-            return letter if said[1:] in texts else None  # "B bird sound"; and "A dog", where A is "dog"
+            row = self.rows[self.alike[letter]]
+            if said[1:] not in (self.words[self.alike[letter]], row):
+                return None
+            if list(self.rows.values()).count(row) == 1:
+                return letter  # "B bird sound"; and "A dog", where A is "dog"
+            return None if labels else CONTRADICTION  # "B. -5 dB" beside "5 dB"; but "B 5 dB" may be either
         if not named and len(said) == 1 and said[0].isdecimal():  # "120" for "120 BPM"
             with_it = {i for i, row in self.rows.items() if said[0] in row}
             named = {i for i in with_it if self.rows[i][0] == said[0]} if len(with_it) == 1 else set()
@@ -119,7 +125,9 @@ class Offered:
             named = {i for i, row in self.rows.items() if "".join(row) == "".join(bare)}
         if len(named) == 1:
             return named.pop()
-        return CONTRADICTION if named else None
+        # Of choices with the same words, "-5 dB" and "5 dB", what stands around these may tell; not in "A 5 dB".
+        same = len({tuple(self.rows[i]) for i in named}) == 1 and (exact or not on_offer)
+        return CONTRADICTION if named and not same else None
 
 
 def _same(one: object, other: object) -> bool:

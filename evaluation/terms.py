@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MAX_LEAD = 300  # letters before a word that are looked at
 CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_MARKS = str.maketrans("’‘“”「」『』–—―→、・♯", '\'\'""""""--- , #') | {ord("。"): ". "}
+_MARKS = str.maketrans("’‘“”「」『』–—―−→、・♯", '\'\'""""""---- , #') | {ord("。"): ". "}
 _MARKUP = re.compile(r"<\|[^|>]*\|>|</?[a-zA-Z_]+>|\\(?:text|textbf|mathbf|mathrm)\b|[*_`{}$]|\\[()\[\]]")
 _THOUGHTS = re.compile(r"^.*</think>", re.DOTALL)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -46,6 +46,10 @@ _NUMBERS = {word: str(value) for word, value in _TENS.items()} | {
     "first": "1st", "second": "2nd", "third": "3rd", "fourth": "4th", "fifth": "5th", "sixth": "6th", "seventh": "7th",
     "eighth": "8th", "ninth": "9th", "tenth": "10th",
 }  # fmt: skip
+_MINUS = re.compile(  # "minus 5", "minus five"; not "10 minus 5"
+    rf"(?<!\d )\bminus (?=\d|(?:{'|'.join(word for word, value in _NUMBERS.items() if value.isdigit())})\b)",
+    re.IGNORECASE,
+)
 _COUNTS_NOTHING = {  # "one" behind these: "the right one is B"
     "the", "this", "that", "which", "each", "every", "any", "no", "some", "other", "another", "correct", "right",
     "wrong", "last", "good", "best",
@@ -99,10 +103,14 @@ class Term:
 
 
 def clean(text: object) -> str:
-    """`text` without markup and thoughts, with ASCII's marks, contractions spelt out; "\\boxed{}" is a final answer."""
+    """`text` without markup and thoughts, with ASCII's marks, "-" for "minus", contractions spelt out.
+
+    "\\boxed{}" is a final answer.
+    """
     text = unicodedata.normalize("NFKC", _THOUGHTS.sub("", str(text)).replace("_", " ")).translate(_MARKS)
     text = _MARKUP.sub(" ", _BOXED.sub(" Final answer: ", text))
     text = re.sub(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])", " ", text)
+    text = _MINUS.sub("-", text)
     for contraction, long in _CONTRACTIONS:
         text = contraction.sub(long, text)
     return text.strip()

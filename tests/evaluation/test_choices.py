@@ -67,6 +67,52 @@ def test_parse_choice(response, choices, index):
     assert parse_choice(response, choices) == index
 
 
+SIGNED, STRESSED = ["-5 dB", "5 dB", "0 dB"], ["I NEVER said it", "I never SAID it", "no idea"]
+
+
+@pytest.mark.parametrize(
+    ("response", "choices", "index"),
+    [
+        ("**-5 dB**", SIGNED, 0),
+        ("(-5 dB)", SIGNED, 0),
+        ("**5 dB**", SIGNED, 1),
+        ("-5 dB!", SIGNED, 0),
+        ("- 5 dB", SIGNED, None),  # a minus, or a bullet
+        ("It is minus 5 dB", SIGNED, 0),
+        ("It is minus five dB", SIGNED, None),
+        ("It is minus five degrees", ["minus five degrees", "five degrees"], 0),
+        ("It is minus 5 degrees", ["minus five degrees", "five degrees"], None),
+        ("The answer is B. 5 dB", SIGNED, 1),
+        ("The answer is A. 5 dB", SIGNED, None),
+        ("A. -5 dB", SIGNED, 0),
+        ("A. 5 dB", SIGNED, None),
+        ("A 5 dB", SIGNED, None),
+        ("B: -5 dB", SIGNED, None),
+        ("The answer is B, 5 DB", SIGNED, 1),
+        ("The answer is -5 dB", ["\u22125 dB", "5 dB"], 0),
+        ("The answer is \u22125 dB", ["5 dB", "-5 dB"], 1),
+        ("The answer is -5 dB", ["(A) -5 dB", "(B) 5 dB"], 0),
+        ("**5 dB**", ["(A) -5 dB", "(B) 5 dB"], 1),
+        ("**I never SAID it**", STRESSED, 1),
+        ('"I NEVER said it"', STRESSED, 0),
+        ("- I never SAID it!", STRESSED, 1),
+        ("The answer is A. I never said it", STRESSED, 0),
+        ("The answer is B, I never said it.", STRESSED, 1),
+        ("B. I never said it", STRESSED, 1),
+        ("The answer is C. I never said it", STRESSED, None),
+        ("Not A. I never said it", STRESSED, None),
+        ("A or B? I never said it", STRESSED, None),
+        ("B is tempting. The answer is i never said it", STRESSED, None),
+        ("I choose PLan A", ["PLAN A", "plan A"], None),
+        ("The answer is yes?", ["Yes.", "Yes?"], None),
+        ("The answer is: Yes?", ["Yes.", "Yes?"], 1),
+        ("**Yes.**", ["Yes.", "Yes?"], 0),
+    ],
+)
+def test_choices_with_the_same_words_are_told_apart_by_marks_or_by_labels(response, choices, index):
+    assert parse_choice(response, choices) == index
+
+
 @pytest.mark.parametrize("piece", ["A and ", "a ", "not A or B ", "wait, no ", "could be x, but ", "G D C "])
 def test_the_time_grows_with_the_length_of_an_answer_and_no_faster(piece):
     def seconds(count):

@@ -31,6 +31,7 @@ def test_labels_are_dropped_where_all_choices_bring_their_own(choices, bare):
         ("dog_barking", ["Dog barking", "Cat"], {0}),
         ("yes!", ["yes!", "yes?"], {0}),
         ("10", ["10%", "10"], {1}),
+        ("-5 dB", ["\u22125 dB", "5 dB"], {0}),
         (1, [1, 2, None], {0}),
         ("cow", ["Dog", None, "Cat"], set()),
         (None, ["Dog", None], set()),
@@ -63,6 +64,9 @@ def test_a_choice_that_is_the_whole_answer():
     whole = [offered.whole(text) for text in ("hip hop", "Hiphop", "B", "C jazz", "D", "blues", "")]
     assert whole == [0, 0, 1, 2, None, None, None]
     assert Offered.of(["B", "A"]).whole("B") == CONTRADICTION
+    signed = Offered.of(["-5 dB", "5 dB"])  # the same words: marks and labels tell
+    whole = [signed.whole(text) for text in ("(-5 dB)", "A. -5 dB", "A 5 dB", "B 5 dB", "A", "A. 4 dB")]
+    assert whole == [None, None, CONTRADICTION, CONTRADICTION, 0, None]
     assert offered.verbatim(" jazz\n") == 1 and offered.verbatim("jazz!") is None
 
 

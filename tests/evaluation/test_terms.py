@@ -47,6 +47,11 @@ def test_words(text, words):
     assert words_of(text) == words
 
 
+def test_a_minus_is_a_hyphen_before_a_number():
+    said = ("-5 dB", "\u22125 dB", "Minus 5 dB", "minus five", "10 minus 5", "a minus and a plus")
+    assert [clean(text) for text in said] == ["-5 dB"] * 3 + ["-five", "10 minus 5", "a minus and a plus"]
+
+
 def test_terms_know_where_they_stand():
     text = clean("Twenty-one dogs, isn't it?")
     assert [text[term.start : term.end] for term in terms_of(text)] == ["Twenty-one", "dogs", "is", "not", "it"]
