@@ -12,21 +12,25 @@ from src.errors import is_unicode
 
 NOT_ASKED = "nothing was asked"  # the error that is kept of a question that could not be put
 MAX_SHOWN = 20  # failures named at the end
-QUOTED = re.compile(r"[\"“«][^\"“”«»]*[\"”»]")  # what a speaker says is no refusal of the LLM's
+# What a speaker says is no refusal of the LLM's; a quoted UNKNOWN is.
+QUOTED = re.compile(r"[\"“«](?!UNKNOWN\W*[\"”»])[^\"“”«»]*[\"”»]")
 REFUSAL = re.compile(
     r"""
       \b (?-i:UNKNOWN) \b | ^\W* unknown\W*$
     | ^\W* (?: i['’]m\s | i\sam\s )? sorry\b .{0,25}
         \b (?: can['’]t | cannot | can\snot | unable | not\sable | don['’]t | do\snot )
-    | (?: ^ | [.!?,;]\s | \b(?:so|but|and|however|that)\s ) \W* i\s  # not behind a colon: that is speech
-        (?: (?: can['’]t | cannot | can\snot | could\snot | couldn['’]t ) \s (?: determine | answer | assist
+    | (?: ^\W* | (?<! :\s ) (?<! says\s ) (?<! said\s ) (?<! ['‘] ) \b )  # else it is speech
+        (?: i \s (?: can['’]t | cannot | can\snot | could\snot | couldn['’]t ) \s (?: determine | answer | assist
               | help\swith | hear\sthe | listen | access | identify | describe | provide | tell\b )
-          | am \s (?: unable | not\sable ) \s to\b
-          | (?: don['’]t | do\snot ) \s have \s (?: access | enough | sufficient | any\sinformation ) \b )
-    | (?: ^ | [.!?,;]\s ) \W* i['’]m \s (?: unable | not\sable ) \s to\b
+          | i (?: ['’]m | \sam ) \s (?: unable | not\sable ) \s to\b
+          | i \s (?: don['’]t | do\snot ) \s have \s (?: access | enough | sufficient | any\sinformation ) \b
+          | (?<! that\s ) it (?: ['’]s | \sis ) \s (?: not\spossible | impossible ) \s to \s
+              (?: tell | say | know | answer ) \b )
     | \b (?: not\senough | insufficient | no ) \s information \s to \b
-    | \b (?: not\spossible | impossible ) \s to \s (?: determine | tell | say | know | answer | identify ) \b
-    | \bas\san? \s (?: ai | artificial | language\smodel | text-based ) \b
+    | ^\W* (?: not\spossible | impossible ) \s to \b
+    | \b (?: not\spossible | impossible ) \s to \s (?: determine | identify ) \b
+    | \b (?: can['’]t | cannot | can\snot ) \s be \s determined \b
+    | \bas\san? \s (?: ai\b | artificial\sintelligence | language\smodel | text-based ) \b
     | \b (?: provided | given ) \s (?: description | transcript | notes ) \b | \bprovided\stext\b
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -51,7 +55,9 @@ def verdict_on(answer: AnswerRecord) -> str:
         return "empty"
     if not is_unicode(said):
         return "unreadable"
-    return "refused" if REFUSAL.search(QUOTED.sub(" ", said)) else "kept"
+    outside = QUOTED.sub(" ", said)
+    words = outside if re.search(r"\w", outside) else said  # a reply that is all in quotation marks says just that
+    return "refused" if REFUSAL.search(words) else "kept"
 
 
 def discard_replies(files: Sequence[Path], endpoint: Endpoint, messages: Sequence[dict]) -> None:
