@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluation.endpoint import Endpoint, NoReply, ask_all, visible_answer
 from evaluation.journal import AnswerRecord, Journal, is_written, partial_files, remove_answers
 from src.errors import is_unicode
+from src.text_faults import faults_of
 
 NOT_ASKED = "nothing was asked"  # the error that is kept of a question that could not be put
 MAX_SHOWN = 20  # failures named at the end
@@ -47,17 +48,22 @@ class Question:
 
 
 def verdict_on(answer: AnswerRecord) -> str:
-    """`failed` (no reply), `empty`, `unreadable` (no Unicode), `refused` or `kept`."""
+    """`failed` (no reply), `empty`, `unreadable` (more, or less, than text), `refused` or `kept`."""
     if answer.error is not None:
         return "failed"
     said = visible_answer(answer.text).strip()
     if not said:
         return "empty"
-    if not is_unicode(said):
+    if not is_text(said):
         return "unreadable"
     outside = QUOTED.sub(" ", said)
     words = outside if re.search(r"\w", outside) else said  # a reply that is all in quotation marks says just that
     return "refused" if REFUSAL.search(words) else "kept"
+
+
+def is_text(said: str) -> bool:
+    """Whether a manifest's check lets pass what was said: Unicode without control tokens and the like."""
+    return is_unicode(said) and not any(faults_of(said))
 
 
 def discard_replies(files: Sequence[Path], endpoint: Endpoint, messages: Sequence[dict]) -> None:

@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prep.corpus import path_from
 from data_prep.instructions import attributes_of, compose_description
-from data_prep.replies import Question, ask_missing, discard_replies, has_replies, verdict_on
+from data_prep.replies import Question, ask_missing, discard_replies, has_replies, is_text, verdict_on
 from evaluation.endpoint import add_endpoint_flags, endpoint_of, visible_answer
 from evaluation.journal import AnswerRecord, ResumeError, meta_path
-from src.errors import UserError, is_unicode, print_error, reports_user_errors
+from src.errors import UserError, print_error, reports_user_errors
 from src.files import check_outputs
 from src.flag_types import whole_number
 from src.manifest import ManifestError, Sample, read_manifest, write_manifest
@@ -164,7 +164,7 @@ def read_rejected(sample: Sample, answer: AnswerRecord) -> Rejected:
         verdict = verdict_on(answer)
         return Rejected("unreadable" if verdict == "kept" else verdict)
     text, explanation = found.get("rejected"), found.get("explanation")
-    texts = isinstance(text, str) and isinstance(explanation, str) and is_unicode(text + explanation)
+    texts = isinstance(text, str) and isinstance(explanation, str) and is_text(text + explanation)
     if not texts or not explanation.strip():
         return Rejected("unreadable")
     verdict = verdict_on(AnswerRecord(text))

@@ -150,6 +150,8 @@ SAMPLE = Sample("a", Path("a.wav"), "Who?", "A man, 3 years.", "", "toy", 1.0, {
         ('{"rejected": "I am unable to do so.", "explanation": "x"}', "refused"), ("I cannot answer that.", "refused"),
         ('{"rejected": "A woman."}', "unreadable"), ('{"rejected": "A wo', "unreadable"), ("A woman.", "unreadable"),
         ('{"rejected": ["A woman."], "explanation": "x"}', "unreadable"),
+        ('{"rejected": "A woman.<|eot_id|>", "explanation": "x"}', "unreadable"),
+        ('{"rejected": "A woman.", "explanation": "\ufffd"}', "unreadable"),
         ('{"rejected": "A \\ud83d woman.", "explanation": "x"}', "unreadable"), ("{" * 100_000, "unreadable"),
     ],
 )  # fmt: skip
