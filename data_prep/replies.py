@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.endpoint import Endpoint, NoReply, ask_all, visible_answer
+from evaluation.endpoint import Endpoint, NoReply, Reply, ask_all, visible_answer
 from evaluation.journal import AnswerRecord, Journal, is_written, partial_files, remove_answers
 from src.errors import is_unicode
 from src.text_faults import faults_of
@@ -90,7 +90,8 @@ def ask_missing(
 
     Args:
         questions: in the file's order.
-        settings: everything that the replies depend on; all values JSON.
+        settings: everything that the replies depend on; all values JSON. `max_tokens` is none: a reply is whole, or
+            asked for again.
 
     Returns:
         A reply to each question, with an error where there is none, and how many failed. A later run asks for these
@@ -101,20 +102,24 @@ def ask_missing(
     """
     journal = Journal(file, "reply", settings)
     asked = [index for index, question in enumerate(questions) if question.messages and journal.is_missing(index)]
+    whole = [index for index in range(len(questions)) if not journal.is_missing(index)]
     failures = []
 
-    def ask(index: int) -> str:
+    def ask(index: int) -> Reply:
         reply = endpoint.ask(questions[index].messages)
-        if reply.cut:  # half an answer is not to be learned
-            raise NoReply(reply.cut)
-        return reply.text
+        if not reply.cut:
+            whole.append(index)
+        elif not whole:
+            raise NoReply(reply.cut)  # counted with the failures in a row: if all are cut, there is no use in asking on
+        return reply
 
     for index, reply in ask_all(ask, asked, concurrency, "reply", file.name):
-        if isinstance(reply, NoReply):
-            failures.append(f"{questions[index].name}: {reply}")
-            journal.append({index: AnswerRecord("", str(reply))})
+        why_not = str(reply) if isinstance(reply, NoReply) else reply.cut  # half an answer is not to be learned
+        if why_not:
+            failures.append(f"{questions[index].name}: {why_not}")
+            journal.append({index: AnswerRecord("", why_not)})
         else:
-            journal.append({index: AnswerRecord(reply)})
+            journal.append({index: AnswerRecord(reply.text)})
     unasked = [index for index in range(len(questions)) if index not in journal.answers]
     if unasked:
         journal.append({index: AnswerRecord("", NOT_ASKED) for index in unasked})

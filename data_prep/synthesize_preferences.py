@@ -251,8 +251,8 @@ def to_entry(sample: Sample, rejected: Rejected, source: str, folder: Path) -> d
 def writer_settings(args: argparse.Namespace, prompt: str, samples: Sequence[Sample]) -> dict:
     """What the rejected answers depend on."""
     return {
-        "model": args.model, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens,
-        "seed": args.seed, "pairs": args.pairs, "prompt": digest(prompt),
+        "model": args.model, "temperature": args.temperature, "top_p": args.top_p, "seed": args.seed,
+        "pairs": args.pairs, "prompt": digest(prompt),
         "samples": digest(json.dumps([(context_of(sample), sample.target) for sample in samples])),
     }  # fmt: skip
 

@@ -81,8 +81,8 @@ def settings_of(args: argparse.Namespace, pool: Pool, requests: Sequence[Request
     """What the replies depend on."""
     asked = json.dumps([[compose_description(request.sample), request.instruction] for request in requests])
     return {
-        "model": args.model, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens,
-        "seed": args.seed, "per_clip": args.per_clip, "pool": pool.digest,
+        "model": args.model, "temperature": args.temperature, "top_p": args.top_p, "seed": args.seed,
+        "per_clip": args.per_clip, "pool": pool.digest,
         "requests": hashlib.sha256(asked.encode()).hexdigest()[:16],
     }  # fmt: skip
 

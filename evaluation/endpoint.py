@@ -158,7 +158,7 @@ def ask_all(
             yield waiting.pop(answered), answer
             if failures_in_a_row == MAX_FAILURES_IN_A_ROW:
                 raise EndpointError(
-                    f"{failures_in_a_row} {unit}s failed one after the other, the last one: {answer}. "
+                    f"{failures_in_a_row} questions failed one after the other, the last one: {answer}. "
                     "Mend that, and start again"
                 )
     except (EndpointError, KeyboardInterrupt):

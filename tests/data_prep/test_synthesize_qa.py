@@ -10,6 +10,7 @@ import pytest
 from data_prep.instructions import Pool
 from data_prep.replies import verdict_on
 from data_prep.synthesize_qa import main
+from evaluation import endpoint
 from evaluation.journal import AnswerRecord
 from src.manifest import read_manifest, write_manifest
 from src.manifest_check import Limits, check_manifest
@@ -93,6 +94,24 @@ def test_half_an_answer_is_not_learned_and_is_asked_for_again(manifest, server, 
     assert targets.count("A man sings.") == 1 and len(targets) == 6 and set(targets) == {"A man sings.", REPLY}
     asked = len(server.requests)
     assert run(manifest, server) == 0 and len(server.requests) == asked + 3
+
+
+def test_cut_answers_do_not_hold_up_the_rest(manifest, server, capsys, monkeypatch):
+    """Where some are whole, a run goes on, however many are cut; --max_tokens may be raised for them alone."""
+    monkeypatch.setattr(endpoint, "MAX_FAILURES_IN_A_ROW", 3)
+    server.reply = "too long"
+    assert run(manifest, server, "--concurrency", 1) == 2
+    told = capsys.readouterr().err
+    assert "3 questions failed one after the other" in told and "raise --max_tokens. Mend that, and start" in told
+    server.script, asked = [REPLY], len(server.requests)
+    for more in (10, 9):
+        (manifest.parent / "out.json").unlink(missing_ok=True)
+        assert run(manifest, server, "--concurrency", 1) == 1
+        assert len(server.requests) - asked == more and len(samples_of(manifest)) == 1
+        asked = len(server.requests)
+    server.reply = REPLY
+    assert run(manifest, server, "--max_tokens", 512) == 0
+    assert len(server.requests) - asked == 9 and len(samples_of(manifest)) == 10
 
 
 @pytest.mark.parametrize(

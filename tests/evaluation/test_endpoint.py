@@ -53,7 +53,7 @@ def test_what_no_answer_will_come_of_is_given_up():
 
     with pytest.raises(EndpointError, match="no such model"):
         list(ask_all(ask, range(100), 1, "answer", "test"))
-    with pytest.raises(EndpointError, match="20 answers failed one after the other, the last one: busy"):
+    with pytest.raises(EndpointError, match="20 questions failed one after the other, the last one: busy"):
         list(ask_all(ask, range(1, 100), 1, "answer", "test"))
     assert len(asked) < 60
 

@@ -124,7 +124,7 @@ def test_a_dead_endpoint_is_given_up(tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr(endpoint, "MAX_FAILURES_IN_A_ROW", 5)
     server.reply = 500
     assert main(flags(write(tmp_path, 50), server, "--tries", 1, "--concurrency", 2)) == 2
-    assert "5 verdicts failed one after the other" in capsys.readouterr().err
+    assert "5 questions failed one after the other" in capsys.readouterr().err
     assert len(server.requests) < 12
 
 
