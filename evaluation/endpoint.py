@@ -194,13 +194,19 @@ def add_endpoint_flags(parser: argparse.ArgumentParser, temperature: float, top_
 
 
 def endpoint_of(args: argparse.Namespace) -> Endpoint:
-    """Raises EndpointError for an address that is none."""
+    """Raises EndpointError for an address that is none, and for a key that no header can hold."""
     if not re.match(r"https?://\w", args.base_url):
         raise EndpointError(f"--base_url {args.base_url!r} must begin with http:// or https://, as in http://HOST/v1")
+    key = os.environ.get(args.api_key_env, "").strip()
+    if not re.fullmatch("[!-~]*", key):  # requests would show it in its error
+        raise EndpointError(
+            f"the key in the environment variable {args.api_key_env} holds blanks or characters that are not ASCII; "
+            "expected one word: copy it again"
+        )
     return Endpoint(
         url=args.base_url.rstrip("/") + "/chat/completions",
         model=args.model,
-        key=os.environ.get(args.api_key_env, ""),
+        key=key,
         temperature=args.temperature,
         top_p=args.top_p,
         max_tokens=args.max_tokens,

@@ -88,6 +88,21 @@ def test_flags_make_an_endpoint(monkeypatch):
         endpoint_of(parser.parse_args(["--base_url", "host/v1", "--model", "m"]))
 
 
+@pytest.mark.parametrize("key", ["s3cret\r", "\ns3cret ", "s3\ncret", "s3cret s3cret", "“s3cret”"])
+def test_a_key_is_one_word_and_never_shown(monkeypatch, key):
+    """In a header that cannot be, requests would show it, and the reason is kept on disk."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    parser = argparse.ArgumentParser()
+    add_endpoint_flags(parser, temperature=0.5, top_p=0.9, max_tokens=7)
+    args = parser.parse_args(["--base_url", "http://host/v1", "--model", "m"])
+    if key.strip() == "s3cret":
+        assert endpoint_of(args).key == "s3cret"
+    else:
+        with pytest.raises(EndpointError, match="variable OPENAI_API_KEY holds blanks or characters") as refused:
+            endpoint_of(args)
+        assert "s3" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("reply", "visible"),
     [
