@@ -22,11 +22,8 @@ from urllib3.util import Retry
 from src.errors import UserError
 from src.flag_types import finite_number, fraction, positive_number, whole_number
 
-FATAL = {
-    401: "the key is not accepted",
-    403: "the key may not use this model",
-    404: "there is no such address or model",
-}
+# Not 403: some endpoints say so of a single question that their filter flags.
+FATAL = {401: "the key is not accepted", 404: "there is no such address or model"}
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
 MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this
 MAX_BACKOFF = 60.0  # seconds between two tries

@@ -120,6 +120,19 @@ def test_a_wrong_key_or_model_ends_the_run_at_once(tmp_path, server, capsys, sta
     assert len(server.requests) < 10
 
 
+def test_a_question_that_is_forbidden_spares_the_rest(tmp_path, server, capsys, monkeypatch):
+    server.reply = lambda body: 403 if "question 1" in body["messages"][1]["content"] else "5"
+    result = write(tmp_path, 3)
+    for asked in (3, 4):  # started again, it is the only one
+        assert main(flags(result, server, "--samples", 1)) == 1 and len(server.requests) == asked
+        assert {entry["key"] for entry in entries(result)} == {"1", "3"}
+        assert "item 2: HTTP 403" in capsys.readouterr().err
+    monkeypatch.setattr(endpoint, "MAX_FAILURES_IN_A_ROW", 5)
+    server.reply = 403
+    assert main(flags(write(tmp_path, 50), server, "--samples", 1, "--concurrency", 2)) == 2
+    assert "5 questions failed one after the other, the last one: HTTP 403" in capsys.readouterr().err
+
+
 def test_a_dead_endpoint_is_given_up(tmp_path, server, capsys, monkeypatch):
     monkeypatch.setattr(endpoint, "MAX_FAILURES_IN_A_ROW", 5)
     server.reply = 500
