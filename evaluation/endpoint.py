@@ -24,6 +24,7 @@ from src.flag_types import finite_number, fraction, positive_number, whole_numbe
 
 # Not 403: some endpoints say so of a single question that their filter flags.
 FATAL = {401: "the key is not accepted", 404: "there is no such address or model"}
+BROKEN_OFF = ("abort", "error", "insufficient_system_resource")  # finish reasons; another try may succeed
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
 MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this
 MAX_BACKOFF = 60.0  # seconds between two tries
@@ -40,6 +41,10 @@ A = TypeVar("A")
 
 class NoReply(Exception):
     """One question could not be answered; the message says why. Others may still be."""
+
+
+class BrokenOff(Exception):
+    """A reply ended before its end; the message says how. Another try may bring all of it."""
 
 
 class EndpointError(UserError):
@@ -89,6 +94,8 @@ class Endpoint:
                 wait = wait if asked_for is None else min(asked_for, MAX_RETRY_AFTER)
             except requests.RequestException as error:  # time-outs, cut connections, replies that are no JSON
                 reason = f"{type(error).__name__}: {str(error)[:200]}"
+            except BrokenOff as error:
+                reason = str(error)
             except (KeyError, IndexError, TypeError):
                 reason = f"not a chat completion: {response.text[:200]}"
             if attempt + 1 < self.tries:
@@ -96,15 +103,18 @@ class Endpoint:
         raise NoReply(f"{reason} (after {self.tries} tries)")
 
     def read(self, choice: Mapping) -> Reply:
-        """Raises KeyError or TypeError for what is no choice of a chat completion."""
+        """Raises BrokenOff, and KeyError or TypeError for what is no choice of a chat completion."""
         content, cut = choice["message"]["content"], ""
         if isinstance(content, list):  # parts, thoughts among them
             content = "".join(part["text"] for part in content if part["type"] == "text")
         if not isinstance(content, str | None):
             raise TypeError
-        if choice.get("finish_reason") == "length":
+        finish_reason = str(choice.get("finish_reason"))
+        if finish_reason in BROKEN_OFF:
+            raise BrokenOff(f"the reply broke off, finish_reason {finish_reason}: {content!r:.200}")
+        if finish_reason == "length":
             cut = f"the reply is cut at {self.max_tokens} tokens: raise --max_tokens"
-        elif choice.get("finish_reason") == "content_filter":
+        elif finish_reason.startswith("content_filter"):  # Gemini adds why: "content_filter: SAFETY"
             cut = "the reply is cut by the endpoint's filter: ask another model"
         return Reply(content or "", cut)
 

@@ -23,6 +23,10 @@ ODD = {
     "parts": json.dumps({"choices": [{"message": {"content": PARTS}}]}).encode(),
     "too long": b'{"choices": [{"message": {"content": "A man si"}, "finish_reason": "length"}]}',
     "filtered": b'{"choices": [{"message": {"content": "A man"}, "finish_reason": "content_filter"}]}',
+    "unsafe": b'{"choices": [{"message": {"content": "A man"}, "finish_reason": "content_filter: SAFETY"}]}',
+    "abort": b'{"choices": [{"message": {"content": "4, a man"}, "finish_reason": "abort"}]}',
+    "error": b'{"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}',
+    "short of room": b'{"choices": [{"message": {"content": null}, "finish_reason": "insufficient_system_resource"}]}',
 }
 
 

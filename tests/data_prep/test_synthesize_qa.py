@@ -84,16 +84,17 @@ def test_refusals_and_empty_answers_are_dropped_and_counted(manifest, server, ca
 
 
 def test_half_an_answer_is_not_learned_and_is_asked_for_again(manifest, server, capsys):
-    server.script = ["too long", "filtered", "parts", "A \ud83d", "number"]
+    server.script = ["too long", "filtered", "parts", "A \ud83d", "number", "unsafe", "abort"]
     assert run(manifest, server, "--concurrency", 1, "--tries", 1) == 1
     told = capsys.readouterr()
     assert "the reply is cut at 256 tokens: raise --max_tokens" in told.err
-    assert "the reply is cut by the endpoint's filter" in told.err and "not a chat completion" in told.err
+    assert told.err.count("the reply is cut by the endpoint's filter") == 2 and "not a chat completion" in told.err
+    assert "the reply broke off, finish_reason abort: '4, a man' (after 1 tries)" in told.err
     assert "dropped 0 refusals, 0 empty and 1 unreadable answers" in told.out
     targets = [sample.target for sample in samples_of(manifest)]
-    assert targets.count("A man sings.") == 1 and len(targets) == 6 and set(targets) == {"A man sings.", REPLY}
+    assert targets.count("A man sings.") == 1 and len(targets) == 4 and set(targets) == {"A man sings.", REPLY}
     asked = len(server.requests)
-    assert run(manifest, server) == 0 and len(server.requests) == asked + 3
+    assert run(manifest, server) == 0 and len(server.requests) == asked + 5
 
 
 def test_cut_answers_do_not_hold_up_the_rest(manifest, server, capsys, monkeypatch):

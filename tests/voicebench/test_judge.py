@@ -64,7 +64,9 @@ def test_sd_qa_shows_the_reference_and_takes_votes(tmp_path, server):
     assert "Paris / the city of Paris" in server.requests[0]["messages"][-1]["content"]
 
 
-@pytest.mark.parametrize("trouble", [429, 500, 503, 408, "slow", "cut", "half", "html", "odd"])
+@pytest.mark.parametrize(
+    "trouble", [429, 500, 503, 408, "slow", "cut", "half", "html", "odd", "abort", "error", "short of room"]
+)
 def test_passing_trouble_is_waited_out(tmp_path, server, trouble):
     server.script = [trouble] * 2
     result = write(tmp_path, 1)
