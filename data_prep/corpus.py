@@ -11,7 +11,6 @@ audio lies under the manifest's folder, else absolute.
 """
 
 import argparse
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -246,7 +245,9 @@ def path_from(folder: Path, path: Path) -> str:
 
 def absolute(path: Path) -> Path:
     """As it is written, links included; but of `link/..` the system takes the parent of what the link leads to."""
-    return path.parent.resolve() / path.name if ".." in path.parts else Path(os.path.abspath(path))
+    parts = path.parts
+    behind = max((place for place, part in enumerate(parts, 1) if part == ".."), default=0)  # the last `..`
+    return Path(*parts[:behind]).resolve() / Path(*parts[behind:])
 
 
 def describe(attributes: Mapping[str, str | int | float]) -> str:

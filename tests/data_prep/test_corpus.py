@@ -119,6 +119,20 @@ def test_a_link_is_left_before_its_parent_is_taken(tmp_path):
     assert path_from(tmp_path, tmp_path / "link" / "b.wav") == "link/b.wav"
 
 
+def test_a_link_behind_the_last_parent_stays(tmp_path, monkeypatch):
+    """Data on another disk, linked to from beside the code."""
+    (tmp_path / "disk" / "corpus").mkdir(parents=True)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(tmp_path / "code")
+    clip = Path("../data/corpus/a.wav")
+    assert path_from(Path("../data"), clip) == path_from(tmp_path / "data", clip) == "corpus/a.wav"
+    assert path_from(Path("."), clip) == str(tmp_path / "data" / "corpus" / "a.wav")
+    monkeypatch.chdir(tmp_path)
+    assert path_from(Path("data"), Path("code/../data/corpus/a.wav")) == "corpus/a.wav"
+    assert path_from(Path("data"), Path("data/corpus/a.wav")) == "corpus/a.wav"
+
+
 def test_as_a_command_from_any_folder(tmp_path):
     accentdb(tmp_path / "corpus")
     script = ROOT / "data_prep" / "accentdb.py"
