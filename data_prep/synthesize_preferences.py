@@ -87,7 +87,11 @@ def main(argv: list[str] | None = None) -> int:
     questions = [judge_question(*pair, judge_prompt) for pair in zip(samples, rejected, strict=True)]
     settings |= {"judge_model": judge.model, "judge_prompt": digest(judge_prompt)}
     settings["order"] = digest(json.dumps([sample.audio_id for sample in samples]))  # see `place_of_rejected`
-    verdicts, not_judged = ask_missing(judge, questions, judged, settings, args.concurrency)
+    try:
+        verdicts, not_judged = ask_missing(judge, questions, judged, settings, args.concurrency)
+    except ResumeError as error:  # the rejected answers fit: they need not be discarded with the verdicts
+        told = str(error).replace("--overwrite", "--judge_again")
+        raise ResumeError(told) from None
     source = f"{re.sub('[^a-z0-9]+', '_', args.model.lower())}_{digest(prompt)[:6]}"
     write_pairs(args.output, samples, rejected, verdicts, source)
     if not_written or not_judged:

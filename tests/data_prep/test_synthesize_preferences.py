@@ -183,6 +183,7 @@ def test_another_judge_does_not_ask_for_the_answers_again(manifest, server, caps
     assert run(manifest, server, *more) == 2
     told = capsys.readouterr().err
     assert "judge_model was 'Some-LLM 8B', now 'strict'" in told and len(server.requests) == asked
+    assert "or pass --judge_again to start afresh" in told and "--overwrite" not in told
     assert run(manifest, server, *more, "--judge_again") == 0
     assert len(server.requests) == asked + 11  # one to see whether anybody answers
     assert {body["model"] for body in server.requests[asked:]} == {"strict"}
