@@ -23,7 +23,10 @@ from src.errors import UserError
 from src.flag_types import finite_number, fraction, positive_number, whole_number
 
 # Not 403: some endpoints say so of a single question that their filter flags.
-FATAL = {401: "the key is not accepted", 404: "there is no such address or model"}
+FATAL = {
+    401: "the key is not accepted: give one in the environment variable OPENAI_API_KEY, or the one of --api_key_env",
+    404: "there is no such address or model",
+}
 BROKEN_OFF = ("abort", "error", "insufficient_system_resource")  # finish reasons; another try may succeed
 PASSING = (408, 409, 425, 429)  # and all from 500 on: another try may succeed
 MAX_RETRY_AFTER = 600  # seconds; a longer Retry-After is cut to this

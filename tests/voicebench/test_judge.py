@@ -114,7 +114,13 @@ def test_a_question_that_is_refused_is_not_tried_again(tmp_path, server, capsys)
     assert len(server.requests) == 1 and "HTTP 400" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "key is not accepted"), (404, "no such address or model")])
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "key is not accepted: give one in the environment variable OPENAI_API_KEY"),
+        (404, "no such address or model"),
+    ],
+)
 def test_a_wrong_key_or_model_ends_the_run_at_once(tmp_path, server, capsys, status, message):
     server.reply = status
     assert main(flags(write(tmp_path, 50), server, "--concurrency", 2)) == 2
