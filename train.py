@@ -55,7 +55,7 @@ from src.training_checks import (
 )
 from src.training_plan import meta_model, plan
 from src.training_readers import STOP_SIGNALS
-from src.training_run import describe, last_checkpoint, output_locked, write_run
+from src.training_run import describe, last_checkpoint, make_way, output_locked, write_run
 from src.training_settings import Settings, check_all_ranks_agree, check_same_run, fixed_settings
 
 
@@ -99,6 +99,7 @@ def main() -> None:
             eval_name=data_args.eval_dataset_path,
             mixture=mixture,
         )
+        make_way(training_args, checkpoint)
         if trainer.is_world_process_zero():
             describe(model, len(samples), training_args)
             write_run(model_args, data_args, training_args, settings)

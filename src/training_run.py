@@ -78,31 +78,28 @@ def lock(file: TextIO, folder: Path) -> None:
 def last_checkpoint(training_args: DIFFATrainingArguments) -> Path | None:
     """The checkpoint to go on from: the one asked for, else the last complete one in the output folder, if any.
 
-    Raises CheckpointError where a new run would write over what another one ended with.
+    Nothing is moved yet. Raises CheckpointError where a new run would write over what another one ended with.
     """
-    output_dir = Path(training_args.output_dir)
     if training_args.resume_from_checkpoint:
         checkpoint = Path(training_args.resume_from_checkpoint)
         check_complete(checkpoint)
-        if not training_args.dry_run:
-            go_back(training_args, checkpoint)
         return checkpoint
-    if training_args.dry_run:  # which moves nothing
-        return None if training_args.overwrite_output_dir else check_not_final(output_dir)
+    return None if training_args.overwrite_output_dir else check_not_final(Path(training_args.output_dir))
+
+
+def make_way(training_args: DIFFATrainingArguments, checkpoint: Path | None) -> None:
+    """Move aside what the run to come must not find in its folder, once nothing can refuse it any more."""
+    output_dir = Path(training_args.output_dir)
     with training_args.main_process_first(local=False):
+        if training_args.resume_from_checkpoint:
+            step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
+            if aside := put_aside_later(output_dir, step):
+                print(f"{aside}: the checkpoints of more than {step} steps are there now", flush=True)
+            return
         if training_args.overwrite_output_dir and (aside := put_aside(output_dir)):
             print(f"{aside}: what {output_dir} held of an earlier run is there now", flush=True)
         for path in put_aside_incomplete(output_dir):
             print(f"{path}: this checkpoint is incomplete, so it was given another name and is not used", flush=True)
-    return check_not_final(output_dir)
-
-
-def go_back(training_args: DIFFATrainingArguments, checkpoint: Path) -> None:
-    """Move what the output folder holds of later steps aside, before a run goes on from an earlier checkpoint."""
-    step = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).global_step
-    with training_args.main_process_first(local=False):
-        if aside := put_aside_later(Path(training_args.output_dir), step):
-            print(f"{aside}: the checkpoints of more than {step} steps are there now", flush=True)
 
 
 def find_best(state: TrainerState, checkpoint: Path) -> str:

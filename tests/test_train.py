@@ -499,6 +499,29 @@ def test_a_faulty_manifest_is_said_without_a_traceback_or_what_a_start_does_with
     assert imported & slow == set()
 
 
+def test_a_start_that_is_refused_moves_nothing(tmp_path, monkeypatch, capsys):
+    """Neither the checkpoints after the one asked for, nor those to be overwritten."""
+    write_manifest(tmp_path)
+    model, out = load_golden(), tmp_path / "out"
+    model.prepare_training(2)
+    for step in (2, 3):
+        model.save_pretrained(out / f"checkpoint-{step}")
+        (out / f"checkpoint-{step}" / "contents.json").write_text("{}")
+        (out / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    shutil.copytree(out / "checkpoint-2", tmp_path / "stage2")
+    (out / "run.json").write_text(json.dumps({"order": {"seed": 5}}))
+    before = sorted(out.rglob("*"))
+    stage2 = ["--stage", "2", "--stage1_checkpoint", str(tmp_path / "stage2")]
+    for flags, message in (
+        (["--stage", "1", "--resume_from_checkpoint", str(out / "checkpoint-2")], "checkpoint-2 is of stage 2, but"),
+        ([*stage2, "--resume_from_checkpoint", str(out / "checkpoint-2")], "order seed was 5, now 42"),
+        ([*stage2, "--overwrite_output_dir", "True"], "stage2 is a checkpoint of stage 2, but"),
+    ):
+        result = train_here(monkeypatch, capsys, *frozen_flags(tmp_path, "--use_cpu", "--output_dir", str(out), *flags))
+        assert result.returncode == 2 and message in result.err, result.err
+        assert [path for path in sorted(out.rglob("*")) if path.name != ".lock"] == before
+
+
 def test_stage_2_starts_from_a_checkpoint_of_stage_1(tmp_path):
     model = load_golden()
     folders = [tmp_path / "stage1", tmp_path / "stage2"]

@@ -16,12 +16,22 @@ from tests.src.test_training_arguments import parsed
 ROOT = Path(__file__).parents[2]
 
 
+def start(tmp_path: Path, *flags: str) -> Path | None:
+    """What a start goes on from, after it has made way; choosing it moves nothing."""
+    args = parsed(tmp_path, *flags)[2]
+    before = sorted(tmp_path.rglob("*"))
+    checkpoint = training_run.last_checkpoint(args)
+    assert sorted(tmp_path.rglob("*")) == before
+    training_run.make_way(args, checkpoint)
+    return checkpoint
+
+
 def test_an_incomplete_checkpoint_is_not_resumed_from(tmp_path, capsys):
     (tmp_path / "checkpoint-3").mkdir()
     args = parsed(tmp_path, "--resume_from_checkpoint", str(tmp_path / "checkpoint-3"))[2]
     with pytest.raises(CheckpointError, match="checkpoint-3 is not a complete checkpoint"):
         training_run.last_checkpoint(args)
-    assert training_run.last_checkpoint(parsed(tmp_path)[2]) is None
+    assert start(tmp_path) is None
     assert "incomplete-checkpoint-3: this checkpoint is incomplete" in capsys.readouterr().out
 
 
@@ -29,11 +39,11 @@ def test_starting_over_puts_the_old_run_out_of_reach(tmp_path, capsys):
     """Its checkpoint-22000 would be the one to keep and to go on from, rather than the new run's checkpoint-1000."""
     (tmp_path / "checkpoint-22000").mkdir()
     (tmp_path / "checkpoint-22000" / "contents.json").write_text("{}")
-    assert training_run.last_checkpoint(parsed(tmp_path)[2]) == tmp_path / "checkpoint-22000"
-    assert training_run.last_checkpoint(parsed(tmp_path, "--overwrite_output_dir", "True")[2]) is None
+    assert start(tmp_path) == tmp_path / "checkpoint-22000"
+    assert start(tmp_path, "--overwrite_output_dir", "True") is None
     assert "overwritten-1: what " in capsys.readouterr().out
     assert (tmp_path / "overwritten-1" / "checkpoint-22000").exists()
-    assert training_run.last_checkpoint(parsed(tmp_path)[2]) is None
+    assert start(tmp_path) is None
 
 
 def test_going_back_puts_later_checkpoints_out_of_reach(tmp_path, capsys):
@@ -44,13 +54,10 @@ def test_going_back_puts_later_checkpoints_out_of_reach(tmp_path, capsys):
         (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
         (folder / "contents.json").write_text("{}")
     back = ["--resume_from_checkpoint", str(tmp_path / "checkpoint-6")]
-    assert training_run.last_checkpoint(parsed(tmp_path, *back, "--dry_run")[2]) == tmp_path / "checkpoint-6"
-    assert (tmp_path / "checkpoint-8").exists()
-    assert training_run.last_checkpoint(parsed(tmp_path, *back)[2]) == tmp_path / "checkpoint-6"
+    assert start(tmp_path, *back) == tmp_path / "checkpoint-6"
     assert "overwritten-1: the checkpoints of more than 6 steps are there now" in capsys.readouterr().out
     assert (tmp_path / "overwritten-1" / "checkpoint-8").exists() and (tmp_path / "checkpoint-3").exists()
-    assert training_run.last_checkpoint(parsed(tmp_path)[2]) == tmp_path / "checkpoint-6"
-    assert training_run.last_checkpoint(parsed(tmp_path, *back)[2]) == tmp_path / "checkpoint-6"
+    assert start(tmp_path) == start(tmp_path, *back) == tmp_path / "checkpoint-6"
     assert capsys.readouterr().out == "" and not (tmp_path / "overwritten-2").exists()
 
 
@@ -60,7 +67,7 @@ def test_what_a_run_ended_with_is_not_written_over(tmp_path):
     message = r"holds model\.safetensors, what a run ended with, and no checkpoint .*: training would write over it\. "
     with pytest.raises(CheckpointError, match=message + "Choose another --output_dir, or pass --overwrite_output_dir"):
         training_run.last_checkpoint(parsed(tmp_path)[2])
-    assert training_run.last_checkpoint(parsed(tmp_path, "--overwrite_output_dir", "True")[2]) is None
+    assert start(tmp_path, "--overwrite_output_dir", "True") is None
     assert (tmp_path / "overwritten-1" / "model.safetensors").exists()
 
 
