@@ -103,16 +103,18 @@ def make_way(training_args: DIFFATrainingArguments, checkpoint: Path | None) -> 
 
 
 def find_best(state: TrainerState, checkpoint: Path) -> str:
-    """Let the state that a checkpoint brings name the best one where it lies now, beside that checkpoint.
+    """Let the state that a checkpoint brings name the best one where it lies now: beside that checkpoint, since the
+    folder may have been moved, else where the state says, since the run may have begun in another folder.
 
     Where it is gone, the state forgets it. Returns what is to be told.
     """
     if not state.best_model_checkpoint:
         return ""
     best = checkpoint.parent / Path(state.best_model_checkpoint).name
-    if best.exists():
-        state.best_model_checkpoint = str(best)
-        return ""
+    for place in (best, Path(state.best_model_checkpoint)):
+        if place.exists():
+            state.best_model_checkpoint = str(place)
+            return ""
     state.best_model_checkpoint = state.best_metric = None
     return f"{best}, the best checkpoint so far, is gone; the best one of those to come counts"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers.trainer_callback import TrainerState
 
 from src import training_run
 from src.checkpoint import CheckpointError
@@ -69,6 +70,26 @@ def test_what_a_run_ended_with_is_not_written_over(tmp_path):
         training_run.last_checkpoint(parsed(tmp_path)[2])
     assert start(tmp_path, "--overwrite_output_dir", "True") is None
     assert (tmp_path / "overwritten-1" / "model.safetensors").exists()
+
+
+def test_the_best_checkpoint_is_looked_for_beside_the_last_and_where_it_was(tmp_path):
+    """A run may have gone on in another folder, from a checkpoint of the first, which has the best one."""
+    last, recorded = tmp_path / "B" / "checkpoint-4", tmp_path / "A" / "checkpoint-1"
+    beside = last.with_name("checkpoint-1")
+
+    def found() -> tuple[str, str | None, float | None]:
+        state = TrainerState(best_model_checkpoint=str(recorded), best_metric=2.0)
+        told = training_run.find_best(state, last)
+        return told, state.best_model_checkpoint, state.best_metric
+
+    recorded.mkdir(parents=True)
+    assert found() == ("", str(recorded), 2.0)
+    beside.mkdir(parents=True)
+    assert found() == ("", str(beside), 2.0)
+    recorded.rmdir()
+    beside.rmdir()
+    told, *best = found()
+    assert told.startswith(f"{beside}, the best checkpoint so far, is gone") and best == [None, None]
 
 
 HOLD = """
