@@ -17,6 +17,7 @@ from src.manifest import Sample
 from src.mixture import Mixture
 from src.provenance import code_fingerprint, fingerprint, is_same, versions
 from src.training_arguments import (
+    WER_NAMES,
     DataArguments,
     DIFFATrainingArguments,
     ModelArguments,
@@ -137,6 +138,7 @@ def recorded_settings(checkpoint: Path) -> Settings:
 
 def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[str]:
     """What is not as it was, in words. What `before` lacks, as records of earlier versions do, is not compared."""
+    before = {**before, "best_model": comparable_best(before.get("best_model", {}))}
     changed = [
         f"{part} {name} was {value!r}, now {values.get(name)!r}"
         for part, values in now.items()
@@ -151,6 +153,12 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[
             "(DS_CONFIG, NPROC, BF16)"
         )
     return changed
+
+
+def comparable_best(before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the best checkpoint was chosen: WER clips count where it was by word error rate."""
+    by_wer = before.get("metric_for_best_model") in WER_NAMES
+    return {name: value for name, value in before.items() if by_wer or name != "eval_wer_clips"}
 
 
 def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_samples: Sequence[Sample] | None) -> None:
