@@ -154,9 +154,10 @@ class dLLMTrainer(AdapterTrainer):
         """The intervals of the flags (Trainer goes on with the checkpoint's, with a warning where they differ), and the
         best checkpoint where it lies now.
         """
-        state.compute_steps(args, self.planned_steps())
+        planned = self.planned_steps()
+        state.compute_steps(args, planned)
         self.locate_best(state, self.resumed_from)
-        self.makes_up_evaluation = evaluation_is_due(args, state)
+        self.makes_up_evaluation = evaluation_is_due(args, state, planned)
         args.eval_on_start |= self.makes_up_evaluation
 
     def locate_best(self, state: TrainerState, checkpoint: str) -> None:
@@ -181,7 +182,8 @@ class dLLMTrainer(AdapterTrainer):
 
     def make_up_last_evaluation(self) -> None:
         """After the last step, as `_evaluate` does before others; not under DeepSpeed, which evaluates in training."""
-        self.makes_up_evaluation = evaluation_is_due(self.args, self.state) and not self.is_deepspeed_enabled
+        due = evaluation_is_due(self.args, self.state, self.planned_steps())
+        self.makes_up_evaluation = due and not self.is_deepspeed_enabled
         if self.makes_up_evaluation:
             try:
                 self._evaluate(None, None, skip_scheduler=True)

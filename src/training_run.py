@@ -130,12 +130,16 @@ def check_not_final(output_dir: Path) -> Path | None:
     return checkpoint
 
 
-def evaluation_is_due(args: DIFFATrainingArguments, state: TrainerState) -> bool:
-    """Whether a checkpoint was written where an evaluation should have been, which a request to stop prevented."""
+def evaluation_is_due(args: DIFFATrainingArguments, state: TrainerState, last_step: int) -> bool:
+    """Whether a checkpoint was written where an evaluation should have been, which a request to stop prevented.
+
+    The last step ends an epoch as well, wherever in it the run ends.
+    """
     if args.eval_strategy == IntervalStrategy.STEPS:
         is_time = state.global_step % state.eval_steps == 0 and state.global_step >= args.eval_delay
     else:
-        is_time = args.eval_strategy == IntervalStrategy.EPOCH and state.epoch == round(state.epoch) >= args.eval_delay
+        epoch_ends = state.epoch == round(state.epoch) or state.global_step >= last_step
+        is_time = args.eval_strategy == IntervalStrategy.EPOCH and epoch_ends and state.epoch >= args.eval_delay
     evaluated = any(entry["step"] == state.global_step and "eval_loss" in entry for entry in state.log_history)
     return is_time and state.global_step > 0 and not evaluated
 

@@ -573,28 +573,30 @@ def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp
     assert loaded == [tmp_path, *([Path("out/checkpoint-2")] if best else [])]
 
 
-def test_the_evaluation_after_the_last_step_is_made_up(tmp_path, monkeypatch):
-    """Here it is the best one; a request to stop came while it was under way."""
+@pytest.mark.parametrize(("interval", "last"), [("steps", 2), ("epoch", 2), ("epoch", 3)])  # two steps are an epoch
+def test_the_evaluation_after_the_last_step_is_made_up(tmp_path, monkeypatch, interval, last):
+    """Here it is the best one; a request to stop came while it was under way. A run may end within an epoch."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": 9.0 - self.state.global_step})
-    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 1, "max_steps": 2}
+    options = {"eval_strategy": interval, "save_strategy": interval, "eval_steps": 1, "per_device_eval_batch_size": 1}
     options |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": False}
+    options["max_steps"] = last
 
     class Ask(TrainerCallback):
         def on_prediction_step(self, args, state, control, **_):
-            stopped.stop_requested = state.global_step == 2
+            stopped.stop_requested = state.global_step == last
 
     model = load_golden()
     model.prepare_training(1)
     stopped = trainer_for(model, tmp_path, **options)
     stopped.add_callback(Ask())
-    assert train.run(stopped, None) == 143 and stopped.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
-    again = load_golden()
+    assert train.run(stopped, None) == 143 and stopped.state.best_metric != 9 - last
+    again, checkpoint = load_golden(), tmp_path / f"checkpoint-{last}"
     again.prepare_training(1)
     stopped = trainer_for(again, tmp_path, **options)
     stopped.add_callback(Ask())  # once more, in the evaluation that is made up
-    assert train.run(stopped, tmp_path / "checkpoint-2") == 143 and not (tmp_path / "model.safetensors").exists()
-    assert train.run(trainer := trainer_for(again, tmp_path, **options), tmp_path / "checkpoint-2") == 0
-    assert trainer.state.best_metric == 7 and trainer.state.log_history[-1]["eval_loss"] == 7
-    final, last = (load_file(folder / "model.safetensors") for folder in (tmp_path, tmp_path / "checkpoint-2"))
-    assert all(tensor.equal(last[name]) for name, tensor in final.items())
+    assert train.run(stopped, checkpoint) == 143 and not (tmp_path / "model.safetensors").exists()
+    assert train.run(trainer := trainer_for(again, tmp_path, **options), checkpoint) == 0
+    assert trainer.state.best_metric == trainer.state.log_history[-1]["eval_loss"] == 9 - last
+    final, best = (load_file(folder / "model.safetensors") for folder in (tmp_path, checkpoint))
+    assert all(tensor.equal(best[name]) for name, tensor in final.items())
