@@ -55,7 +55,7 @@ from src.training_checks import (
 )
 from src.training_plan import meta_model, plan
 from src.training_readers import STOP_SIGNALS
-from src.training_run import describe, last_checkpoint, make_way, output_locked, write_run
+from src.training_run import describe, has_ended, last_checkpoint, make_way, output_locked, write_run
 from src.training_settings import Settings, check_all_ranks_agree, check_same_run, fixed_settings
 
 
@@ -193,7 +193,12 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
         # Trainer would take one step more. What comes last is repeated: the run may have been killed just before it.
         print(f"{checkpoint} is this run's last step: nothing left to train")
         trainer.state = dLLMTrainer.state_of(checkpoint)
+        had_best = trainer.state.best_model_checkpoint
         trainer.locate_best(trainer.state, str(checkpoint))
+        lost_best = trainer.args.load_best_model_at_end and had_best and not trainer.state.best_model_checkpoint
+        if lost_best and has_ended(Path(trainer.args.output_dir), trainer.state.global_step):
+            print(f"{trainer.args.output_dir} keeps the adapters that the run ended with")
+            return 0
         trainer.model.load_adapters(checkpoint)
         trainer.make_up_last_evaluation()
         best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
@@ -207,8 +212,8 @@ def run(trainer: dLLMTrainer, checkpoint: Path | None) -> int:
             without = " without --resume_from_checkpoint" * bool(trainer.args.resume_from_checkpoint)
             print(f"train.py: asked to stop; the same command{without} goes on from {last or 'the start'}", flush=True)
         return 128 + (received or [signal.SIGTERM])[0]  # another process may have been asked
-    trainer.save_state()
     trainer.save_model()
+    trainer.save_state()  # last: `has_ended` goes by it
     return 0
 
 

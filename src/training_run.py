@@ -116,7 +116,7 @@ def find_best(state: TrainerState, checkpoint: Path) -> str:
             state.best_model_checkpoint = str(place)
             return ""
     state.best_model_checkpoint = state.best_metric = None
-    return f"{best}, the best checkpoint so far, is gone; the best one of those to come counts"
+    return f"{best}, the best checkpoint so far, is gone and does not count any more"
 
 
 def check_not_final(output_dir: Path) -> Path | None:
@@ -128,6 +128,12 @@ def check_not_final(output_dir: Path) -> Path | None:
             "write over it. Choose another --output_dir, or pass --overwrite_output_dir True, which moves it aside"
         )
     return checkpoint
+
+
+def has_ended(output_dir: Path, step: int) -> bool:
+    """Whether the output folder holds the adapters of a run that ended at a step; its state is written after them."""
+    model, state = output_dir / FINAL[0], output_dir / TRAINER_STATE_NAME
+    return model.exists() and state.exists() and TrainerState.load_from_json(str(state)).global_step == step
 
 
 def evaluation_is_due(args: DIFFATrainingArguments, state: TrainerState, last_step: int) -> bool:

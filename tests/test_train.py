@@ -573,6 +573,26 @@ def test_a_finished_run_started_again_ends_with_its_best_adapters_if_told_to(tmp
     assert loaded == [tmp_path, *([Path("out/checkpoint-2")] if best else [])]
 
 
+def test_a_finished_run_whose_best_checkpoint_is_gone_keeps_its_best_adapters(tmp_path, monkeypatch, capsys):
+    """One whose end was not written yet ends with what is left, the last ones."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(dLLMTrainer, "validation_loss", lambda self: {"loss": float(self.state.global_step)})
+    options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "greater_is_better": False}
+    options |= {"metric_for_best_model": "loss", "max_steps": 2}
+    model = load_golden()
+    model.prepare_training(1)
+    assert train.run(trainer_for(model, tmp_path, **options), None) == 0
+    final, first, last = (tmp_path / name / "model.safetensors" for name in ("", "checkpoint-1", "checkpoint-2"))
+    before = final.read_bytes()
+    assert before == first.read_bytes() != last.read_bytes()
+    shutil.rmtree(first.parent)
+    assert train.run(trainer_for(model, tmp_path, **options), last.parent) == 0
+    assert final.read_bytes() == before and f"{tmp_path} keeps the adapters that the" in capsys.readouterr().out
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 1}))  # of a shorter run before
+    assert train.run(trainer_for(model, tmp_path, **options), last.parent) == 0
+    assert final.read_bytes() == last.read_bytes()
+
+
 @pytest.mark.parametrize(("interval", "last"), [("steps", 2), ("epoch", 2), ("epoch", 3)])  # two steps are an epoch
 def test_the_evaluation_after_the_last_step_is_made_up(tmp_path, monkeypatch, interval, last):
     """Here it is the best one; a request to stop came while it was under way. A run may end within an epoch."""

@@ -592,7 +592,7 @@ def test_the_best_checkpoint_is_found_where_the_folder_lies_now(tmp_path, monkey
     assert all(torch.equal(resumed.model.state_dict()[name], tensor) for name, tensor in best.items())
     shutil.rmtree(now / "checkpoint-1")
     resumed = trained(1, "now", resume=now / "checkpoint-4", max_steps=6, **options)
-    assert "now/checkpoint-1, the best checkpoint so far, is gone; the best one of those to come counts" in caplog.text
+    assert "now/checkpoint-1, the best checkpoint so far, is gone and does not count any more" in caplog.text
     assert Path(resumed.state.best_model_checkpoint) == Path("now/checkpoint-5") and resumed.state.best_metric == 5
 
 
