@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SAFE_WEIGHTS_NAME, SCHEDULER_NAME
 
@@ -115,6 +115,9 @@ class AdapterTrainer(Trainer):
         else:
             super()._load_optimizer_and_scheduler(checkpoint)
         schedule = self.lr_scheduler
+        if isinstance(schedule, ReduceLROnPlateau) and vars(schedule).pop("lr_lambdas", None):  # a LambdaLR was before
+            for group in self.optimizer.param_groups:  # from the flag on, not from where the other schedule ended
+                group["lr"] = self.args.learning_rate
         if checkpoint is None or not isinstance(schedule, LambdaLR):
             return
         schedule.base_lrs = [self.args.learning_rate] * len(schedule.base_lrs)

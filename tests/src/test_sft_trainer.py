@@ -207,6 +207,7 @@ def test_a_resumed_run_takes_the_same_samples_in_smaller_batches(tmp_path, monke
     [
         {"learning_rate": 5e-3, "weight_decay": 0.3},
         {"lr_scheduler_type": "cosine", "warmup_steps": 4, "max_steps": 8},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "learning_rate": 5e-3, "eval_strategy": "steps"},
         {"logging_steps": 2, "save_steps": 3},
     ],
 )
