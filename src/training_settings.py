@@ -156,9 +156,11 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Settings) -> list[
 
 
 def comparable_best(before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How the best checkpoint was chosen: WER clips count where it was by word error rate."""
-    by_wer = before.get("metric_for_best_model") in WER_NAMES
-    return {name: value for name, value in before.items() if by_wer or name != "eval_wer_clips"}
+    """How the best checkpoint was chosen: nothing where none was; WER clips where it was by word error rate."""
+    metric = before.get("metric_for_best_model")
+    if metric is None:
+        return {}
+    return {name: value for name, value in before.items() if metric in WER_NAMES or name != "eval_wer_clips"}
 
 
 def check_all_ranks_agree(arguments: Sequence[Any], settings: Settings, eval_samples: Sequence[Sample] | None) -> None:
