@@ -19,19 +19,13 @@ class ReaderError(UserError):
 
 @contextmanager
 def readers_end_with_training() -> Iterator[None]:
-    """When training fails, kill the processes that read audio.
+    """When training ends or fails, end the processes that read audio, with --dataloader_persistent_workers too.
 
-    Python would send them SIGTERM, which they ignore, and wait for them. Raises ReaderError where training failed
-    because one of them had ended.
+    Raises ReaderError where training failed because one of them had ended.
     """
     try:
         yield
-    except BaseException as error:
-        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each that is killed
-        for reader in multiprocessing.active_children():
-            reader.kill()
-            reader.join(MAX_READER_SECONDS)
-        signal.signal(signal.SIGCHLD, handler)
+    except RuntimeError as error:
         if is_of_reader(error):
             raise ReaderError(
                 f"a process that reads audio was killed, perhaps because the machine ran out of memory ({error}). The "
@@ -39,6 +33,17 @@ def readers_end_with_training() -> Iterator[None]:
                 "(--dataloader_num_workers)"
             ) from None
         raise
+    finally:
+        kill_readers()
+
+
+def kill_readers() -> None:
+    """They hold nothing. Python would send them SIGTERM, which they ignore, and wait for them."""
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each that is killed
+    for reader in multiprocessing.active_children():
+        reader.kill()
+        reader.join(MAX_READER_SECONDS)
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def is_of_reader(error: BaseException) -> bool:

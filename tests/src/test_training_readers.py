@@ -40,6 +40,16 @@ def test_a_reading_process_that_is_killed_ends_the_run(tmp_path, evaluates):
     assert multiprocessing.active_children() == []  # Python would end them by SIGTERM, which they ignore, and wait
 
 
+def test_readers_that_outlive_an_epoch_end_with_training(tmp_path):
+    model = load_golden()
+    model.prepare_training(1)
+    evaluates = {"eval_strategy": "steps", "eval_steps": 1}
+    trainer = trainer_for(model, tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True, **evaluates)
+    trainer.train()
+    assert multiprocessing.active_children() == []
+    assert "eval_loss" in trainer.state.log_history[-2]
+
+
 class SignalsItsReader(DIFFADataset):
     """As a cluster and a terminal do: every process of the job gets the signal."""
 
