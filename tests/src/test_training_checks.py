@@ -74,10 +74,6 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor is not part of this objective"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha is for models that are called by token ids alone"),
         (["--fp16"], "--fp16 needs a GPU; leave it out, or pass --bf16"),
-        (
-            ["--lr_scheduler_type", "warmup_stable_decay"],
-            "--lr_scheduler_type warmup_stable_decay needs num_decay_steps: pass it by --lr_scheduler_kwargs, as JSON",
-        ),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):
@@ -89,8 +85,45 @@ def test_settings_that_contradict_each_other(tmp_path, flags, message):
 def test_every_schedule_that_can_be_made_is_taken(tmp_path):
     for name in ("constant", "cosine", "linear", "polynomial", "inverse_sqrt", "cosine_with_restarts"):
         check_arguments(*parsed(tmp_path, "--lr_scheduler_type", name))
-    decay = ["--lr_scheduler_type", "warmup_stable_decay", "--lr_scheduler_kwargs"]
-    check_arguments(*parsed(tmp_path, *decay, '{"num_decay_steps": 2}'))
+    check_arguments(*parsed(tmp_path, "--learning_rate", "0"))
+    check_arguments(*parsed(tmp_path, "--lr_scheduler_type", "reduce_lr_on_plateau", *EVALUATE))
+    for name, given in (
+        ("warmup_stable_decay", '{"num_decay_steps": 2}'),
+        ("cosine_with_min_lr", '{"min_lr": 1e-6}'),
+        ("polynomial", '{"lr_end": 1e-9}'),
+    ):
+        flags = ["--lr_scheduler_type", name, "--lr_scheduler_kwargs", given, "--learning_rate", "1e-8"]
+        check_arguments(*parsed(tmp_path, *flags))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "given", "reason"),
+    [
+        ("warmup_stable_decay", "1e-4", "{}", "missing 1 required positional argument: 'num_decay_steps'"),
+        ("cosine_with_min_lr", "1e-4", "{}", "One of min_lr or min_lr_rate should be set"),
+        ("cosine_with_min_lr", "0", '{"min_lr": 1e-6}', "division by zero"),
+        ("cosine", "1e-4", '{"min_lr": 1e-6}', "unexpected keyword argument 'min_lr'"),
+        (
+            "cosine",
+            "1e-4",
+            '{"num_cycles": "x"}',
+            "could not convert string to float",
+        ),
+        ("polynomial", "1e-8", "{}", "must be smaller than initial lr"),
+    ],
+)
+def test_a_schedule_that_cannot_be_made_is_refused(tmp_path, name, rate, given, reason):
+    flags = ["--lr_scheduler_type", name, "--learning_rate", rate, "--lr_scheduler_kwargs", given]
+    message = rf"--lr_scheduler_type {name} cannot be made of --learning_rate .* \(.*({reason}).*\): pass what it needs"
+    with pytest.raises(SettingsError, match=message):
+        check_arguments(*parsed(tmp_path, *flags))
+
+
+@pytest.mark.parametrize("name", ["constant", "constant_with_warmup", "inverse_sqrt"])
+def test_what_a_schedule_would_ignore_is_refused(tmp_path, name):
+    flags = ["--lr_scheduler_type", name, "--lr_scheduler_kwargs", '{"timescale": 2}']
+    with pytest.raises(SettingsError, match=f"{name} ignores --lr_scheduler_kwargs: leave them out"):
+        check_arguments(*parsed(tmp_path, *flags))
 
 
 def test_the_acoustic_adapter_reads_hidden_states_that_there_are(tmp_path):
