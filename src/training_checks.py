@@ -91,6 +91,11 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
             "--save_strategy best would leave a run nothing to go on from: use steps or epoch with "
             "--load_best_model_at_end True, which keeps the best checkpoint and the last"
         )
+    if not training_args.save_safetensors:
+        raise SettingsError(
+            "--save_safetensors False would leave a run nothing to go on from: checkpoints are read as safetensors; "
+            "leave it out"
+        )
     if training_args.label_smoothing_factor:
         raise SettingsError("--label_smoothing_factor is not part of this objective (docs/training.md); leave it out")
     if training_args.neftune_noise_alpha is not None:

@@ -71,6 +71,7 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
             ["--save_strategy", "best", "--metric_for_best_model", "loss"],
             "--save_strategy best would leave a run nothing",
         ),
+        (["--save_safetensors", "False"], "--save_safetensors False would leave a run nothing to go on from"),
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor is not part of this objective"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha is for models that are called by token ids alone"),
         (["--fp16"], "--fp16 needs a GPU; leave it out, or pass --bf16"),
