@@ -100,8 +100,16 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
         raise SettingsError("--label_smoothing_factor is not part of this objective (docs/training.md); leave it out")
     if training_args.neftune_noise_alpha is not None:
         raise SettingsError("--neftune_noise_alpha is for models that are called by token ids alone; leave it out")
-    if training_args.fp16 and training_args.device.type == "cpu":
-        raise SettingsError("--fp16 needs a GPU; leave it out, or pass --bf16")
+    if training_args.fp16:
+        raise SettingsError(
+            "--fp16 would overflow: training computes in bfloat16 or float32; leave it out, or pass --bf16"
+        )
+    for name in ("fp16_full_eval", "bf16_full_eval"):
+        if getattr(training_args, name):
+            raise SettingsError(
+                f"--{name} would round the trained weights wherever an evaluation comes after training; leave it out. "
+                "Evaluations compute in training's precision (--bf16)"
+            )
     check_schedule(training_args)
 
 

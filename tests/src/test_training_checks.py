@@ -74,7 +74,9 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         (["--save_safetensors", "False"], "--save_safetensors False would leave a run nothing to go on from"),
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor is not part of this objective"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha is for models that are called by token ids alone"),
-        (["--fp16"], "--fp16 needs a GPU; leave it out, or pass --bf16"),
+        (["--fp16"], r"--fp16 would overflow: training computes in bfloat16 or float32; leave it out, or pass --bf16"),
+        (["--fp16_full_eval"], "--fp16_full_eval would round the trained weights .*; leave it out"),
+        (["--bf16_full_eval"], "--bf16_full_eval would round the trained weights .*; leave it out"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path, flags, message):
