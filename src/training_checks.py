@@ -234,7 +234,7 @@ def check_wer_arguments(
         )
     if metric is not None and metric not in (*WER_NAMES, *LOSS_NAMES):
         raise SettingsError(f"--metric_for_best_model is {metric}; expected loss, or in stage 1 wer")
-    if metric in WER_NAMES and training_args.greater_is_better:
+    if metric and training_args.greater_is_better:
         raise SettingsError(f"--greater_is_better True contradicts --metric_for_best_model {metric}; leave it out")
     if training_args.load_best_model_at_end and training_args.save_total_limit == 1:
         raise SettingsError(

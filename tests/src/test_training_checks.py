@@ -61,7 +61,11 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
         ([*EVALUATE, "--metric_for_best_model", "cer"], "cer; expected loss, or in stage 1 wer"),
         (
             [*EVALUATE, "--metric_for_best_model", "wer", "--greater_is_better", "True"],
-            "--greater_is_better True",
+            "--greater_is_better True contradicts --metric_for_best_model wer; leave it out",
+        ),
+        (
+            [*EVALUATE, "--metric_for_best_model", "loss", "--greater_is_better", "True"],
+            "--greater_is_better True contradicts --metric_for_best_model loss; leave it out",
         ),
         ([*EVALUATE, "--load_best_model_at_end", "--save_total_limit", "1"], "needs --save_total_limit 2 or more"),
         (["--auto_find_batch_size"], "--auto_find_batch_size would change the effective batch size"),
