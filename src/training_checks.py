@@ -96,6 +96,11 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
             "--save_safetensors False would leave a run nothing to go on from: checkpoints are read as safetensors; "
             "leave it out"
         )
+    if training_args.dataloader_drop_last:
+        raise SettingsError(
+            "--dataloader_drop_last would leave samples out of evaluations, and training fills up its last update as "
+            "it is: leave it out"
+        )
     if training_args.label_smoothing_factor:
         raise SettingsError("--label_smoothing_factor is not part of this objective (docs/training.md); leave it out")
     if training_args.neftune_noise_alpha is not None:

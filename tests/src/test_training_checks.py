@@ -76,6 +76,10 @@ def test_stage_4_does_not_run_under_fsdp(tmp_path, monkeypatch):
             "--save_strategy best would leave a run nothing",
         ),
         (["--save_safetensors", "False"], "--save_safetensors False would leave a run nothing to go on from"),
+        (
+            ["--dataloader_drop_last", "True"],
+            "--dataloader_drop_last would leave samples out of evaluations, .*leave it",
+        ),
         (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor is not part of this objective"),
         (["--neftune_noise_alpha", "5"], "--neftune_noise_alpha is for models that are called by token ids alone"),
         (["--fp16"], r"--fp16 would overflow: training computes in bfloat16 or float32; leave it out, or pass --bf16"),
