@@ -2,7 +2,9 @@
 
 import math
 
+from torch.nn import Module
 from torch.optim import Optimizer
+from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.optimization import get_scheduler
 from transformers.trainer_utils import SaveStrategy, SchedulerType
@@ -116,6 +118,7 @@ def check_flags_of_trainer(training_args: DIFFATrainingArguments) -> None:
                 "Evaluations compute in training's precision (--bf16)"
             )
     check_schedule(training_args)
+    check_optimizer(training_args)
 
 
 class LearningRate(Optimizer):
@@ -141,6 +144,19 @@ def check_schedule(training_args: DIFFATrainingArguments) -> None:
             f"--lr_scheduler_type {schedule.value} cannot be made of --learning_rate {training_args.learning_rate:g} "
             f"and --lr_scheduler_kwargs {given or {}} ({error}): pass what it needs by --lr_scheduler_kwargs, as "
             "JSON, or choose another schedule"
+        ) from None
+
+
+def check_optimizer(training_args: DIFFATrainingArguments) -> None:
+    """Raise SettingsError for an optimizer that cannot be made, such as one whose package is not installed."""
+    if training_args.optim_target_modules:  # which only the model's layers could answer
+        return
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(training_args, Module())
+    except (ImportError, ValueError) as error:
+        raise SettingsError(
+            f"--optim {training_args.optim.value} with --optim_args {training_args.optim_args} cannot be made "
+            f"({error}): install what it needs, or choose another, such as adamw_torch_fused"
         ) from None
 
 

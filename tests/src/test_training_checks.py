@@ -137,6 +137,20 @@ def test_what_a_schedule_would_ignore_is_refused(tmp_path, name):
         check_arguments(*parsed(tmp_path, *flags))
 
 
+def test_an_optimizer_that_cannot_be_made_is_refused(tmp_path):
+    for name in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd"):
+        check_arguments(*parsed(tmp_path, "--optim", name))
+    missing = (
+        r"--optim adamw_apex_fused .* cannot be made \(.*apex is not installed!\): install what it needs, or choose"
+    )
+    for flags, message in (
+        (["--optim", "adamw_apex_fused"], missing),
+        (["--optim_args", "x"], r"with --optim_args x cannot be made \(not enough values"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            check_arguments(*parsed(tmp_path, *flags))
+
+
 def test_the_acoustic_adapter_reads_hidden_states_that_there_are(tmp_path):
     whisper = ["--whisper_path", str(GOLDEN / "whisper")]
     for flags in ([], ["--target_layer_ids", "0", "12"]):
