@@ -186,7 +186,8 @@ class dLLMTrainer(AdapterTrainer):
         self.makes_up_evaluation = due and not self.is_deepspeed_enabled
         if self.makes_up_evaluation:
             try:
-                self._evaluate(None, None, skip_scheduler=True)
+                with readers_end_with_training():
+                    self._evaluate(None, None, skip_scheduler=True)
             except StopRequested:  # the next start makes it up
                 self.stopped = True
 
